@@ -1,0 +1,89 @@
+"""
+Background tasks for programs that host AI agents: submit a slow tool, go on talking, be told when it is done.
+
+Importing this package imports nothing else: each name is loaded when it is first used, because
+``animaworks-tool submit`` must start in the time of a bare interpreter.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # typing's own would import typing
+
+if TYPE_CHECKING:
+    from animaworks_tasks._backends import (
+        Backend,
+        FuturesBackend,
+        InlineBackend,
+        ProcessBackend,
+        ThreadBackend,
+    )
+    from animaworks_tasks._context import ToolContext
+    from animaworks_tasks._directory_store import TaskStore
+    from animaworks_tasks._discovery import discover
+    from animaworks_tasks._executor import Executor
+    from animaworks_tasks._memory_store import MemoryTaskStore
+    from animaworks_tasks._notifications import Notification
+    from animaworks_tasks._registry import Registry
+    from animaworks_tasks._runner import run_task
+    from animaworks_tasks._store import Store
+    from animaworks_tasks._task import Cause, OnInterrupt, Outcome, State, Task
+    from animaworks_tasks.errors import (
+        BadArgument,
+        MissingCredential,
+        TaskCancelled,
+        TaskNotFoundError,
+        TasksError,
+        ToolError,
+    )
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Backend": "_backends",
+    "BadArgument": "errors",
+    "Cause": "_task",
+    "Executor": "_executor",
+    "FuturesBackend": "_backends",
+    "InlineBackend": "_backends",
+    "MemoryTaskStore": "_memory_store",
+    "MissingCredential": "errors",
+    "Notification": "_notifications",
+    "OnInterrupt": "_task",
+    "Outcome": "_task",
+    "ProcessBackend": "_backends",
+    "Registry": "_registry",
+    "State": "_task",
+    "Store": "_store",
+    "Task": "_task",
+    "TaskCancelled": "errors",
+    "TaskNotFoundError": "errors",
+    "TaskStore": "_directory_store",
+    "TasksError": "errors",
+    "ThreadBackend": "_backends",
+    "ToolContext": "_context",
+    "ToolError": "errors",
+    "discover": "_discovery",
+    "run_task": "_runner",
+}
+
+__all__ = [  # noqa: RUF022 - as _HOME, plus the version
+    "Backend", "BadArgument", "Cause", "Executor", "FuturesBackend", "InlineBackend", "MemoryTaskStore",
+    "MissingCredential", "Notification", "OnInterrupt", "Outcome", "ProcessBackend", "Registry", "State", "Store",
+    "Task", "TaskCancelled", "TaskNotFoundError", "TaskStore", "TasksError", "ThreadBackend", "ToolContext",
+    "ToolError", "__version__", "discover", "run_task",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

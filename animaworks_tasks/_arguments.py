@@ -1,0 +1,254 @@
+"""
+What a tool takes, as plain data, and a small parser over it.
+
+A parameter is a JSON-able mapping, the same in a registry and in the catalogue that the host publishes:
+
+    name     the Python parameter; ``some_name`` is ``--some-name`` on the command line
+    kind     "positional", "option" (takes a value) or "flag" (``--name`` / ``--no-name``)
+    type     "str", "int", "float", "bool" or "path"
+    choices  what it may be, as text; absent: anything of its type
+    default  what it is if not given, as far as JSON can say it; absent: it must be given
+    many     a positional that takes the rest, or an option that may be repeated
+    help     one line for people
+
+Nothing but our errors is imported here, and the parser is our own: `animaworks-tool submit` checks arguments with it,
+and argparse alone would take longer to import than the whole check may.
+"""
+
+from __future__ import annotations
+
+from animaworks_tasks.errors import UnknownToolError, WrongArgumentError
+
+TYPE_CHECKING = False  # typing.TYPE_CHECKING, without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from typing import Any
+
+    Parameter = Mapping[str, Any]
+    Spec = Mapping[str, Any]
+    Tools = Mapping[str, Mapping[str, Spec]]
+
+_VALUES = {"int": "INT", "float": "NUMBER", "path": "PATH"}  # how usage writes the value of an option; else TEXT
+
+
+class _WrongError(Exception):
+    """What is wrong, before the usage line is put to it."""
+
+
+def parse(command: str, parameters: Sequence[Parameter], argv: Sequence[str]) -> dict[str, Any]:
+    """
+    Return the values in *argv*, the words after the subcommand, by the names of the *parameters*.
+
+    What was not given is not in it: the function's own default applies.
+
+    Args:
+        command: ``tool subcommand``, for the usage line.
+        parameters: What the command takes.
+        argv: Options may stand anywhere; ``--`` ends them. A negative number is a value.
+
+    Raises:
+        WrongArgumentError: Something is missing, unknown, given twice, or not of its type.
+    """
+    try:
+        return _values(parameters, *_sort(parameters, argv))
+    except _WrongError as wrong:
+        raise WrongArgumentError(str(wrong), usage(command, parameters)) from None
+
+
+def usage(command: str, parameters: Sequence[Parameter] | None) -> str:
+    """Write the line that shows how *command* is called; None stands for parameters that only the tool knows."""
+    if parameters is None:
+        return f"{command} ..."
+    ordered = sorted(parameters, key=lambda parameter: parameter["kind"] != "positional")
+    return " ".join([command, *map(_fragment, ordered)])
+
+
+def find(tools: Tools, tool: str, argv: Sequence[str]) -> tuple[str, Spec]:
+    """
+    Return the subcommand that *argv* names, and its entry in the catalogue.
+
+    It is the first word that is one of the tool's subcommands: ``-m llama3 generate hello`` is ``generate``. A word
+    that may be the value of the option before it counts only where no other can be meant.
+
+    Raises:
+        UnknownToolError: There is no such tool, or none of its subcommands is named.
+    """
+    subcommands = tools.get(tool)
+    if subcommands is None:
+        raise UnknownToolError(f"there is no tool {tool!r} (`animaworks-tool tools` lists all){_nearest(tool, tools)}")
+    position = locate(subcommands, argv)
+    if position is None:
+        raise UnknownToolError(_no_subcommand(tool, subcommands, argv), f"{tool} {{{','.join(subcommands)}}} ...")
+    return argv[position], subcommands[argv[position]]
+
+
+def locate(subcommands: Collection[str], argv: Sequence[str]) -> int | None:
+    """Return where in *argv* the subcommand stands, or None; see :func:`find`."""
+    found = [i for i, word in enumerate(argv) if word in subcommands]
+    free = [i for i in found if i == 0 or not _is_option(argv[i - 1]) or "=" in argv[i - 1]]
+    return next(iter(free or found), None)
+
+
+def check(tools: Tools, tool: str, argv: Sequence[str]) -> str:
+    """
+    Check a call against the catalogue and return its subcommand.
+
+    Where the catalogue knows no parameters (modules and commands parse their own), only the subcommand is checked.
+
+    Raises:
+        UnknownToolError: As :func:`find`.
+        WrongArgumentError: As :func:`parse`, or something stands before the subcommand.
+    """
+    subcommand, spec = find(tools, tool, argv)
+    parameters = spec["parameters"]
+    if parameters is not None:
+        command = f"{tool} {subcommand}"
+        if argv[0] != subcommand:
+            problem = f"{argv[0]!r} stands before the subcommand {subcommand!r}: write everything after it"
+            raise WrongArgumentError(problem, usage(command, parameters))
+        parse(command, parameters, argv[1:])
+    return subcommand
+
+
+def option_words(parameter: Parameter) -> dict[str, bool | None]:
+    """Return the words that give *parameter*, each with what it sets a flag to; empty for a positional."""
+    name = parameter["name"].strip("_").replace("_", "-")
+    if parameter["kind"] == "flag":
+        return {f"--{name}": True, f"--no-{name}": False}
+    return {f"--{name}": None} if parameter["kind"] == "option" else {}
+
+
+def convert(parameter: Parameter, text: str) -> str | int | float:
+    """
+    Return *text* as the JSON value that *parameter* wants.
+
+    Raises:
+        ValueError: It is none of the choices, or not of the type; the message says so, without naming the parameter.
+    """
+    choices = parameter.get("choices")
+    if choices is not None and text not in choices:
+        raise ValueError(f"cannot be {text!r}{_nearest(text, choices)}")
+    try:
+        if parameter["type"] == "int":
+            return int(text)
+        if parameter["type"] == "float":
+            number = float(text)
+            if number - number == 0:  # neither nan nor infinite: JSON has no word for those
+                return number
+            raise ValueError  # noqa: TRY301 - the two ways of being no number share one message
+    except ValueError:
+        wanted = "a whole number" if parameter["type"] == "int" else "a finite number"
+        raise ValueError(f"must be {wanted}, not {text!r}") from None
+    return text
+
+
+def _sort(parameters: Sequence[Parameter], argv: Sequence[str]) -> tuple[list[str], dict[str, list[str | bool]]]:
+    """Return the words that belong to no option, and what was given to each option, by parameter."""
+    options = {word: (each, setting) for each in parameters for word, setting in option_words(each).items()}
+    words: list[str] = []
+    given: dict[str, list[str | bool]] = {}
+    rest = list(reversed(argv))
+    while rest:
+        word = rest.pop()
+        if word == "--":
+            words += reversed(rest)
+            break
+        if not _is_option(word):
+            words.append(word)
+            continue
+        option, equals, text = word.partition("=")
+        if option not in options:
+            raise _WrongError(f"unknown option {option}{_nearest(option, options) or ': it takes none'}")
+        parameter, setting = options[option]
+        if parameter["name"] in given and not parameter.get("many"):
+            raise _WrongError(f"{option} is given twice")
+        if setting is not None and equals:
+            raise _WrongError(f"{option} takes no value")
+        if setting is None and not equals:
+            if not rest or _is_option(rest[-1]):
+                raise _WrongError(f"{option} needs a value (one that begins with a dash: {option}=VALUE)")
+            text = rest.pop()
+        given.setdefault(parameter["name"], []).append(text if setting is None else setting)
+    return words, given
+
+
+def _values(parameters: Sequence[Parameter], words: list[str], given: dict[str, list[str | bool]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    missing = []
+    for parameter in parameters:
+        texts: Sequence[str | bool] = given.get(parameter["name"], [])
+        if parameter["kind"] == "positional":
+            texts, words = (words, []) if parameter.get("many") else (words[:1], words[1:])
+        if texts:
+            converted = [_convert(parameter, text) for text in texts]
+            values[parameter["name"]] = converted if parameter.get("many") else converted[0]
+        elif "default" not in parameter:
+            missing.append(_label(parameter))
+    if missing:
+        raise _WrongError(f"missing: {', '.join(missing)}")
+    if words:
+        raise _WrongError(f"{words[0]!r} is one word too many (a value with spaces needs quotes)")
+    return values
+
+
+def _convert(parameter: Parameter, text: str | bool) -> str | int | float:  # noqa: FBT001 - a flag's value is its bool
+    if isinstance(text, bool):
+        return text
+    try:
+        return convert(parameter, text)
+    except ValueError as error:
+        raise _WrongError(f"{_label(parameter)} {error}") from None
+
+
+def _is_option(word: str) -> bool:
+    """Say whether *word* begins like an option; ``-`` alone and negative numbers are values."""
+    if not word.startswith("-") or word == "-":
+        return False
+    if word[1] in ".0123456789":
+        try:
+            float(word)
+        except ValueError:
+            return True
+        return False
+    return True
+
+
+def _label(parameter: Parameter) -> str:
+    """Name *parameter* as a person would write it."""
+    if parameter["kind"] == "positional":
+        return str(parameter["name"]).strip("_").upper()
+    return " or ".join(option_words(parameter)) if parameter["kind"] == "flag" else next(iter(option_words(parameter)))
+
+
+def _fragment(parameter: Parameter) -> str:
+    """Write one parameter as it stands in the usage line."""
+    choices = "{" + ",".join(parameter["choices"]) + "}" if "choices" in parameter else ""
+    optional = "default" in parameter
+    if parameter["kind"] == "positional":
+        text = (choices or _label(parameter)) + (" ..." if parameter.get("many") else "")
+        return f"[{text}]" if optional else text
+    words = list(option_words(parameter))
+    if parameter["kind"] == "flag":
+        if optional and parameter["default"] is not None:
+            return f"[{words[bool(parameter['default'])]}]"  # only the word that changes something
+        return f"[{' | '.join(words)}]" if optional else f"({' | '.join(words)})"
+    text = f"{words[0]} {choices or _VALUES.get(parameter['type'], 'TEXT')}"
+    return (f"[{text}]" if optional else text) + ("..." if parameter.get("many") else "")
+
+
+def _no_subcommand(tool: str, subcommands: Collection[str], argv: Sequence[str]) -> str:
+    others = [word for word in argv if not _is_option(word)]
+    position = locate(others, argv)
+    if position is None:
+        return f"{tool} needs a subcommand: {', '.join(subcommands)}"
+    return f"{tool} has no subcommand {argv[position]!r}{_nearest(argv[position], subcommands)}"
+
+
+def _nearest(word: str, names: Iterable[str]) -> str:
+    """Return what may have been meant by *word*, as the end of a sentence; empty if there is nothing to choose from."""
+    from difflib import get_close_matches  # here, because only an error should pay for it
+
+    names = list(names)
+    if near := [name for name in names if name.startswith(word)] or get_close_matches(word, names):
+        return f": did you mean {' or '.join(near)}?"
+    return f": choose from {', '.join(names)}" if names else ""

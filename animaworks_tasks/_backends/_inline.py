@@ -1,0 +1,31 @@
+"""Calls made on the spot: no thread, no process, no waiting. For tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class InlineBackend:
+    """
+    Runs each call where it is submitted.
+
+    An :class:`Executor` with this backend starts nothing of its own either: tasks run inside
+    :meth:`Executor.run_until_idle` and :meth:`Executor.wait`, in the order in which they would be started.
+    """
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Make the call and return its future, done."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - it belongs to whoever waits for the future
+            future.set_exception(error)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as futures
+        """Nothing runs, so there is nothing to do."""

@@ -1,0 +1,154 @@
+"""
+Calls in processes that outlive their host.
+
+Each call runs in a *supervisor*: a small process in a session of its own that runs no foreign code, holds the task's
+lock, and watches over a warm tool process, its child. If the host dies, the supervisor finishes its task, records it and
+exits. If the tool dies, the supervisor says so. See ``_supervisor.py`` and ``_tool_process.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from multiprocessing.connection import Connection
+from multiprocessing.spawn import get_executable
+from typing import Any, ParamSpec, TypeVar
+
+import animaworks_tasks
+from animaworks_tasks._backends._threads import ThreadBackend
+from animaworks_tasks.errors import BackendError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ProcessBackend:
+    """
+    Runs each call in a supervisor process, with the tool in a child of that; both are kept warm for the next call.
+
+    Supervisors are started when they are needed, with the host's environment and ``sys.path`` of that moment.
+
+    Args:
+        max_tasks_per_worker: A tool process is replaced after so many tasks; None keeps it.
+    """
+
+    def __init__(self, *, max_tasks_per_worker: int | None = None) -> None:
+        if max_tasks_per_worker is not None and max_tasks_per_worker < 1:
+            raise ValueError(f"max_tasks_per_worker must be at least 1, not {max_tasks_per_worker}")
+        self._max_tasks = max_tasks_per_worker
+        self._threads = ThreadBackend()  # one waits for each supervisor that is busy
+        self._mutex = threading.Lock()
+        self._idle: list[_Supervisor] = []
+        self._busy: set[_Supervisor] = set()
+        self._closed = False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """
+        Start the call soon in a supervisor; never block.
+
+        Its future raises BackendError if the supervisor dies: the task's record and lock then tell what became of it.
+
+        Raises:
+            BackendError: It was shut down.
+            TypeError: The call cannot be pickled.
+        """
+        try:
+            call = pickle.dumps((fn, args, kwargs), protocol=pickle.HIGHEST_PROTOCOL)
+        except (pickle.PicklingError, AttributeError) as error:
+            raise TypeError(f"what goes to another process must be picklable: {error}") from error
+        return self._threads.submit(self._run, call)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as futures
+        """
+        Take no more calls. With *wait*, until those that run have ended; without, they go on, and end, on their own.
+        """
+        self._threads.shutdown(wait, cancel_futures=cancel_futures)
+        with self._mutex:
+            self._closed = True
+            supervisors = [*self._idle, *self._busy]
+            self._idle.clear()
+        for supervisor in supervisors:
+            supervisor.leave()
+
+    def _run(self, call: bytes) -> Any:  # noqa: ANN401 - what the call returns
+        with self._mutex:
+            supervisor = self._idle.pop() if self._idle else None
+        if supervisor is None or not supervisor.begin(call):  # one that died while idle knows nothing of the call
+            supervisor = _Supervisor(self._max_tasks)
+            if not supervisor.begin(call):
+                raise BackendError("a supervisor process ended before it had taken its task; nothing ran")
+        with self._mutex:
+            self._busy.add(supervisor)
+        try:
+            result = supervisor.result()
+        finally:
+            with self._mutex:
+                self._busy.discard(supervisor)
+                if supervisor.alive and not self._closed:
+                    self._idle.append(supervisor)
+                else:
+                    supervisor.leave()
+        return result
+
+
+class _Supervisor:
+    """One supervisor process, seen from its host."""
+
+    def __init__(self, max_tasks: int | None) -> None:
+        ours, theirs = socket.socketpair()
+        home = os.path.dirname(os.path.dirname(os.path.abspath(animaworks_tasks.__file__)))
+        program = (
+            f"import sys; sys.path.insert(0, {home!r});"
+            "from animaworks_tasks._backends._supervisor import main;"
+            f"main({theirs.fileno()}, {max_tasks!r})"
+        )
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
+                [os.fsdecode(get_executable() or sys.executable), "-P", "-c", program],
+                stdin=subprocess.DEVNULL,
+                # Not the host's: whoever reads those waits for their last writer, which would be us.
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._socket = ours
+        self._connection = Connection(os.dup(ours.fileno()))
+        self.alive = True
+        self.begin(pickle.dumps(list(sys.path)))
+
+    def begin(self, message: bytes) -> bool:
+        """Send a message; False if nobody is there to take it."""
+        try:
+            self._connection.send_bytes(message)
+        except OSError:
+            self.leave()
+            return False
+        return True
+
+    def result(self) -> Any:  # noqa: ANN401 - what the call returns
+        """Wait for the end of the call and return, or raise, what came of it."""
+        try:
+            good, value = pickle.loads(self._connection.recv_bytes())  # noqa: S301 - our own process wrote it
+        except (EOFError, OSError) as error:
+            self.leave()
+            raise BackendError("the supervisor process has gone, or we left it; the task's record tells more") from error
+        if good:
+            return value
+        raise value
+
+    def leave(self) -> None:
+        """Part with the process: idle, it exits; busy, it ends its task first."""
+        self.alive = False
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)  # ends a recv that waits in another thread; close would not
+        except OSError:
+            return  # parted already
+        self._socket.close()
+        self._process.returncode = self._process.poll() or 0  # it lives on by intention: no ResourceWarning for that

@@ -1,0 +1,244 @@
+"""
+How each kind of tool is called, and what came of it, in plain words that can go to another process.
+
+A function returns its result; a module's ``cli_main`` and a command print it. Whatever happens in there - an exception,
+``sys.exit``, an exception that cannot even be printed - becomes a :class:`Report`; the call itself never raises, except
+for the KeyboardInterrupt of a person at the keyboard.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+import traceback
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from animaworks_tasks import _commands
+from animaworks_tasks._context import ToolContext, Workspace
+from animaworks_tasks._output import Printed, Sink, printed_to
+from animaworks_tasks._task import Cause, Task
+from animaworks_tasks._tool import CommandTarget, FunctionTarget, Tool
+from animaworks_tasks.errors import (
+    BadArgument,
+    MissingCredential,
+    TaskCancelled,
+    ToolError,
+    ToolLoadError,
+    UsageError,
+)
+
+RESULT_LIMIT: Final = 1 << 16  # bytes of a result that stand in the record; the whole of a larger one in a file
+_ERROR_LIMIT: Final = 4000  # characters of an error in the record; the whole of it in the log
+_USAGE_EXIT: Final = 2  # with which argparse leaves a program that was called wrongly
+
+
+@attrs.frozen(kw_only=True)
+class Report:
+    """
+    What came of one call.
+
+    Attributes:
+        result: What it returned or printed, or the beginning of it.
+        result_file: Where all of it stands, if *result* is only the beginning.
+        cause: Why it failed; None if it did not.
+        error: What went wrong.
+        hint: What can be done about it.
+        cancelled: It stopped because it was asked to.
+        timed_out: It stopped, or came back, after its time was up.
+    """
+
+    result: str | None = None
+    result_file: str | None = None
+    cause: Cause | None = None
+    error: str | None = None
+    hint: str | None = None
+    cancelled: bool = False
+    timed_out: bool = False
+
+
+def call(
+    tool: Tool,
+    task: Task,
+    workspace: Workspace,
+    *,
+    deadline: float | None = None,
+    log: Sink | None = None,
+    all_threads: bool = False,
+) -> Report:
+    """
+    Call *tool* here and now, and report.
+
+    Args:
+        tool: What to call.
+        task: The arguments, and who asks.
+        workspace: Where log, progress and large results go.
+        deadline: :func:`time.monotonic` at which its time is up; it is only told, not stopped.
+        log: Takes what it prints instead of the workspace's log.
+        all_threads: Take what other threads print for this task's: right where one task runs at a time.
+    """
+    context = ToolContext(task, workspace, deadline=deadline)
+    with printed_to(log or workspace.write_log, all_threads=all_threads) as (out, err):
+        try:
+            value = _call(tool, task, context, out, err)
+            report = _completed(value, workspace)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a tool may raise anything, and none of it is ours to pass on
+            report = _failed(error, err)
+            if report.cause is not None and not isinstance(error, ToolError | UsageError | SystemExit):
+                err.write(_traceback(error).encode("utf-8", "backslashreplace"))
+    return attrs.evolve(report, timed_out=context.timed_out)
+
+
+def _call(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Printed) -> object:
+    if isinstance(tool.target, CommandTarget):
+        return _commands.run(tool, task, context, out, err)
+    if isinstance(tool.target, FunctionTarget):
+        positional, named = tool.bind(task.argv, context)
+        from_there = _Beginning(task.cwd)
+        function = tool.load()
+        value = function(*map(from_there, positional), **{name: from_there(arg) for name, arg in named.items()})
+        return _finished(value, context) if inspect.iscoroutine(value) else value
+    try:
+        value = tool.load()(list(task.argv))
+    except SystemExit as error:
+        if error.code not in {None, 0}:
+            raise
+        value = None
+    if isinstance(value, int) and value != 0:  # a cli_main that returns its exit status instead of exiting
+        raise SystemExit(value)
+    return out.text()
+
+
+class _Beginning:
+    """Makes relative paths begin where the task was submitted, not where the host happens to be."""
+
+    def __init__(self, cwd: str | None) -> None:
+        self._cwd = cwd
+
+    def __call__(self, value: Any) -> Any:  # noqa: ANN401 - an argument of a tool
+        return Path(self._cwd, value) if self._cwd is not None and isinstance(value, Path) else value
+
+
+def _finished(coroutine: Coroutine[Any, Any, object], context: ToolContext) -> object:
+    """Run an async tool to its end; asked to stop, it is cancelled as asyncio does it."""
+    import asyncio  # only for async tools
+
+    async def main() -> object:
+        running = asyncio.ensure_future(coroutine)
+        stopping = False
+        while not running.done():
+            await asyncio.wait({running}, timeout=0.2)
+            if context.cancelled and not stopping:
+                stopping = running.cancel()
+        if running.cancelled():
+            raise TaskCancelled(f"task {context.task_id} was asked to stop")
+        return running.result()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(main())
+    return _in_a_thread(lambda: asyncio.run(main()))  # inline, inside somebody's event loop: that one is busy with us
+
+
+def _in_a_thread(function: Callable[[], object]) -> object:
+    from concurrent.futures import Future
+    from contextvars import copy_context
+
+    future: Future[object] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - raised again where it belongs
+            future.set_exception(error)
+
+    threading.Thread(target=copy_context().run, args=(run,), daemon=True).start()
+    return future.result()
+
+
+def _completed(value: object, workspace: Workspace) -> Report:
+    try:
+        text = _as_text(value)
+    except Exception as error:  # noqa: BLE001 - a __str__ may raise anything
+        return Report(cause=Cause.RESULT, error=f"its result cannot be written down: {_say(error)}")
+    if text is None:
+        return Report()
+    data = text.encode("utf-8", "backslashreplace")
+    if len(data) <= RESULT_LIMIT:
+        return Report(result=data.decode("utf-8"))
+    head = data[: RESULT_LIMIT // 2].decode("utf-8", "ignore")
+    try:
+        kept = workspace.keep_result(data)
+    except OSError as error:
+        return Report(cause=Cause.RESULT, result=head, error=f"its result of {len(data)} bytes was not stored: {error}")
+    return Report(result=head, result_file=kept)
+
+
+def _as_text(value: object) -> str | None:
+    """Text as it is, nothing as nothing, data as JSON, the rest as Python writes it."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bytes | bytearray):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    import json
+
+    try:
+        return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)
+
+
+_CAUSES: Final[Sequence[tuple[type[BaseException], Cause]]] = (
+    (MissingCredential, Cause.CREDENTIALS),
+    (BadArgument, Cause.ARGUMENTS),
+    (UsageError, Cause.ARGUMENTS),
+    (ToolLoadError, Cause.REJECTED),
+)
+
+
+def _failed(error: BaseException, err: Printed) -> Report:
+    if isinstance(error, TaskCancelled):
+        return Report(cancelled=True, error=_say(error))
+    if isinstance(error, _commands.CommandFailed):
+        return Report(cause=error.cause, error=error.text[-_ERROR_LIMIT:], hint=error.hint)
+    if isinstance(error, SystemExit):
+        cause = Cause.ARGUMENTS if error.code == _USAGE_EXIT else Cause.TOOL
+        return Report(cause=cause, error=_exit_words(error.code, err))
+    cause = next((cause for kind, cause in _CAUSES if isinstance(error, kind)), Cause.TOOL)
+    hint = error.hint if isinstance(error, ToolError) else None
+    own = isinstance(error, ToolError | UsageError | ToolLoadError)
+    return Report(cause=cause, error=_say(error, with_type=not own)[:_ERROR_LIMIT], hint=hint)
+
+
+def _exit_words(code: object, err: Printed) -> str:
+    """Say what a tool said that left with sys.exit: its last words on stderr, or the text it exited with."""
+    if isinstance(code, str):
+        return code[-_ERROR_LIMIT:]
+    said = err.text().strip()[-_ERROR_LIMIT:]
+    return said or f"it ended with exit status {code} and said nothing"
+
+
+def _say(error: BaseException, *, with_type: bool = True) -> str:
+    kind = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a __str__ may raise anything
+        return f"{kind} (which cannot be printed)"
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return (f"{kind}: {text}" if text else kind) if with_type else text or kind
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - as _say
+        return f"{type(error).__name__} (whose traceback cannot be printed)\n"

@@ -1,0 +1,133 @@
+"""
+Where tools come from besides code that registers them: directories, packages, import paths, and entry points.
+
+A tool that does not load is noted in the registry's problems, with its reason, and breaks nothing else.
+
+A file is a tool if it has EXECUTION_PROFILE and ``cli_main`` (then it is named after the file), or if it makes a
+:class:`Registry` and registers functions there. A file of the first kind is not executed if its profile is a literal;
+one of the second is, once per process.
+"""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from animaworks_tasks import _paths, _profile
+from animaworks_tasks._reference import Reference
+from animaworks_tasks._registry import Registry
+from animaworks_tasks.errors import RegistryError, ToolLoadError
+
+ENTRY_POINTS: Final = "animaworks_tasks.tools"
+
+
+def discover(anima_dir: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None) -> Registry:
+    """
+    Return the tools that are installed for one Anima.
+
+    Of several tools with one name the first wins, and this is the order: entry points, the Anima's own
+    (``<anima_dir>/tools``), the common ones (``<data_dir>/common_tools``).
+
+    Args:
+        anima_dir: The Anima's directory. It need not have tools.
+        data_dir: AnimaWorks' data directory; None is ``ANIMAWORKS_DATA_DIR`` or else ``~/.animaworks``.
+    """
+    registry = Registry()
+    load_entry_points(registry)
+    load_directory(registry, Path(anima_dir) / "tools")
+    load_directory(registry, Path(data_dir or _paths.data_dir(os.environ)) / "common_tools")
+    return registry
+
+
+def load_directory(registry: Registry, directory: str | os.PathLike[str]) -> None:
+    """
+    Add the tools in the ``*.py`` files of *directory*, in the order of their names.
+
+    A leading ``_`` is no tool. A tool whose name is taken is passed over: what was registered first has precedence.
+    """
+    try:
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return  # nobody has written a tool yet
+    except OSError as error:
+        registry.problems.append((str(directory), f"{type(error).__name__}: {error}"))
+        return
+    for name in names:
+        path = Path(directory, name)
+        if path.suffix == ".py" and not name.startswith(("_", ".")) and path.is_file():
+            _load(registry, str(path), path.stem, path)
+
+
+def load_package(registry: Registry, package: str) -> None:
+    """
+    Add the tools in the modules of an importable package (AnimaWorks' own: ``core.tools``), as :func:`load_directory`.
+
+    Raises:
+        ToolLoadError: There is no such package.
+    """
+    for info in pkgutil.iter_modules([os.path.dirname(Reference.find(package).file)]):
+        if not info.name.startswith("_"):
+            _load(registry, f"{package}.{info.name}", info.name, f"{package}.{info.name}")
+
+
+def load_entry_points(registry: Registry) -> None:
+    """
+    Add the tools that installed packages offer in the group ``animaworks_tasks.tools``.
+
+    Each is a Registry, a callable that fills the Registry it is given, or a module as in a directory, which is named
+    after the entry point. A tool whose name is taken is passed over.
+    """
+    for entry in metadata.entry_points(group=ENTRY_POINTS):
+        _load(registry, f"entry point {entry.name}", entry.name, entry.module, entry.attr or "")
+
+
+def load_import_path(registry: Registry, path: str) -> None:
+    """
+    Add the tools at an import path, ``package.module`` or ``package.module:attribute``; as an entry point.
+
+    Raises:
+        ToolLoadError: It does not load.
+        RegistryError: It is none of the things that an entry point can be.
+    """
+    module, _, qualname = path.partition(":")
+    reference = Reference.find(module, qualname)
+    name = reference.module.rpartition(".")[2] or Path(reference.file).stem
+    registry.add_registry(_tools_at(name, reference), skip_taken=True)
+
+
+def _load(registry: Registry, where: str, name: str, module: str | os.PathLike[str], qualname: str = "") -> None:
+    try:
+        registry.add_registry(_tools_at(name, Reference.find(module, qualname)), skip_taken=True)
+    except (RegistryError, ToolLoadError) as error:
+        registry.problems.append((where, str(error)))
+
+
+def _tools_at(name: str, reference: Reference) -> Registry:
+    """Return what *reference* leads to as a registry; a module with a profile becomes the tool *name*."""
+    found = Registry()
+    if not reference.qualname and _profile.read(reference) is not None:
+        found.add_module(name, reference.module or reference.file)
+        return found
+    code = reference.load()
+    objects = vars(code).values() if isinstance(code, ModuleType) else [code]
+    registries = {id(each): each for each in objects if isinstance(each, Registry)}  # one may have two names
+    for each in registries.values():
+        found.add_registry(each)
+    if callable(code):
+        _fill(found, code, str(reference))
+    elif not registries:
+        neither = f"it has neither {_profile.PROFILE} and {_profile.MAIN}, nor a Registry"
+        raise RegistryError(f"{reference} is no tool: {neither}")
+    return found
+
+
+def _fill(registry: Registry, code: Callable[[Registry], object], where: str) -> None:
+    try:
+        code(registry)
+    except (Exception, SystemExit) as error:
+        raise ToolLoadError(where, f"{type(error).__name__}: {error}") from error

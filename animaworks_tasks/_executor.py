@@ -1,0 +1,306 @@
+"""
+The executor: lives in the host, runs what is submitted, and never holds the host up.
+
+The watching is done by one daemon thread (see ``_scheduler.py``), every look at the store by a few more; the host's event
+loop only ever awaits their futures. So a host with a loop and a host without one are served by the same code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for_futures
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from animaworks_tasks._backends import Backend, InlineBackend, ProcessBackend, ThreadBackend
+from animaworks_tasks._registry import Registry
+from animaworks_tasks._scheduler import Scheduler
+from animaworks_tasks._store import Clock, Store, utc_now
+from animaworks_tasks._task import Task
+from animaworks_tasks.errors import ExecutorClosedError, RegistryError
+
+logger = logging.getLogger("animaworks_tasks")
+
+T = TypeVar("T")
+OnFinish = Callable[[Task], Awaitable[object] | object]
+
+SCAN_INTERVAL: Final = 3.0  # seconds; for writers that do not ring the doorbell, AnimaWorks' own among them
+_DRAIN_TIMEOUT: Final = 10.0  # seconds
+_PAUSE_AFTER_ERROR: Final = 1.0  # seconds
+
+
+class Executor:
+    """
+    Runs the tasks of one store.
+
+    Use it as ``async with Executor(store, registry) as executor: ...``, or from a host without an event loop with
+    :meth:`start` and :meth:`stop`. Any number of executors, in any number of processes, may share a store.
+
+    Args:
+        store: Where the tasks are.
+        registry: What they may call.
+        backend: Where calls run; None is a :class:`ProcessBackend`. It is shut down with the executor.
+        max_workers: How many tasks run at once; None is the number of processors, at most 4.
+        on_finish: Called with each task that ends while this executor looks, sync or async, in no particular order.
+            What they raise is logged, and nothing more.
+        scan_interval: Seconds between two looks at everything, for tasks that nobody rang for.
+        drain_timeout: Seconds for which leaving waits for tasks that run. None is 0 for a ProcessBackend, whose tasks
+            go on and end by themselves, and 10 for the others, whose tasks end as interrupted if the process does.
+        clock: Tells the time in UTC.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        *,
+        backend: Backend | None = None,
+        max_workers: int | None = None,
+        on_finish: Iterable[OnFinish] | OnFinish = (),
+        scan_interval: float = SCAN_INTERVAL,
+        drain_timeout: float | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
+        if max_workers is not None and max_workers < 1:
+            raise ValueError(f"max_workers must be at least 1, not {max_workers}")
+        self.store, self.registry = store, registry
+        self._backend: Backend = ProcessBackend() if backend is None else backend
+        self._slots = max_workers or min(4, os.cpu_count() or 1)
+        self._on_finish: list[OnFinish] = [on_finish] if callable(on_finish) else list(on_finish)
+        self._interval, self._clock = scan_interval, clock
+        detached = isinstance(self._backend, ProcessBackend)
+        self._drain_timeout = (0.0 if detached else _DRAIN_TIMEOUT) if drain_timeout is None else drain_timeout
+        self._inline = isinstance(self._backend, InlineBackend)
+        self._helpers: Backend = InlineBackend() if self._inline else ThreadBackend()
+        self._callbacks: set[Future[Any]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._scheduler: Scheduler | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+
+    # A host without an event loop.
+
+    def start(self) -> Self:
+        """
+        Begin to run tasks; returns at once.
+
+        Raises:
+            RegistryError: A tool cannot go to a process: it is a lambda, say. Use ThreadBackend, or define it in a module.
+            ExecutorClosedError: It was started before.
+        """
+        if self._scheduler is not None:
+            raise ExecutorClosedError("an executor is started once; make another one")
+        self._check_portable()
+        self._scheduler = Scheduler(
+            self.store,
+            self.registry,
+            self._backend,
+            slots=self._slots,
+            interval=self._interval,
+            clock=self._clock,
+            on_end=self._call_back,
+        )
+        if not self._inline:
+            self._thread = threading.Thread(target=self._watch, name="animaworks_tasks-executor", daemon=True)
+            self._thread.start()
+        return self
+
+    def stop(self, *, drain_timeout: float | None = None) -> None:
+        """
+        Start nothing more, wait for what runs as long as *drain_timeout* says (None: as long as the executor's), go.
+
+        What still runs then goes on in a ProcessBackend, and is settled as interrupted elsewhere once the process ends.
+        """
+        if self._scheduler is None:
+            return
+        self._drain(self._drain_timeout if drain_timeout is None else drain_timeout)
+        self._stopping.set()
+        self._scheduler.wake()
+        if self._thread is not None:
+            self._thread.join()
+        left = self._scheduler.running()
+        if left and not isinstance(self._backend, ProcessBackend):
+            logger.warning("tasks still running when the executor stopped: %s", ", ".join(sorted(left)))
+        self._backend.shutdown(wait=False, cancel_futures=True)
+        self._scheduler.close()
+        wait_for_futures(self._callbacks, timeout=_DRAIN_TIMEOUT)
+        self._helpers.shutdown(wait=False)
+
+    def submit_sync(self, tool: str, *argv: str, **options: Any) -> Task:
+        """Do as :meth:`submit`, from a thread that may block."""
+        subcommand = self.registry.resolve(tool, argv).subcommand
+        return self.store.submit(tool, *argv, subcommand=subcommand, **options)
+
+    def wait_sync(self, task_id: str, *, timeout: float | None = None) -> Task:
+        """Do as :meth:`wait`, from a thread that may block."""
+        scheduler = self._running_scheduler()
+        future = scheduler.watch(task_id)
+        try:
+            self._step_until(future, timeout)
+            return future.result(timeout)
+        finally:
+            scheduler.unwatch(task_id, future)
+
+    def run_until_idle_sync(self, *, timeout: float | None = None) -> None:
+        """Do as :meth:`run_until_idle`, from a thread that may block."""
+        self._until_idle(timeout)
+        wait_for_futures(list(self._callbacks), timeout)
+
+    def _until_idle(self, timeout: float | None) -> None:
+        future = self._running_scheduler().watch_idle()
+        self._step_until(future, timeout)
+        future.result(0)
+
+    # A host with an event loop.
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        await self._off_loop(self.start)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._off_loop(self.stop)
+
+    async def submit(self, tool: str, *argv: str, **options: Any) -> Task:
+        """
+        Keep a call to be made; once this has returned, it is not lost.
+
+        Args:
+            tool: The tool's name.
+            *argv: Everything after the tool's name, the subcommand included.
+            **options: As for :meth:`Store.submit`: ``priority``, ``not_before``, ``key``, ``timeout_seconds`` ...
+
+        Raises:
+            UnknownToolError: There is no such tool or subcommand; the message names the nearest ones. Nothing is queued.
+            WrongArgumentError: The tool would not take these arguments. Nothing is queued.
+            OSError: The disk said no. Nothing was acknowledged.
+        """
+        return await self._off_loop(lambda: self.submit_sync(tool, *argv, **options))
+
+    async def wait(self, task_id: str, *, timeout: float | None = None) -> Task:
+        """
+        Wait until *task_id* is DONE and return it, however it ended.
+
+        A tool that failed does not raise here: look at :attr:`Task.outcome`.
+
+        Args:
+            task_id: As returned by :meth:`submit`, of this host or of any other process.
+            timeout: Seconds to wait. None waits for ever, 0 looks once.
+
+        Raises:
+            TaskNotFoundError: The store has no such task; it may have been pruned.
+            TimeoutError: It is not DONE yet. It goes on running.
+            ExecutorClosedError: The executor was stopped. The task goes on, or waits for the next one.
+        """
+        if self._inline:
+            return self.wait_sync(task_id, timeout=timeout)
+        scheduler = self._running_scheduler()
+        future = await self._off_loop(lambda: scheduler.watch(task_id))
+        try:
+            if timeout == 0 and future.done():
+                return future.result()
+            return await asyncio.wait_for(asyncio.wrap_future(future), timeout)
+        finally:
+            scheduler.unwatch(task_id, future)
+
+    async def cancel(self, task_id: str) -> Task:
+        """
+        Ask for a task to stop: a pending one ends at once, a running one when it is stopped, a done one stays as it is.
+
+        Returns:
+            The task as it is then; :meth:`wait` for its end.
+
+        Raises:
+            TaskNotFoundError: The store has no such task.
+        """
+        return await self._off_loop(lambda: self.store.request_cancel(task_id))
+
+    async def run_until_idle(self, *, timeout: float | None = None) -> None:
+        """
+        Wait until nothing runs in the store and nothing is due; callbacks included.
+
+        Raises:
+            TimeoutError: It took longer than *timeout* seconds. Everything goes on.
+        """
+        if self._inline:
+            self._until_idle(timeout)
+        else:
+            await asyncio.wait_for(asyncio.wrap_future(self._running_scheduler().watch_idle()), timeout)
+        while self._callbacks:  # those that are coroutines run in this very loop
+            await asyncio.wait([asyncio.wrap_future(future) for future in self._callbacks], timeout=timeout)
+
+    async def _off_loop(self, function: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(self._helpers.submit(function))
+
+    # The watching thread, and what it calls.
+
+    def _watch(self) -> None:
+        scheduler = self._running_scheduler()
+        while not self._stopping.is_set():
+            try:
+                scheduler.step(scheduler.wait())
+            except Exception:  # a disk that says no, most likely: the watcher is the last that may die of it
+                logger.exception("a look at %s failed; the next one is in %.0f s", self.store.location, _PAUSE_AFTER_ERROR)
+                self._stopping.wait(_PAUSE_AFTER_ERROR)
+
+    def _step_until(self, future: Future[Any], timeout: float | None) -> None:
+        """Run tasks in this thread until *future* is done, if the executor has no thread for it."""
+        if not self._inline:
+            return
+        scheduler = self._running_scheduler()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        rung: set[str] = set()
+        while True:
+            scheduler.step(rung)
+            if future.done() or (deadline is not None and time.monotonic() >= deadline):
+                return  # not done: the caller's future.result() raises TimeoutError
+            rung = scheduler.wait()
+
+    def _drain(self, timeout: float) -> None:
+        scheduler = self._running_scheduler()
+        scheduler.start_nothing()
+        deadline = time.monotonic() + timeout
+        while scheduler.running() and (left := deadline - time.monotonic()) > 0:
+            scheduler.wait_for_an_end(left)
+
+    def _call_back(self, task: Task) -> None:
+        for callback in self._on_finish:
+            future = self._begin(callback, task)
+            self._callbacks.add(future)
+            future.add_done_callback(lambda done, callback=callback: self._called_back(done, callback, task.id))
+
+    def _begin(self, callback: OnFinish, task: Task) -> Future[Any]:
+        if inspect.iscoroutinefunction(callback):
+            if self._loop is not None and self._loop.is_running():
+                return asyncio.run_coroutine_threadsafe(callback(task), self._loop)
+            return self._helpers.submit(lambda: asyncio.run(callback(task)))
+        return self._helpers.submit(callback, task)
+
+    def _called_back(self, future: Future[Any], callback: OnFinish, task_id: str) -> None:
+        self._callbacks.discard(future)
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
+            logger.error("on_finish callback %r failed for task %s", callback, task_id, exc_info=error)
+
+    def _running_scheduler(self) -> Scheduler:
+        if self._scheduler is None or self._stopping.is_set():
+            raise ExecutorClosedError("the executor is not running: use it as `async with Executor(...)`, or start() it")
+        return self._scheduler
+
+    def _check_portable(self) -> None:
+        if isinstance(self._backend, ProcessBackend):
+            for tool in self.registry.tools():
+                if not tool.portable:
+                    raise RegistryError(
+                        f"tool {tool.command!r} cannot be found by another process: it is a lambda, or was defined inside "
+                        "a function; define it at the top of a module, or use ThreadBackend"
+                    )

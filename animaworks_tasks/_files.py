@@ -1,0 +1,246 @@
+"""
+The only place that puts bytes on disk: publish a file whole, make a directory durable, read with suspicion, hold a lock.
+
+A *published* file is whole or absent under its final name, and an existing name is never replaced. With ``sync`` it
+survives a power cut once :func:`publish` has returned. Why link and unlink rather than rename: in the POSIX minimum a
+rename across directories can lose the new name and keep the removal.
+
+Nothing but :mod:`os` is imported until a lock is taken: ``animaworks-tool submit`` takes none.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+TYPE_CHECKING = False  # typing's own would import typing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from filelock import FileLock
+
+FILE_MODE = 0o600
+DIRECTORY_MODE = 0o700
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+
+
+class UnreadableFileError(OSError):
+    """A file that we will not read: no regular file, not our user's, or too large. *strerror* says which."""
+
+
+def make_directory(path: str, *, sync: bool) -> None:
+    """Make *path* and what is missing above it, each durable in its parent. One that exists is left as it is."""
+    try:
+        os.mkdir(path, DIRECTORY_MODE)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        make_directory(os.path.dirname(path), sync=sync)
+        os.mkdir(path, DIRECTORY_MODE)
+    if sync:
+        sync_directory(os.path.dirname(path))
+
+
+def sync_directory(path: str) -> None:
+    """Make every entry of the directory *path* durable, additions and removals alike."""
+    fd = os.open(path, _DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def publish(directory: str, name: str, data: bytes, *, tmp: str, sync: bool, view: str | None = None) -> bool:
+    """
+    Make *data* appear whole as *directory*/*name*; an existing name is never replaced.
+
+    Args:
+        directory: Where it appears, on the same file system as *tmp*.
+        name: Its final name.
+        data: All of it.
+        tmp: A directory for files being written.
+        sync: Survive a power cut once this has returned.
+        view: A path that becomes, or stays, another name of the same bytes; needs no fsync. None for none.
+
+    Returns:
+        Whether it was published now; False: the name was taken, and what has it is durable now (with *sync*).
+
+    Raises:
+        OSError: It was not published: no space, no permission. Nothing is left under the final name.
+    """
+    target = os.path.join(directory, name)
+    draft = os.path.join(tmp, f"{name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        _write(draft, data, sync=sync)
+        published = link(draft, target)
+        if sync:
+            sync_directory(directory)  # also where the name was taken: the earlier link need not be durable yet
+        if view is not None and published:
+            _rename(draft, view)
+    finally:
+        discard(draft)
+    return published
+
+
+def link(source: str, target: str) -> bool:
+    """Give *source* the further name *target*; False where that name is taken. Renames where links are refused."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(target):  # the caller holds the task's lock, so nobody comes between
+            return False
+        os.rename(source, target)
+    return True
+
+
+def discard(path: str) -> bool:
+    """Unlink *path*; False where it was not there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def replace(path: str, data: bytes, *, tmp: str) -> None:
+    """Make *data* the content of *path* at once, for what may be lost in a power cut: progress, the catalogue."""
+    draft = os.path.join(tmp, f"{os.path.basename(path)}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        _write(draft, data, sync=False)
+        os.rename(draft, path)
+    finally:
+        discard(draft)
+
+
+def show(source: str, view: str, *, tmp: str) -> None:
+    """Make *view* another name of *source*, whatever it named before; a courtesy, as in :func:`publish`."""
+    draft = os.path.join(tmp, f"{os.path.basename(view)}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        os.link(source, draft, follow_symlinks=False)
+    except OSError:
+        return
+    _rename(draft, view)
+    discard(draft)  # a rename between two names of one file does nothing
+
+
+def open_append(path: str) -> int:
+    """Open *path* for appending, made if it is not there; the caller closes the descriptor."""
+    return os.open(path, _APPEND, FILE_MODE)
+
+
+def append_line(path: str, line: bytes) -> None:
+    """Add *line* to *path* in one write, so that lines of several processes do not mix."""
+    fd = open_append(path)
+    try:
+        os.write(fd, line)
+    finally:
+        os.close(fd)
+
+
+def touch(path: str) -> None:
+    """Make an empty file; one that exists stays."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE))
+
+
+def read(path: str, *, limit: int) -> bytes:
+    """
+    Return what the regular file *path* of our own user holds.
+
+    Raises:
+        FileNotFoundError: There is none.
+        UnreadableFileError: A link, a FIFO, a device, a directory, somebody else's, or more than *limit* bytes.
+    """
+    try:
+        fd = os.open(path, _READ)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM}:
+            raise UnreadableFileError(error.errno, _UNREADABLE.get(error.errno, "it may not be read"), path) from None
+        raise
+    try:
+        problem = _suspicion(os.fstat(fd), limit)
+        if problem:
+            raise UnreadableFileError(errno.EINVAL, problem, path)
+        data = b"".join(iter(lambda: os.read(fd, 1 << 16), b""))
+    finally:
+        os.close(fd)
+    if len(data) > limit:  # it grew while we read
+        raise UnreadableFileError(errno.EFBIG, f"it is larger than {limit} bytes", path)
+    return data
+
+
+_UNREADABLE = {errno.ELOOP: "it is a symbolic link", errno.ENXIO: "it is a socket or a device that does not answer"}
+
+
+def _suspicion(status: os.stat_result, limit: int) -> str | None:
+    if not stat.S_ISREG(status.st_mode):
+        return "it is not a regular file"
+    if status.st_uid != os.geteuid():
+        return f"it belongs to another user (uid {status.st_uid})"
+    if status.st_size > limit:
+        return f"it is larger than {limit} bytes"
+    return None
+
+
+def names(directory: str) -> Iterator[str]:
+    """Yield the names in *directory*; none where it is not there."""
+    try:
+        with os.scandir(directory) as entries:
+            yield from (entry.name for entry in entries)
+    except FileNotFoundError:
+        return
+
+
+def hold(path: str) -> FileLock | None:
+    """
+    Take the lock file *path*, made if it is not there, without waiting; None where another holds it.
+
+    The lock lasts until it is released or this process dies. A forked child does not keep it alive.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(
+        path, mode=FILE_MODE, thread_local=False, blocking=False, fallback_to_soft=False, preserve_lock_file=True
+    )
+    for _ in range(2):  # filelock gives up on a file that its holder has just unlinked; the next try makes a new one
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            continue
+        return lock
+    return None
+
+
+def drop(lock: FileLock) -> None:
+    """Unlink the lock file while it is still held, then let go: who waits on the old file finds it without a name."""
+    discard(lock.lock_file)
+    lock.release()
+
+
+def _write(path: str, data: bytes, *, sync: bool) -> None:
+    fd = os.open(path, _CREATE, FILE_MODE)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        if sync:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _rename(draft: str, view: str) -> None:
+    """Give *view* the bytes of *draft*. A view is a courtesy: that it cannot be made costs nobody a task."""
+    try:
+        os.rename(draft, view)
+    except OSError:
+        discard(draft)

@@ -1,0 +1,309 @@
+"""
+Tasks in memory: the same promise as :class:`TaskStore`, as long as the process lives. For tests.
+
+Records pass through the same strict check, so what a directory would refuse is refused here too.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from animaworks_tasks import _records
+from animaworks_tasks._notifications import MarkdownRenderer, MemoryNotifications, Renderer
+from animaworks_tasks._pending import new_id
+from animaworks_tasks._states import Event, advance
+from animaworks_tasks._store import Claim, Clock, Progress, Recovery, changed_at, first_word, utc_now
+from animaworks_tasks._task import Cause, OnInterrupt, State, Task
+from animaworks_tasks.errors import ClaimLostError, TaskNotFoundError
+
+
+class MemoryTaskStore:
+    """
+    A store without files, threads of its own, or anything to clean up.
+
+    Args:
+        language: Of the notifications, ``"ja"`` or ``"en"``.
+        render: Writes the notification of a done task instead.
+        clock: Tells the time in UTC; pass a manual one to make time stand still.
+    """
+
+    def __init__(
+        self, *, language: str = "ja", render: Renderer | None = None, clock: Clock = utc_now
+    ) -> None:
+        self._render: Renderer = render or MarkdownRenderer(language)
+        self._clock = clock
+        self._mutex = threading.RLock()
+        self._tasks: dict[str, Task] = {}
+        self._owned: dict[str, MemoryLock] = {}
+        self._cancelled: set[str] = set()
+        self._workspaces: dict[str, MemoryWorkspace] = {}
+        self._catalogue: Mapping[str, object] | None = None
+        self._bells: list[MemoryDoorbell] = []
+        self.notifications = MemoryNotifications()
+
+    def __repr__(self) -> str:
+        return f"MemoryTaskStore({len(self._tasks)} tasks)"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a MemoryTaskStore cannot go to another process; use a TaskStore, or a backend of this process")
+
+    @property
+    def location(self) -> str:
+        """Where the tasks are kept, for messages."""
+        return "memory"
+
+    def submit(  # noqa: D102 - the promise of Store
+        self,
+        tool: str,
+        *argv: str,
+        subcommand: str | None = None,
+        priority: int = 0,
+        not_before: datetime | None = None,
+        key: str | None = None,
+        retry_of: str | None = None,
+        expected_seconds: float | None = None,
+        timeout_seconds: float | None = None,
+        retries: int | None = None,
+        on_interrupt: OnInterrupt | None = None,
+        cwd: str | None = None,
+    ) -> Task:
+        task = Task(
+            id=new_id(key),
+            tool=tool,
+            subcommand=first_word(argv) if subcommand is None else subcommand,
+            argv=argv,
+            anima_name=self.location,
+            anima_dir=self.location,
+            submitted_at=self._clock(),
+            priority=priority,
+            not_before=not_before,
+            key=key,
+            retry_of=retry_of,
+            expected_seconds=expected_seconds,
+            timeout_seconds=timeout_seconds,
+            retries=retries,
+            on_interrupt=on_interrupt,
+            cwd=cwd,
+        )
+        _records.check(task, room=2 * _records.ROOM)
+        with self._mutex:
+            task = self._tasks.setdefault(task.id, task)
+        self._ring(task.id)
+        return task
+
+    def get(self, task_id: str) -> Task:  # noqa: D102 - as above
+        with self._mutex:
+            if task_id not in self._tasks:
+                raise TaskNotFoundError(task_id, self.location)
+            return self._tasks[task_id]
+
+    def list(self, state: State | None = None, *, limit: int | None = None) -> Sequence[Task]:  # noqa: D102 - as above
+        with self._mutex:
+            found = [task for task in self._tasks.values() if state in {None, task.state}]
+        return sorted(found, key=changed_at, reverse=True)[:limit]
+
+    def pending_ids(self) -> set[str]:  # noqa: D102 - as above
+        return {task.id for task in self.list(State.PENDING)}
+
+    def claim(self, task_id: str) -> Claim | None:  # noqa: D102 - as above
+        with self._mutex:
+            task = self._tasks.get(task_id)
+            if task is None or task.state is not State.PENDING:
+                return None
+            running = advance(task, Event.CLAIM, attempt=task.attempt + 1, started_at=self._clock(), owner_pid=None)
+            self._tasks[task_id] = running
+            lock = self._owned[task_id] = MemoryLock()
+            return Claim(running, lock)
+
+    def announce(self, claim: Claim) -> None:  # noqa: D102 - as above
+        with self._mutex:
+            self._lock_of(claim)
+            self._tasks[claim.task.id] = claim.task
+
+    def finish(self, claim: Claim, event: Event, **changes: Any) -> Task:  # noqa: D102 - as above
+        with self._mutex:
+            self._lock_of(claim)
+            task = advance(claim.task, event, finished_at=self._clock(), **changes)
+            _records.check(task)
+            self._settle(task)
+            claim.lock = None
+        self._ring(task.id)
+        return task
+
+    def release(self, claim: Claim, *, not_before: datetime | None = None) -> Task:  # noqa: D102 - as above
+        with self._mutex:
+            self._lock_of(claim)
+            task = self._return(claim.task, not_before)
+            claim.lock = None
+        self._ring(task.id)
+        return task
+
+    def _lock_of(self, claim: Claim) -> None:
+        lock = self._owned.get(claim.task.id)
+        if lock is None or lock is not claim.lock or not lock.held:
+            raise ClaimLostError(claim.task.id)
+
+    def _settle(self, task: Task) -> Task:
+        self._tasks[task.id] = task
+        self._owned.pop(task.id, None)
+        self._cancelled.discard(task.id)
+        self.notifications.publish(task, self._render(task))
+        return task
+
+    def _return(self, task: Task, not_before: datetime | None) -> Task:
+        back = advance(task, Event.RETRY, not_before=not_before, started_at=None, owner_pid=None)
+        self._tasks[task.id] = back
+        self._owned.pop(task.id, None)
+        self._cancelled.discard(task.id)
+        return back
+
+    def recover(self, may_run_again: Callable[[Task], bool] = lambda _: False) -> Recovery:  # noqa: D102 - as above
+        settled: list[Task] = []
+        returned: list[Task] = []
+        with self._mutex:
+            alive = tuple(sorted(task_id for task_id, lock in self._owned.items() if lock.held))
+            for task_id in sorted(self._owned.keys() - set(alive)):
+                task = self._tasks[task_id]
+                if task_id not in self._cancelled and may_run_again(task):
+                    returned.append(self._return(task, None))
+                else:
+                    settled.append(self._settle(self._interrupted(task)))
+        return Recovery(alive, tuple(settled), tuple(returned))
+
+    def _interrupted(self, task: Task) -> Task:
+        error = "its process died while it was running; it may have partly run"
+        if task.id in self._cancelled:
+            return advance(task, Event.CANCEL, finished_at=self._clock(), error=error)
+        return advance(task, Event.FAIL, finished_at=self._clock(), cause=Cause.INTERRUPTED, error=error)
+
+    def request_cancel(self, task_id: str) -> Task:  # noqa: D102 - as above
+        with self._mutex:
+            task = self.get(task_id)
+            claim = self.claim(task_id)
+            if claim is not None:
+                return self.finish(claim, Event.CANCEL, error="it was cancelled before it started")
+            if task.state is State.RUNNING:
+                self._cancelled.add(task_id)
+            return task
+
+    def prune(self, *, finished_before: datetime) -> Sequence[str]:  # noqa: D102 - as above
+        with self._mutex:
+            pruned = [
+                task.id
+                for task in self.list(State.DONE)
+                if task.finished_at is not None
+                and task.finished_at < finished_before
+                and not self.notifications.waits(task.id)
+            ]
+            for task_id in pruned:
+                del self._tasks[task_id]
+                self._workspaces.pop(task_id, None)
+                self.notifications.forget(task_id)
+        return pruned
+
+    def workspace(self, task_id: str) -> MemoryWorkspace:  # noqa: D102 - as above
+        with self._mutex:
+            return self._workspaces.setdefault(
+                task_id, MemoryWorkspace(lambda: task_id in self._cancelled, self._clock)
+            )
+
+    def read_log(self, task_id: str) -> bytes:  # noqa: D102 - as above
+        return bytes(self.workspace(task_id).log)
+
+    def read_progress(self, task_id: str) -> Progress | None:  # noqa: D102 - as above
+        return self.workspace(task_id).progress
+
+    def publish_catalogue(self, catalogue: Mapping[str, object]) -> None:  # noqa: D102 - as above
+        self._catalogue = catalogue
+
+    def catalogue(self) -> Mapping[str, object] | None:  # noqa: D102 - as above
+        return self._catalogue
+
+    def doorbell(self) -> MemoryDoorbell:  # noqa: D102 - as above
+        bell = MemoryDoorbell(self._bells.remove)
+        self._bells.append(bell)
+        return bell
+
+    def _ring(self, task_id: str) -> None:
+        for bell in list(self._bells):
+            bell.ring(task_id)
+
+
+class MemoryLock:
+    """What a claim holds; :meth:`release` without a finish is what the death of an owner looks like."""
+
+    def __init__(self) -> None:
+        self.held = True
+
+    def release(self) -> None:
+        """Let go without having finished: the task is an orphan."""
+        self.held = False
+
+
+class MemoryWorkspace:
+    """See :class:`~animaworks_tasks._context.Workspace`; results too large for a record stay in *results*."""
+
+    def __init__(self, cancelled: Callable[[], bool], clock: Clock) -> None:
+        self.log = bytearray()
+        self.progress: Progress | None = None
+        self.results: dict[str, bytes] = {}
+        self.cancel_requested = cancelled
+        self._clock = clock
+        self._scratch: Path | None = None
+
+    def write_log(self, data: bytes) -> None:  # noqa: D102 - the promise of Workspace
+        self.log += data
+
+    def report_progress(self, fraction: float | None, message: str) -> None:  # noqa: D102 - as above
+        self.progress = Progress(fraction, message, self._clock())
+
+    def keep_result(self, data: bytes) -> str:  # noqa: D102 - as above
+        self.results["result.txt"] = data
+        return "result.txt"
+
+    def scratch(self) -> Path:  # noqa: D102 - as above
+        if self._scratch is None:
+            self._scratch = Path(mkdtemp(prefix="animaworks_tasks-"))
+            # Not a TemporaryDirectory: that warns when nobody closes it, and there is nothing to close here.
+            weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
+        return self._scratch
+
+
+class MemoryDoorbell:
+    """Rings within the process."""
+
+    def __init__(self, leave: Callable[[MemoryDoorbell], None]) -> None:
+        self._leave = leave
+        self._rung: set[str] = set()
+        self._changed = threading.Condition()
+        self._awake = False
+
+    def ring(self, task_id: str) -> None:
+        """Wake whoever waits, for *task_id*."""
+        with self._changed:
+            self._rung.add(task_id)
+            self._changed.notify_all()
+
+    def wait(self, timeout: float) -> set[str]:
+        """Sleep until someone rings, or *timeout* seconds; return the ids that were rung, perhaps none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._rung or self._awake, timeout)
+            rung, self._rung, self._awake = self._rung, set(), False
+            return rung
+
+    def wake(self) -> None:
+        """End the current or the next :meth:`wait`; from any thread."""
+        with self._changed:
+            self._awake = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._leave(self)

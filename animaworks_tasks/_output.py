@@ -1,0 +1,180 @@
+"""
+What a tool prints, sent where it belongs: per task, in any backend.
+
+``sys.stdout`` and ``sys.stderr`` are one per process, and several tasks may run in it. While any task runs, both are
+replaced by a router that asks a context variable which task is printing; everybody else's output goes where it went.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import IO, Any, Final, TextIO
+
+_KEPT_LIMIT: Final = 8 << 20  # bytes that are kept of what a tool prints; all of it stands in the log
+_LINE_LIMIT: Final = 8192  # bytes without a line end that are held back
+
+Sink = Callable[[bytes], None]
+
+
+class Printed:
+    """
+    Collects what is printed, and passes it on line by line.
+
+    Attributes:
+        kept: The first 8 MiB.
+        lost: How many bytes came after that.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self.kept = bytearray()
+        self.lost = 0
+        self._sink = sink
+        self._line = bytearray()
+        self._mutex = threading.Lock()
+
+    def write(self, data: bytes) -> None:
+        """Take *data* in."""
+        with self._mutex:
+            room = max(0, _KEPT_LIMIT - len(self.kept))
+            self.kept += data[:room]
+            self.lost += len(data) - min(room, len(data))
+            self._line += data
+            if b"\n" in data or len(self._line) > _LINE_LIMIT:
+                self._pass_on()
+
+    def flush(self) -> None:
+        """Pass on what has no line end yet."""
+        with self._mutex:
+            self._pass_on()
+
+    def text(self) -> str:
+        """Return what is kept; bytes that are not UTF-8 are replaced."""
+        text = self.kept.decode("utf-8", "replace")
+        return f"{text}\n... {self.lost} more bytes are in the log" if self.lost else text
+
+    def _pass_on(self) -> None:
+        if self._line:
+            data = bytes(self._line)
+            self._line.clear()
+            self._sink(data)
+
+
+_Routes = tuple[Printed, Printed]
+_routes: ContextVar[_Routes | None] = ContextVar("animaworks_tasks_output", default=None)
+_mutex = threading.Lock()
+_users = 0
+_for_all_threads: _Routes | None = None
+
+
+@contextlib.contextmanager
+def printed_to(sink: Sink, *, all_threads: bool = False) -> Iterator[_Routes]:
+    """
+    Collect what this context prints to stdout and stderr, and pass it on to *sink*.
+
+    Args:
+        sink: Takes the bytes; called from whichever thread prints.
+        all_threads: Collect what other threads print too: right in a process that runs one task at a time.
+    """
+    global _for_all_threads  # noqa: PLW0603 - as sys.stdout, which it stands in for
+    routes = (Printed(sink), Printed(sink))
+    _install()
+    token = _routes.set(routes)
+    if all_threads:
+        _for_all_threads = routes
+    try:
+        yield routes
+    finally:
+        _routes.reset(token)
+        if all_threads:
+            _for_all_threads = None
+        for printed in routes:
+            printed.flush()
+        _uninstall()
+
+
+def _install() -> None:
+    global _users  # noqa: PLW0603 - as sys.stdout
+    with _mutex:
+        _users += 1
+        if not isinstance(sys.stdout, _Router):
+            sys.stdout = _Router(sys.stdout, 0)
+        if not isinstance(sys.stderr, _Router):
+            sys.stderr = _Router(sys.stderr, 1)
+
+
+def _uninstall() -> None:
+    global _users  # noqa: PLW0603 - as sys.stdout
+    with _mutex:
+        _users -= 1
+        if _users == 0:
+            if isinstance(sys.stdout, _Router):
+                sys.stdout = sys.stdout.original
+            if isinstance(sys.stderr, _Router):
+                sys.stderr = sys.stderr.original
+
+
+class _Router(io.TextIOBase):
+    """A text stream that writes to the route of whoever writes, or else to the stream it replaced."""
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+
+    def __init__(self, original: TextIO | Any, index: int) -> None:  # noqa: ANN401 - sys.stdout may be anything
+        self.original = original
+        self._index = index
+        self.buffer: IO[bytes] = _RouterBuffer(self)  # type: ignore[assignment]  # what tools call of it is there
+
+    def route(self) -> Printed | None:
+        routes = _routes.get() or _for_all_threads
+        return routes[self._index] if routes else None
+
+    def write(self, text: str, /) -> int:
+        printed = self.route()
+        if printed is not None:
+            printed.write(text.encode("utf-8", "backslashreplace"))
+        elif self.original is not None:  # None: a process without a console
+            self.original.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        printed = self.route()
+        if printed is not None:
+            printed.flush()
+        elif self.original is not None:
+            self.original.flush()
+
+    def fileno(self) -> int:
+        if self.original is None:
+            raise io.UnsupportedOperation("fileno")
+        return int(self.original.fileno())
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return self.route() is None and self.original is not None and bool(self.original.isatty())
+
+
+class _RouterBuffer(io.RawIOBase):
+    def __init__(self, router: _Router) -> None:
+        self._router = router
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:  # noqa: ANN401 - any buffer
+        raw = bytes(data)
+        printed = self._router.route()
+        if printed is not None:
+            printed.write(raw)
+        elif self._router.original is not None:
+            self._router.original.buffer.write(raw)
+        return len(raw)
+
+    def flush(self) -> None:
+        self._router.flush()

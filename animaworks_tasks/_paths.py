@@ -1,0 +1,83 @@
+"""
+Where things lie: the Anima's directory, the runtime's data directory, and the places inside a store.
+
+The layout of a store is written down here once; no other module spells the name of one of its directories.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False  # typing's own would import typing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final
+
+ANIMA_DIR_VARIABLE = "ANIMAWORKS_ANIMA_DIR"
+DATA_DIR_VARIABLE = "ANIMAWORKS_DATA_DIR"
+PROGRESS_FILE_VARIABLE = "ANIMAWORKS_TASK_PROGRESS_FILE"
+TASK_ID_VARIABLE = "ANIMAWORKS_TASK_ID"
+
+# All directories of a store, in the order in which they are made.
+DIRECTORIES: Final = (
+    "pending", "running", "done", "locks", "logs", "progress", "results", "quarantine", "tmp",
+)  # fmt: skip
+
+
+class Layout:
+    """
+    The paths of one Anima's store, as text; nothing here touches the disk.
+
+    Attributes:
+        anima: The Anima's directory, absolute.
+        root: ``<anima>/state/background_tasks``.
+        notifications: ``<anima>/state/background_notifications``; ``read`` is ``.read`` in it.
+    """
+
+    def __init__(self, anima_dir: str | os.PathLike[str]) -> None:
+        self.anima = os.path.abspath(os.fspath(anima_dir))
+        state = os.path.join(self.anima, "state")
+        self.root = os.path.join(state, "background_tasks")
+        for name in DIRECTORIES:
+            setattr(self, name, os.path.join(self.root, name))
+        self.notifications = os.path.join(state, "background_notifications")
+        self.read = os.path.join(self.notifications, ".read")
+        self.catalogue = os.path.join(self.root, "catalogue")
+        self.events = os.path.join(self.root, "events.jsonl")
+        self.doorbell = os.path.join(self.root, "doorbell")
+        self.drain_lock = os.path.join(self.root, "locks", "drain.lock")
+
+    pending: str
+    running: str
+    done: str
+    locks: str
+    logs: str
+    progress: str
+    results: str
+    quarantine: str
+    tmp: str
+
+    def directories(self) -> list[str]:
+        """Return the directories inside the root."""
+        return [os.path.join(self.root, name) for name in DIRECTORIES]
+
+    def lock(self, task_id: str) -> str:
+        """Return the path of the lock that the owner of *task_id* holds."""
+        return os.path.join(self.locks, task_id + ".lock")
+
+    def view(self, task_id: str) -> str:
+        """Return the path under which AnimaWorks' own readers look for *task_id*."""
+        return os.path.join(self.root, task_id + ".json")
+
+
+def data_dir(environment: Mapping[str, str]) -> str:
+    """Return AnimaWorks' data directory: ``ANIMAWORKS_DATA_DIR``, or else ``~/.animaworks``."""
+    return environment.get(DATA_DIR_VARIABLE) or os.path.join(os.path.expanduser("~"), ".animaworks")
+
+
+def user_anima_dir(name: str) -> str:
+    """Return the directory of an Anima that has no place of its own: one per user and *name*, where the system wants it."""
+    import platformdirs
+
+    return os.path.join(platformdirs.user_state_dir("animaworks_tasks", appauthor=False), name)

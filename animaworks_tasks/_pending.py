@@ -1,0 +1,48 @@
+"""
+How a task comes into a store: its id, the directories, and the one moment after which it is not lost.
+
+Used by :class:`TaskStore` and by ``animaworks-tool submit`` alike; imports nothing that the latter does not need.
+"""
+
+from __future__ import annotations
+
+import os
+
+from animaworks_tasks import _files
+from animaworks_tasks._doorbell import ring
+
+TYPE_CHECKING = False  # typing's own would import typing
+
+if TYPE_CHECKING:
+    from animaworks_tasks._paths import Layout
+
+
+def new_id(key: str | None = None) -> str:
+    """Return 12 hex digits: at random, or for a *key* always the same."""
+    if key is None:
+        return os.urandom(6).hex()
+    from hashlib import sha256
+
+    return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def create(layout: Layout, *, sync: bool) -> None:
+    """
+    Make what is missing of the store's directories, durably.
+
+    They are made durable even where they were there already: whoever made them may have died before that, and a
+    directory without anything new costs almost nothing to sync.
+    """
+    for directory in (layout.root, *layout.directories(), layout.notifications, layout.read):
+        _files.make_directory(directory, sync=sync)
+    if sync:
+        for directory in (layout.notifications, layout.root, os.path.dirname(layout.root)):
+            _files.sync_directory(directory)
+
+
+def place(layout: Layout, task_id: str, data: bytes, *, sync: bool) -> bool:
+    """Publish a pending record and wake whoever waits; False where the id is taken, which only a key can bring about."""
+    if not _files.publish(layout.pending, f"{task_id}.json", data, tmp=layout.tmp, sync=sync):
+        return False
+    ring(layout.doorbell, task_id)
+    return True

@@ -1,0 +1,101 @@
+"""
+Modules as AnimaWorks writes its tools: EXECUTION_PROFILE, a mapping from subcommand to facts, and ``cli_main(argv)``.
+
+    EXECUTION_PROFILE = {"3d": {"expected_seconds": 600, "background_eligible": True}}
+
+A profile that is a literal is read from the source: importing such a module can take half a second, and asking whether
+a tool is long-running must not.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from animaworks_tasks._reference import Reference
+from animaworks_tasks.errors import RegistryError, ToolLoadError
+
+PROFILE: Final = "EXECUTION_PROFILE"
+MAIN: Final = "cli_main"
+
+_TOO_DEEP: Final = (RecursionError, MemoryError)  # what ast says of source that is nested too deeply
+
+_EXPECTED: Final = (
+    f"{PROFILE} must be a dict of subcommands, each with 'expected_seconds' (a number), 'background_eligible' (a bool) "
+    "and perhaps 'gated' (a bool) and 'summary' (text)"
+)
+
+
+def read(reference: Reference) -> object | None:
+    """
+    Return the profile of the module at *reference*, unchecked; None if it has none, or no ``cli_main``.
+
+    The module is imported only if the profile is no literal.
+
+    Raises:
+        ToolLoadError: It is not Python, or had to be imported and that failed.
+    """
+    literal = _read_literal(reference) if reference.file.endswith(".py") else None
+    if literal is not None:
+        return literal
+    module = reference.load()
+    return getattr(module, PROFILE, None) if callable(getattr(module, MAIN, None)) else None
+
+
+def check(profile: object) -> dict[str, dict[str, Any]]:
+    """
+    Return what :class:`Tool` calls the facts in *profile*, by subcommand.
+
+    Raises:
+        RegistryError: It lacks something or has it in another type; the message says what is expected.
+    """
+    if not isinstance(profile, Mapping) or not profile:
+        raise RegistryError(f"{_EXPECTED}, not {profile!r}")
+    return {subcommand: _check(subcommand, facts) for subcommand, facts in profile.items()}
+
+
+def _check(subcommand: object, facts: object) -> dict[str, Any]:
+    if not isinstance(subcommand, str) or not isinstance(facts, Mapping):
+        raise RegistryError(f"{_EXPECTED}, not {subcommand!r}: {facts!r}")
+    seconds = facts.get("expected_seconds")
+    eligible, gated, summary = facts.get("background_eligible"), facts.get("gated", False), facts.get("summary", "")
+    problems = {
+        "expected_seconds": isinstance(seconds, bool) or not isinstance(seconds, int | float),
+        "background_eligible": not isinstance(eligible, bool),
+        "gated": not isinstance(gated, bool),
+        "summary": not isinstance(summary, str),
+    }
+    if wrong := [name for name, is_wrong in problems.items() if is_wrong]:
+        raise RegistryError(f"{subcommand!r} has no usable {' and '.join(map(repr, wrong))}: {_EXPECTED}")
+    return {"expected_seconds": seconds, "long_running": eligible, "gated": gated, "summary": summary}
+
+
+def _read_literal(reference: Reference) -> object | None:
+    try:
+        with open(reference.file, "rb") as source:
+            bound = dict(_bound(ast.parse(source.read())))
+    except (OSError, SyntaxError, ValueError, *_TOO_DEEP) as error:  # a ValueError is what null bytes raise
+        raise ToolLoadError(str(reference), f"{type(error).__name__}: {error}") from error
+    value = bound.get(PROFILE)
+    if MAIN not in bound or value is None:
+        return None
+    try:
+        profile: object = ast.literal_eval(value)
+    except (ValueError, TypeError, *_TOO_DEEP):  # a name or a call; an unhashable key
+        return None
+    return profile
+
+
+def _bound(tree: ast.Module) -> Iterator[tuple[str, ast.expr | None]]:
+    """Yield the names bound at the top of a module, each with its value where it is assigned one."""
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name, None
+            case ast.Assign(targets=targets, value=value):
+                yield from ((target.id, value) for target in targets if isinstance(target, ast.Name))
+            case ast.AnnAssign(target=ast.Name(id=name), value=value):
+                yield name, value
+            case ast.ImportFrom(names=names):
+                yield from ((each.asname or each.name, None) for each in names)

@@ -1,0 +1,359 @@
+"""
+Task <-> bytes: strict, versioned, and keeping the keys it does not know.
+
+There are two shapes, because others read our records too. A *pending* record begins with the eight keys that AnimaWorks
+writes; everything from the claim on has the shape that AnimaWorks' readers expect (``tool_name`` is ``tool:subcommand``,
+``tool_args`` holds the rest). Both say the same of a task, and :func:`decode` reads both.
+
+What does not fit is refused with one clear reason, whoever wrote it; we check our own records the same way before they
+are published, so nothing is ever stored that cannot be read again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, NoReturn
+
+from animaworks_tasks._task import Cause, OnInterrupt, Outcome, State, Task, is_task_id
+from animaworks_tasks._wire import dump
+from animaworks_tasks.errors import RecordError
+
+VERSION: Final = 1
+SIZE_LIMIT: Final = 1 << 20  # bytes
+DEPTH_LIMIT: Final = 32  # our own records are 2 deep; the rest is for keys of others
+ROOM: Final = 1 << 14  # bytes that a task leaves free when it is claimed, so that its end can always be told
+_REASON: Final = 300  # characters; a reason may quote what it refuses, and is stored itself
+
+# What stands in one of the two shapes only. In the other one it says nothing, and is not kept: once the record changes
+# its shape, it would take the place of what we have to say.
+_OF_ONE_SHAPE: Final = frozenset({
+    "subcommand", "raw_args", "anima_dir", "submitted_at",
+    "created_at", "completed_at", "result", "error", "outcome",
+})  # fmt: skip
+
+
+class ForeignRecordError(RecordError):
+    """A record that is in order and not ours: it is left where it is."""
+
+
+def encode(task: Task) -> bytes:
+    """
+    Return the record of *task*, in the shape for its state.
+
+    Raises:
+        ValueError: A text has a lone surrogate: it came from bytes that are not UTF-8.
+    """
+    return dump(_pending(task) if task.state is State.PENDING else _claimed(task))
+
+
+def decode(data: bytes, task_id: str) -> Task:
+    """
+    Return the task that *data* records.
+
+    Args:
+        data: A whole file.
+        task_id: The id that the file's name gives it.
+
+    Raises:
+        RecordError: It is no record of that task; ``reason`` says why.
+        ForeignRecordError: It is a record, of a kind that is not ours to run.
+    """
+    values = _parse(data, task_id)
+    if values.get("task_type") == "llm":  # before all else: what an id is there is not ours to say
+        raise ForeignRecordError(task_id, "it is a task for a language model, not for a tool")
+    fields = _Fields(task_id, values)
+    if fields.task_id != task_id:
+        fields.refuse(f"it names another task: task_id is {fields.task_id!r}")
+    try:
+        return _task(fields)
+    except (ValueError, OverflowError, OSError) as error:  # OverflowError, OSError: a date beyond the calendar
+        if isinstance(error, RecordError):
+            raise
+        raise RecordError(task_id, _short(str(error))) from None
+
+
+def check(task: Task, *, room: int = 0) -> bytes:
+    """
+    Return the record of *task*, having read it again as any reader will.
+
+    Args:
+        task: Any task.
+        room: Bytes that it must leave free, for what is yet to be said of it.
+
+    Raises:
+        RecordError: No reader would take it back as it is: too large, or not UTF-8.
+    """
+    try:
+        data = encode(task)
+    except (ValueError, TypeError) as error:
+        raise RecordError(task.id, str(error)) from None
+    if len(data) > SIZE_LIMIT - room:
+        raise RecordError(task.id, f"it is larger than {SIZE_LIMIT - room} bytes")
+    decode(data, task.id)
+    return data
+
+
+def pending_fields(  # noqa: PLR0913 - the eight keys that AnimaWorks defines, in its order
+    *, task_id: str, tool: str, subcommand: str, argv: Iterable[str], anima_name: str, anima_dir: str, at: float
+) -> dict[str, object]:
+    """Return the eight keys that begin every pending record, in order."""
+    return {
+        "task_id": task_id,
+        "tool_name": tool,
+        "subcommand": subcommand,
+        "raw_args": list(argv),
+        "anima_name": anima_name,
+        "anima_dir": anima_dir,
+        "submitted_at": at,
+        "status": "pending",
+    }
+
+
+def _pending(task: Task) -> dict[str, object]:
+    fields = pending_fields(
+        task_id=task.id,
+        tool=task.tool,
+        subcommand=task.subcommand,
+        argv=task.argv,
+        anima_name=task.anima_name,
+        anima_dir=task.anima_dir,
+        at=task.submitted_at.timestamp(),
+    )
+    return {**fields, "version": VERSION, **_own(task), **task.extra}
+
+
+def _claimed(task: Task) -> dict[str, object]:
+    return {
+        "task_id": task.id,
+        "anima_name": task.anima_name,
+        "tool_name": task.name,
+        "tool_args": {"subcommand": task.subcommand, "raw_args": list(task.argv), "anima_dir": task.anima_dir},
+        "status": _status(task),
+        "created_at": task.submitted_at.timestamp(),
+        "completed_at": _unix(task.finished_at),
+        "result": task.result,
+        "error": task.error,
+        "version": VERSION,
+        **_own(task),
+        **task.extra,
+    }
+
+
+def _status(task: Task) -> str:
+    """AnimaWorks knows pending, running, completed and failed: a cancelled task reads as failed there."""
+    if task.outcome is None:
+        return task.state.value
+    return "completed" if task.outcome is Outcome.COMPLETED else "failed"
+
+
+def _own(task: Task) -> dict[str, object]:
+    """Keys of ours, left out where they say nothing."""
+    values: dict[str, object] = {
+        "priority": task.priority or None,
+        "not_before": _unix(task.not_before),
+        "key": task.key,
+        "retry_of": task.retry_of,
+        "expected_seconds": task.expected_seconds,
+        "timeout_seconds": task.timeout_seconds,
+        "retries": task.retries,
+        "on_interrupt": task.on_interrupt and task.on_interrupt.value,
+        "attempt": task.attempt or None,
+        "started_at": _unix(task.started_at),
+        "owner_pid": task.owner_pid,
+        "outcome": task.outcome and task.outcome.value,
+        "cause": task.cause and task.cause.value,
+        "hint": task.hint,
+        "result_file": task.result_file,
+        "cwd": task.cwd,
+    }
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _unix(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+def _parse(data: bytes, name: str) -> dict[str, object]:
+    def refuse(reason: str) -> NoReturn:
+        raise RecordError(name, _short(reason))
+
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            keys = [key for key, _ in pairs]
+            refuse(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands in it twice")
+        return found
+
+    if len(data) > SIZE_LIMIT:
+        refuse(f"it is larger than {SIZE_LIMIT} bytes")
+    if not data.strip():
+        refuse("it is empty")
+    try:
+        value = json.loads(
+            data.decode("utf-8"), object_pairs_hook=unique, parse_constant=lambda c: refuse(f"{c} is not JSON")
+        )
+    except UnicodeDecodeError as error:
+        refuse(f"it is not UTF-8: {error.reason} at byte {error.start}")
+    except RecursionError:
+        refuse(f"it is nested more than {DEPTH_LIMIT} deep")
+    except ValueError as error:
+        if isinstance(error, RecordError):
+            raise
+        refuse(f"it is not JSON: {error}")
+    if not isinstance(value, dict):
+        refuse("it is JSON, but not an object")
+    if _deeper_than(value, DEPTH_LIMIT):
+        refuse(f"it is nested more than {DEPTH_LIMIT} deep")
+    if b"\\u" in data:  # the only way in for a lone surrogate, which no file and no agent could be given
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            refuse("it holds half of a character (a lone surrogate)")
+    return value
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) <= _REASON else reason[: _REASON - 1] + "…"
+
+
+def _deeper_than(value: object, limit: int) -> bool:
+    level: list[object] = [value]
+    for _ in range(limit):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return any(isinstance(outer, dict | list) for outer in level)
+
+
+class _Fields:
+    """Takes the known keys out of a parsed record, each with its type; what is left is *extra*."""
+
+    def __init__(self, name: str, values: Mapping[str, object]) -> None:
+        self.name = name
+        self.left = dict(values)
+        self.task_id = self.text("task_id")
+        if not is_task_id(self.task_id):
+            self.refuse(f"task_id is {self.task_id!r}, not 12 lowercase hex digits")
+
+    def refuse(self, reason: str) -> NoReturn:
+        raise RecordError(self.name, _short(reason))
+
+    def _take(self, key: str, kind: str, fits: Callable[[object], bool]) -> object:
+        value = self.left.pop(key, None)
+        if value is not None and not fits(value):
+            self.refuse(f"{key} must be {kind}, not {type(value).__name__}")
+        return value
+
+    def optional_text(self, key: str) -> str | None:
+        value = self._take(key, "text", lambda v: isinstance(v, str))
+        return None if value is None else str(value)
+
+    def text(self, key: str) -> str:
+        value = self.optional_text(key)
+        return self.refuse(f"{key} is missing") if value is None else value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self.left.pop(key, None)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            self.refuse(f"{key} must be a list of texts")
+        return tuple(value)
+
+    def number(self, key: str) -> float | None:
+        value = self._take(key, "a finite number", _is_number)
+        return None if value is None else float(value)  # type: ignore[arg-type]  # _is_number looked
+
+    def integer(self, key: str) -> int | None:
+        value = self._take(key, "a whole number", lambda v: type(v) is int)
+        return None if value is None else int(value)  # type: ignore[call-overload, no-any-return]  # as above
+
+    def moment(self, key: str) -> datetime | None:
+        value = self.number(key)
+        return None if value is None else datetime.fromtimestamp(value, UTC)
+
+    def required_moment(self, key: str) -> datetime:
+        return self.moment(key) or self.refuse(f"{key} is missing")
+
+    def inner(self, key: str) -> _Fields:
+        value = self.left.pop(key, None)
+        if not isinstance(value, dict):
+            self.refuse(f"{key} must be an object")
+        return _Fields(self.name, {"task_id": self.task_id, **value})
+
+
+def _is_number(value: object) -> bool:
+    return (type(value) is int and abs(value) < 1 << 53) or (type(value) is float and math.isfinite(value))
+
+
+def _task(fields: _Fields) -> Task:
+    status = fields.text("status")
+    if "tool_args" in fields.left:
+        shape = _from_claimed(fields, status)
+    elif status == "pending":
+        shape = _from_pending(fields)
+    else:
+        fields.refuse(f"status is {status!r} in a record without tool_args; a submitted task is 'pending'")
+    version = fields.integer("version") or 1
+    if version > VERSION:
+        fields.refuse(f"it was written by a newer release (version {version}); this one reads up to {VERSION}")
+    on_interrupt, cause = fields.optional_text("on_interrupt"), fields.optional_text("cause")
+    return Task(
+        **shape,
+        id=fields.task_id,
+        anima_name=fields.optional_text("anima_name") or "",
+        priority=fields.integer("priority") or 0,
+        not_before=fields.moment("not_before"),
+        key=fields.optional_text("key"),
+        retry_of=fields.optional_text("retry_of"),
+        expected_seconds=fields.number("expected_seconds"),
+        timeout_seconds=fields.number("timeout_seconds"),
+        retries=fields.integer("retries"),
+        on_interrupt=OnInterrupt(on_interrupt) if on_interrupt else None,
+        attempt=fields.integer("attempt") or 0,
+        started_at=fields.moment("started_at"),
+        owner_pid=fields.integer("owner_pid"),
+        cause=Cause(cause) if cause else None,
+        hint=fields.optional_text("hint"),
+        result_file=fields.optional_text("result_file"),
+        cwd=fields.optional_text("cwd"),
+        extra={key: value for key, value in fields.left.items() if key not in _OF_ONE_SHAPE},
+    )
+
+
+def _from_pending(fields: _Fields) -> dict[str, Any]:
+    return {
+        "tool": fields.text("tool_name"),
+        "subcommand": fields.optional_text("subcommand") or "",
+        "argv": fields.texts("raw_args"),
+        "anima_dir": fields.optional_text("anima_dir") or "",
+        "submitted_at": fields.required_moment("submitted_at"),
+    }
+
+
+def _from_claimed(fields: _Fields, status: str) -> dict[str, Any]:
+    arguments = fields.inner("tool_args")
+    subcommand = arguments.text("subcommand")
+    if status not in {"running", "completed", "failed"}:
+        fields.refuse(f"status is {status!r}, not running, completed or failed")
+    outcome = fields.optional_text("outcome") or status
+    if (outcome == "completed") != (status == "completed"):
+        fields.refuse(f"status is {status!r}, and outcome is {outcome!r}")
+    return {
+        "tool": fields.text("tool_name").removesuffix(f":{subcommand}" if subcommand else ""),
+        "subcommand": subcommand,
+        "argv": arguments.texts("raw_args"),
+        "anima_dir": arguments.optional_text("anima_dir") or "",
+        "submitted_at": fields.required_moment("created_at"),
+        "state": State.RUNNING if status == "running" else State.DONE,
+        "finished_at": fields.moment("completed_at"),
+        "result": fields.optional_text("result"),
+        "error": fields.optional_text("error"),
+        "outcome": None if status == "running" else Outcome(outcome),
+    }

@@ -1,0 +1,148 @@
+"""Where code is, in words that another process can follow, and how to load it from there, once per process."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Final, Self
+
+import attrs
+
+from animaworks_tasks.errors import ToolLoadError
+
+_PRIVATE: Final = "_animaworks_tool_"  # modules that Python would not find by their names are loaded under this one
+_loading = threading.RLock()  # importlib locks only what it imports by name; re-entered where one file loads another
+
+
+@attrs.frozen(kw_only=True)
+class Reference:
+    """
+    The way to a function or a module.
+
+    Attributes:
+        module: The name by which it is imported; empty for a file that has none, such as a script.
+        file: Its file, absolute. It decides where the name leads elsewhere; empty where only the name is known.
+        qualname: The way to it inside the module; empty for the module itself.
+    """
+
+    module: str = ""
+    file: str = ""
+    qualname: str = ""
+
+    @classmethod
+    def to(cls, code: Callable[..., Any] | ModuleType) -> Self | None:
+        """
+        Return the reference to a function or a module, or None if there is no way to it from another process.
+
+        There is none to a lambda, to what is defined inside a function, and to what was typed in at a prompt.
+        """
+        is_module = isinstance(code, ModuleType)
+        qualname = "" if is_module else getattr(code, "__qualname__", "<>")  # an object that is called has no name
+        name = str(getattr(code, "__name__" if is_module else "__module__", ""))
+        module = sys.modules.get(name)
+        if module is None or "<" in qualname:
+            return None
+        file = getattr(module, "__file__", None) or ""
+        if name in {"__main__", "__mp_main__"} or name.startswith(_PRIVATE):
+            # Run with -m, a script has a name of its own. Under that name its `if __name__ == "__main__"` stays shut.
+            spec = getattr(module, "__spec__", None)
+            name = spec.name if spec is not None and name == "__main__" and spec.name != name else ""
+            if not os.path.isfile(file):
+                return None
+        return cls(module=name, file=os.path.abspath(file) if file else "", qualname=qualname)
+
+    @classmethod
+    def find(cls, module: str | os.PathLike[str], qualname: str = "") -> Self:
+        """
+        Return the reference to a module by its import path or its file, without importing it (only its packages).
+
+        Args:
+            module: A path with a slash, or ending in ``.py``, is a file.
+            qualname: The way to the code inside the module.
+
+        Raises:
+            ToolLoadError: There is no such module.
+        """
+        name = os.fspath(module)
+        if os.sep in name or name.endswith(".py"):
+            return cls(file=os.path.abspath(name), qualname=qualname)
+        try:
+            spec = importlib.util.find_spec(name)
+        except (Exception, SystemExit) as error:
+            raise ToolLoadError(name, f"{type(error).__name__}: {error}") from error
+        if spec is None:
+            raise ToolLoadError(name, f"there is no module {name!r}")
+        return cls(module=name, file=(spec.has_location and spec.origin) or "", qualname=qualname)
+
+    def load(self) -> Any:  # noqa: ANN401 - code may be anything
+        """
+        Return the code, importing it if this process has not done so.
+
+        Raises:
+            ToolLoadError: Importing raised, even SystemExit, or the module has nothing of this name.
+        """
+        try:
+            return functools.reduce(getattr, filter(None, self.qualname.split(".")), self._module())
+        except (Exception, SystemExit) as error:
+            raise ToolLoadError(str(self), f"{type(error).__name__}: {error}") from error
+
+    def __str__(self) -> str:
+        return ":".join(filter(None, (self.module or self.file, self.qualname)))
+
+    def _module(self) -> ModuleType:
+        for name in (self.module, "__main__"):
+            if _is_same(getattr(sys.modules.get(name), "__file__", None), self.file):
+                return importlib.import_module(name)  # waits where another thread is still importing it
+        if self.module and (not os.path.isfile(self.file) or _is_same(_origin(self.module), self.file)):
+            return importlib.import_module(self.module)
+        private = _private_name(self.file)
+        with _loading:
+            return sys.modules.get(private) or _execute(private, self.file)
+
+
+def _private_name(file: str) -> str:
+    stem = os.path.splitext(os.path.basename(file))[0]
+    return f"{_PRIVATE}{stem}_{hashlib.sha256(os.fsencode(os.path.realpath(file))).hexdigest()[:8]}"
+
+
+def _is_same(one: str | None, other: str) -> bool:
+    return one is not None and os.path.realpath(one) == os.path.realpath(other)
+
+
+def _origin(module: str) -> str | None:
+    """Return the file that importing *module* would read; None if nothing is found."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    return spec.origin if spec is not None else None
+
+
+def _execute(name: str, file: str) -> ModuleType:
+    loader = importlib.machinery.SourceFileLoader(name, file)  # named, because a script need not end in .py
+    spec = importlib.machinery.ModuleSpec(name, loader, origin=file)
+    spec.has_location = True  # it gets a __file__
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: dataclasses, pickle and its own registrations look it up there
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def is_at_its_name(function: Callable[..., Any]) -> bool:
+    """Say whether the function's module has it under its own name, as pickle would ask."""
+    try:
+        found: object = functools.reduce(getattr, function.__qualname__.split("."), sys.modules[function.__module__])
+    except (AttributeError, KeyError):
+        return False
+    return bool(found == function)

@@ -1,0 +1,262 @@
+"""
+The table of tools: typed functions, modules with EXECUTION_PROFILE, and commands, all by (tool, subcommand).
+
+What can be wrong with a tool is found when it is registered, and what can be wrong with a call when it is submitted:
+:meth:`Registry.catalogue` is everything that a submitter elsewhere needs for the same verdict.
+
+A registry belongs to who fills it; it is filled before it is used, and takes no locks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any, Final, TypedDict, TypeVar, Unpack
+
+import attrs
+
+from animaworks_tasks import _arguments, _guide, _profile, _signature
+from animaworks_tasks._reference import Reference
+from animaworks_tasks._task import OnInterrupt
+from animaworks_tasks._tool import CommandTarget, FunctionTarget, ModuleTarget, Tool
+from animaworks_tasks.errors import RegistryError
+
+CATALOGUE_VERSION: Final = 1
+
+_JSON_TYPES: Final = {"int": "integer", "float": "number", "bool": "boolean"}  # else text
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ToolOptions(TypedDict, total=False):
+    """What can be said of any tool; :meth:`Registry.tool` tells what each means. None takes the default."""
+
+    expected_seconds: float | None
+    long_running: bool | None
+    timeout_seconds: float | None
+    retries: int
+    on_interrupt: OnInterrupt | str
+    grace_seconds: float
+    summary: str
+    gated: bool
+
+
+class Registry:
+    """
+    The tools that a host can run.
+
+    Attributes:
+        problems: Where something was that is no tool, and why; filled by whoever looks for tools in files.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[tuple[str, str]] = []
+        self._tools: dict[str, dict[str, Tool]] = {}
+
+    def tool(self, name: str, subcommand: str, **options: Unpack[ToolOptions]) -> Callable[[F], F]:
+        """
+        Register the decorated function, sync or async, and leave it as it is.
+
+        Its signature is the command line: parameters without a default are positionals, those with one options, bools
+        flags. A parameter annotated with ToolContext is given the context. The docstring's first line is the summary.
+
+        Args:
+            name: The tool.
+            subcommand: Its subcommand; a tool may have many.
+            **options: ``expected_seconds``: how long it takes, promised to the agent. ``long_running``: to be submitted
+                instead of called; by default if it promises a time. ``timeout_seconds``: longest run; by default the
+                larger of 1800 and twice the expectation. ``retries``: how often a failure is run again (0).
+                ``on_interrupt``: "fail" or "retry", if whoever runs it dies. ``grace_seconds``: from being asked to
+                stop until being killed (5). ``summary``: instead of the docstring's. ``gated``: needs a permission.
+
+        Raises:
+            RegistryError: The name is taken, an option impossible, or the signature no command line.
+        """
+
+        def register(function: F) -> F:
+            self.add(name, subcommand, function, **options)
+            return function
+
+        return register
+
+    def add(self, name: str, subcommand: str, function: Callable[..., Any], **options: Unpack[ToolOptions]) -> None:
+        """
+        Register *function* as :meth:`tool` does, without a decorator.
+
+        Raises:
+            RegistryError: As :meth:`tool`.
+        """
+        try:
+            parameters = _signature.describe(function)
+        except RegistryError as error:
+            raise RegistryError(f"{name} {subcommand}: {error}") from error
+        options.setdefault("summary", next(iter(_signature.documentation(function).splitlines()), ""))
+        self._put([_tool(name, subcommand, target=FunctionTarget.to(function), parameters=parameters, **options)])
+
+    def add_command(self, name: str, subcommand: str, argv: Sequence[str], **options: Unpack[ToolOptions]) -> None:
+        """
+        Register a plain command. There is no shell: *argv* is the program and its first arguments.
+
+        Raises:
+            RegistryError: As :meth:`tool`; or *argv* is empty or one string.
+        """
+        if isinstance(argv, str) or not argv or not all(isinstance(word, str) for word in argv):
+            raise RegistryError(f"{name} {subcommand}: a command is a list of words, not {argv!r}: there is no shell")
+        self._put([_tool(name, subcommand, target=CommandTarget(tuple(argv)), **options)])
+
+    def add_module(self, name: str, module: ModuleType | str | os.PathLike[str]) -> None:
+        """
+        Register every subcommand in the EXECUTION_PROFILE of a module.
+
+        A profile that is a literal is read from the source, and the module is not imported before it is called.
+
+        Args:
+            name: The tool.
+            module: The module, its import path, or its file (a path with a slash or ``.py``).
+
+        Raises:
+            RegistryError: It has no profile or no ``cli_main``, or what they say is not what is expected.
+            ToolLoadError: There is no such module, or it had to be imported and that failed.
+        """
+        reference = Reference.to(module) if isinstance(module, ModuleType) else Reference.find(module)
+        if reference is None:
+            raise RegistryError(f"{name}: {module!r} has no file that another process could load")
+        profile = _profile.read(reference)
+        if profile is None:
+            raise RegistryError(f"{reference} is no tool: it needs {_profile.PROFILE} and {_profile.MAIN}(argv)")
+        try:
+            facts = _profile.check(profile)
+        except RegistryError as error:
+            raise RegistryError(f"{name} ({reference}): {error}") from error
+        target = ModuleTarget(attrs.evolve(reference, qualname=_profile.MAIN))
+        self._put([_tool(name, subcommand, target=target, **each) for subcommand, each in facts.items()])
+
+    def add_registry(self, other: Registry, *, skip_taken: bool = False) -> None:
+        """
+        Register every tool of *other* here too, and take over its problems.
+
+        Args:
+            other: It stays as it is.
+            skip_taken: Pass over all of a tool whose name is taken, instead of refusing a subcommand that is.
+
+        Raises:
+            RegistryError: A name is taken; nothing was taken over.
+        """
+        tools = [tool for tool in other.tools() if not (skip_taken and tool.name in self._tools)]
+        self._put(tools)
+        self.problems += other.problems
+
+    def tools(self) -> list[Tool]:
+        """Return all tools, in the order of their registration; the subcommands of a tool stand together."""
+        return [tool for subcommands in self._tools.values() for tool in subcommands.values()]
+
+    def get(self, name: str, subcommand: str) -> Tool:
+        """
+        Return one tool.
+
+        Raises:
+            UnknownToolError: There is none; the message names the nearest.
+        """
+        _arguments.find(self._specs(), name, [subcommand])
+        return self._tools[name][subcommand]
+
+    def resolve(self, name: str, argv: Sequence[str]) -> Tool:
+        """
+        Return the tool that a call means, with its arguments checked as a submitter checks them.
+
+        Args:
+            name: The tool.
+            argv: The subcommand and its arguments.
+
+        Raises:
+            UnknownToolError: There is no such tool or subcommand; the message names the nearest.
+            WrongArgumentError: It does not take these arguments.
+        """
+        return self._tools[name][_arguments.check(self._specs(), name, argv)]
+
+    def is_long_running(self, key: str) -> bool:
+        """Say whether ``tool:subcommand`` is to be submitted; what is not registered is not."""
+        name, _, subcommand = key.partition(":")
+        tool = self._tools.get(name, {}).get(subcommand)
+        return tool is not None and tool.long_running
+
+    def catalogue(self) -> dict[str, Any]:
+        """Return what others need to know of the tools, as JSON: names, times, arguments; nothing of their code."""
+        return {"version": CATALOGUE_VERSION, "tools": self._specs()}
+
+    def json_schema(self, name: str, subcommand: str) -> dict[str, Any]:
+        """
+        Return the arguments of a tool as a JSON Schema (draft 2020-12) of an object.
+
+        Where only the tool knows its parameters, the object is ``{"argv": [...]}``: the words after the subcommand.
+
+        Raises:
+            UnknownToolError: There is no such tool.
+        """
+        tool = self.get(name, subcommand)
+        argv = {"name": "argv", "type": "str", "many": True, "default": [], "help": "the words after the subcommand"}
+        parameters: Sequence[Mapping[str, Any]] = [argv] if tool.parameters is None else tool.parameters
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": tool.command,
+            "type": "object",
+            **({"description": tool.summary} if tool.summary else {}),
+            "properties": {each["name"]: _property(each) for each in parameters},
+            "required": [each["name"] for each in parameters if "default" not in each],
+            "additionalProperties": False,
+        }
+
+    def guide(self, language: str = "ja") -> str:
+        """
+        Write the tool guide that goes into an agent's system prompt, in Markdown.
+
+        Args:
+            language: "ja" or "en".
+
+        Raises:
+            ValueError: It is neither.
+        """
+        return _guide.guide(self._specs(), language)
+
+    def _put(self, tools: Sequence[Tool]) -> None:
+        for tool in tools:
+            if tool.subcommand in self._tools.get(tool.name, {}):
+                raise RegistryError(f"there is already a tool {tool.command!r}: choose another name or subcommand")
+        for tool in tools:
+            self._tools.setdefault(tool.name, {})[tool.subcommand] = tool
+
+    def _specs(self) -> dict[str, dict[str, dict[str, Any]]]:
+        return {
+            name: {subcommand: _spec(tool) for subcommand, tool in subcommands.items()}
+            for name, subcommands in self._tools.items()
+        }
+
+
+def _tool(name: str, subcommand: str, **facts: Any) -> Tool:  # noqa: ANN401 - whatever Tool takes
+    try:
+        return Tool(name=name, subcommand=subcommand, **{key: fact for key, fact in facts.items() if fact is not None})
+    except (TypeError, ValueError) as error:
+        raise RegistryError(f"{name} {subcommand}: {error}") from error
+
+
+def _spec(tool: Tool) -> dict[str, Any]:
+    return {
+        "long_running": tool.long_running,
+        "expected_seconds": tool.expected_seconds,
+        "timeout_seconds": tool.timeout_seconds,
+        "gated": tool.gated,
+        "summary": tool.summary,
+        "parameters": None if tool.parameters is None else [dict(each) for each in tool.parameters],
+    }
+
+
+def _property(parameter: Mapping[str, Any]) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": _JSON_TYPES.get(parameter["type"], "string")}
+    if "choices" in parameter:
+        schema["enum"] = [_arguments.convert(parameter, text) for text in parameter["choices"]]
+    if parameter.get("many"):
+        schema = {"type": "array", "items": schema} | ({} if "default" in parameter else {"minItems": 1})
+    if parameter.get("default") is not None:
+        schema["default"] = parameter["default"]
+    return schema | ({"description": parameter["help"]} if "help" in parameter else {})

@@ -1,0 +1,153 @@
+"""
+Claim one task, run it, finish it: the same wherever a backend puts it.
+
+The process that runs :func:`run_task` owns the task from the claim until the outcome is stored. The call itself is made
+by the *invoker* of this process: on the spot, or, in a supervisor, in the tool process that it watches over.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+
+import attrs
+
+from animaworks_tasks._calls import Report, call
+from animaworks_tasks._registry import Registry
+from animaworks_tasks._states import Event
+from animaworks_tasks._store import Claim, Store, utc_now
+from animaworks_tasks._task import Cause, OnInterrupt, Task
+from animaworks_tasks._tool import Tool
+from animaworks_tasks.errors import RecordError, UnknownToolError, UsageError
+
+logger = logging.getLogger("animaworks_tasks")
+
+_WORTH_A_RETRY: Final = {Cause.TOOL, Cause.CRASHED, Cause.TIMEOUT}  # the rest fails the same way again
+_LONGEST_BACKOFF: Final = 600.0  # seconds
+_PATIENCE: Final = 600.0  # seconds for which an outcome that the disk refuses is offered again
+
+Invoker = Callable[[Tool, Task, Store, float], Report]
+
+
+def call_here(tool: Tool, task: Task, store: Store, timeout: float) -> Report:
+    """Call the tool in this thread. Its timeout is told to it, and held against it when it comes back."""
+    return call(tool, task, store.workspace(task.id), deadline=time.monotonic() + timeout)
+
+
+_invoke: Invoker = call_here
+
+
+def invoke_with(invoker: Invoker) -> None:
+    """Let all tasks that this process runs be called by *invoker*: what a supervisor does at its start."""
+    global _invoke  # noqa: PLW0603 - a process is a supervisor, or it is not
+    _invoke = invoker
+
+
+def run_task(store: Store, registry: Registry, task_id: str) -> Task | None:
+    """
+    Claim the task, run it and finish it.
+
+    Returns:
+        The task as it is stored then: DONE, or PENDING again for another attempt. None: it was not to be had.
+
+    Raises:
+        OSError: The store could not be written for ten minutes. The task's lock is free: recovery settles it.
+    """
+    claim = store.claim(task_id)
+    if claim is None:
+        return None
+    try:
+        return _run(store, registry, claim)
+    finally:
+        if claim.lock is not None:  # we give up: whoever finds it sees what the death of its owner would look like
+            claim.lock.release()  # type: ignore[attr-defined]  # the lock of either store has it
+
+
+def _run(store: Store, registry: Registry, claim: Claim) -> Task:
+    try:
+        tool = registry.resolve(claim.task.tool, claim.task.argv)
+    except UsageError as error:
+        cause = Cause.REJECTED if isinstance(error, UnknownToolError) else Cause.ARGUMENTS
+        return _finish(store, claim, Event.FAIL, cause=cause, error=str(error))
+    claim.task = attrs.evolve(claim.task, subcommand=tool.subcommand)
+    try:
+        store.announce(claim)
+    except OSError as error:  # for people only: a full disk must not keep the tool from running
+        logger.warning("task %s runs, but others cannot see by whom: %s", claim.task.id, error)
+    given = claim.task.timeout_seconds
+    timeout = tool.timeout_seconds if given is None else given
+    report = _invoke(tool, claim.task, store, timeout)
+    return _conclude(store, claim, tool, report, timeout)
+
+
+def _conclude(store: Store, claim: Claim, tool: Tool, report: Report, timeout: float) -> Task:
+    kept = {"result": report.result, "result_file": report.result_file}
+    if report.cancelled and not report.timed_out or store.workspace(claim.task.id).cancel_requested():
+        return _finish(store, claim, Event.CANCEL, error=report.error or "it was cancelled", hint=report.hint, **kept)
+    if report.timed_out:
+        error = f"it ran longer than {timeout:g} s" + (f": {report.error}" if report.error else "")
+        report = attrs.evolve(report, cause=Cause.TIMEOUT, error=error)
+    if report.cause is None:
+        return _finish(store, claim, Event.COMPLETE, **kept)
+    retries = tool.retries if claim.task.retries is None else claim.task.retries
+    if report.cause in _WORTH_A_RETRY and claim.task.attempt <= retries:
+        return _again(store, claim, report)
+    return _finish(store, claim, Event.FAIL, cause=report.cause, error=report.error, hint=report.hint, **kept)
+
+
+def _again(store: Store, claim: Claim, report: Report) -> Task:
+    pause = backoff(claim.task.attempt)
+    words = f"attempt {claim.task.attempt} failed: {report.error}; the next one is in {pause:.1f} s\n"
+    store.workspace(claim.task.id).write_log(words.encode("utf-8", "backslashreplace"))
+    return _patiently(lambda: store.release(claim, not_before=utc_now() + timedelta(seconds=pause)), claim.task.id)
+
+
+def backoff(attempt: int) -> float:
+    """Return the seconds to wait after failed attempt number *attempt*: 1, 2, 4 ... 600, and up to a quarter more."""
+    return min(2.0 ** min(attempt - 1, 16), _LONGEST_BACKOFF) * random.uniform(1.0, 1.25)  # noqa: S311 - no secret
+
+
+def _finish(store: Store, claim: Claim, event: Event, **changes: Any) -> Task:
+    try:
+        return _patiently(lambda: store.finish(claim, event, **changes), claim.task.id)
+    except RecordError as refused:  # what it returned cannot be stored, and that can be said
+        error = f"its outcome could not be stored: {refused.reason}"
+        return _patiently(
+            lambda: store.finish(claim, Event.FAIL, cause=Cause.RESULT, error=error), claim.task.id
+        )
+
+
+def _patiently(step: Callable[[], Task], task_id: str) -> Task:
+    """Take a step that the disk may refuse (full, for a while) until it is taken: the outcome is in our hands alone."""
+    started, pause = time.monotonic(), 0.1
+    while True:
+        try:
+            return step()
+        except OSError as error:
+            if time.monotonic() - started > _PATIENCE:
+                raise
+            logger.warning("the outcome of task %s cannot be stored yet, trying again: %s", task_id, error)
+        time.sleep(pause)
+        pause = min(2 * pause, 5.0)
+
+
+def may_run_again(registry: Registry) -> Callable[[Task], bool]:
+    """Return the question that recovery asks of an orphan: does its tool, or its submitter, say that it is safe?"""
+
+    def answer(task: Task) -> bool:
+        try:
+            tool = registry.resolve(task.tool, task.argv)
+        except UsageError:
+            return False
+        policy = task.on_interrupt or tool.on_interrupt
+        retries = tool.retries if task.retries is None else task.retries
+        return policy is OnInterrupt.RETRY and task.attempt <= max(retries, _INTERRUPTIONS)
+
+    return answer
+
+
+_INTERRUPTIONS: Final = 3  # runs begun at most for a task that may run again, where it names no higher number

@@ -1,0 +1,309 @@
+"""
+Decides what runs next: a watcher that sleeps until the doorbell rings, looks, and hands work to the backend.
+
+It has no thread and no event loop of its own; the executor calls :meth:`Scheduler.step` from one. The directories are
+the truth: what stands here is rebuilt from them, by a look at everything every few seconds and at what rang in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from datetime import datetime
+from typing import Final
+
+from animaworks_tasks._backends import Backend
+from animaworks_tasks._registry import Registry
+from animaworks_tasks._runner import may_run_again, run_task
+from animaworks_tasks._store import Clock, Store
+from animaworks_tasks._task import State, Task
+from animaworks_tasks.errors import ExecutorClosedError, RecordError, TaskNotFoundError
+
+logger = logging.getLogger("animaworks_tasks")
+
+_Place = tuple[int, datetime, str]  # where a task stands in the queue: -priority, submitted_at, id
+
+
+class Scheduler:
+    """
+    Claims pending tasks in order, as many at once as there are slots, and learns of every end.
+
+    Args:
+        store: Where the tasks are.
+        registry: What they may call.
+        backend: Where calls run.
+        slots: How many tasks run at once, those of other hosts in this store included.
+        interval: Seconds between two looks at everything.
+        clock: Tells the time in UTC, for ``not_before``.
+        on_end: Called with each task that ended, once, in the thread of :meth:`step`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        backend: Backend,
+        *,
+        slots: int,
+        interval: float,
+        clock: Clock,
+        on_end: Callable[[Task], None],
+    ) -> None:
+        self._store, self._registry, self._backend = store, registry, backend
+        self._slots, self._interval, self._clock, self._on_end = slots, interval, clock, on_end
+        self._bell = store.doorbell()
+        self._known: set[str] = set()  # pending ids that stand in one of the two queues
+        self._ready: list[_Place] = []  # a heap
+        self._later: list[tuple[datetime, _Place]] = []  # a heap, by not_before
+        self._ours: set[str] = set()
+        self._others: set[str] = set()  # running tasks of other hosts, or of a host that was here before us
+        self._ended: queue.SimpleQueue[tuple[str, Future[Task | None]]] = queue.SimpleQueue()
+        self._next_look = 0.0
+        self._published: Final[list[int]] = []
+        self._mutex = threading.Lock()  # guards what other threads touch: the next two
+        self._watched: dict[str, list[Future[Task]]] = {}
+        self._idle_watched: list[Future[None]] = []
+        self._closed = False
+        self._full_house = False
+        self._an_end = threading.Condition(self._mutex)
+
+    # From any thread.
+
+    def start_nothing(self) -> None:
+        """Leave what is pending to the next executor."""
+        self._full_house = True
+
+    def wait_for_an_end(self, timeout: float) -> None:
+        """Wait until a task of ours has ended, if one runs, or *timeout* seconds."""
+        with self._an_end:
+            running = len(self._ours)
+            self._an_end.wait_for(lambda: len(self._ours) < running or not self._ours, timeout)
+
+    def watch(self, task_id: str) -> Future[Task]:
+        """
+        Return a future of *task_id* being DONE.
+
+        Raises:
+            TaskNotFoundError: There is no such task.
+            ExecutorClosedError: Nobody looks any more.
+        """
+        future: Future[Task] = Future()
+        with self._mutex:
+            if self._closed:
+                raise ExecutorClosedError("the executor was stopped; the task goes on without it, or waits for the next")
+            self._watched.setdefault(task_id, []).append(future)
+        try:  # only now: had we looked first, it might have ended before we watched
+            task = self._store.get(task_id)
+        except BaseException:
+            self.unwatch(task_id, future)
+            raise
+        if task.state is State.DONE:
+            self._resolve(task)
+        return future
+
+    def unwatch(self, task_id: str, future: Future[Task]) -> None:
+        """Forget a watch: whoever waited has given up."""
+        with self._mutex:
+            futures = self._watched.get(task_id, [])
+            if future in futures:
+                futures.remove(future)
+            if not futures:
+                self._watched.pop(task_id, None)
+
+    def watch_idle(self) -> Future[None]:
+        """Return a future of nothing running and nothing being due, after one more look at everything."""
+        future: Future[None] = Future()
+        with self._mutex:
+            self._idle_watched.append(future)
+            self._next_look = 0.0
+        self._bell.wake()
+        return future
+
+    def wake(self) -> None:
+        """Let :meth:`wait` return."""
+        self._bell.wake()
+
+    # From the one thread that steps.
+
+    def wait(self) -> set[str]:
+        """Sleep until there may be something to do; return the ids that rang."""
+        wake_at = self._next_look
+        timeout = wake_at - time.monotonic()
+        if self._later:
+            timeout = min(timeout, (self._later[0][0] - self._clock()).total_seconds())
+        return self._bell.wait(max(0.0, timeout))
+
+    def step(self, rung: set[str]) -> None:
+        """Look at what ended, at what *rung* (and now and then at everything), and start what is due."""
+        self._collect()
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + self._interval
+            self._look_at_everything()
+        for task_id in rung:
+            self._look_at(task_id)
+        self._start_due()
+        while not self._ended.empty():  # a backend that runs a call where it is submitted has ended it already
+            self._collect()
+            self._start_due()
+        self._tell_idle()
+
+    def running(self) -> set[str]:
+        """Return the ids of the tasks that this scheduler started and that have not ended."""
+        return set(self._ours)
+
+    def close(self) -> None:
+        """Tell those who still wait that nobody looks any more."""
+        with self._mutex:
+            self._closed = True
+            futures: list[Future[Task] | Future[None]] = [f for fs in self._watched.values() for f in fs]
+            futures += self._idle_watched
+            self._watched.clear()
+            self._idle_watched.clear()
+        for future in futures:
+            with contextlib.suppress(InvalidStateError):
+                future.set_exception(ExecutorClosedError("the executor was stopped while this was waited for"))
+        self._bell.close()
+
+    def _look_at_everything(self) -> None:
+        self._publish_catalogue()
+        recovery = self._store.recover(may_run_again(self._registry))
+        gone = self._others - set(recovery.alive)
+        self._others = set(recovery.alive) - self._ours
+        for task in recovery.settled:
+            self._end(task)
+        for task_id in gone - {task.id for task in recovery.settled}:
+            self._look_at(task_id)
+        pending = self._store.pending_ids()
+        self._known &= pending
+        for task_id in pending - self._known - self._ours:
+            self._look_at(task_id)
+        with self._mutex:
+            watched = set(self._watched)
+        for task_id in watched - self._ours - self._known - self._others:
+            self._look_at(task_id)
+
+    def _publish_catalogue(self) -> None:
+        size = len(self._registry.tools())
+        if self._published != [size]:
+            self._store.publish_catalogue(self._registry.catalogue())
+            self._published[:] = [size]
+
+    def _look_at(self, task_id: str) -> None:
+        """Learn where *task_id* is now: queue it, tell its end, or leave it to whoever has it."""
+        if task_id in self._ours:
+            return
+        try:
+            task = self._store.get(task_id)
+        except TaskNotFoundError:
+            self._others.discard(task_id)
+            return
+        except RecordError:
+            self._claim_unreadable(task_id)
+            return
+        if task.state is State.PENDING:
+            self._queue(task)
+        elif task.state is State.RUNNING:
+            self._known.discard(task_id)
+            self._others.add(task_id)
+        elif task_id in self._others or task_id in self._known:
+            self._end(task)
+        else:  # told before, or never ours to tell
+            self._resolve(task)
+
+    def _claim_unreadable(self, task_id: str) -> None:
+        """Let the store end what cannot be read, if it is old enough; the next look at everything tries again."""
+        claim = self._store.claim(task_id)
+        if claim is not None:  # it was still being written, and is whole now
+            self._queue(self._store.release(claim))
+            return
+        with contextlib.suppress(TaskNotFoundError, RecordError):
+            task = self._store.get(task_id)
+            if task.state is State.DONE:
+                self._end(task)
+
+    def _queue(self, task: Task) -> None:
+        self._others.discard(task.id)
+        if task.id in self._known:
+            return
+        self._known.add(task.id)
+        place = (-task.priority, task.submitted_at, task.id)
+        if task.not_before is not None and task.not_before > self._clock():
+            heapq.heappush(self._later, (task.not_before, place))
+        else:
+            heapq.heappush(self._ready, place)
+
+    def _start_due(self) -> None:
+        while self._later and self._later[0][0] <= self._clock():
+            heapq.heappush(self._ready, heapq.heappop(self._later)[1])
+        while self._ready and not self._full_house and len(self._ours) + len(self._others) < self._slots:
+            task_id = heapq.heappop(self._ready)[2]
+            if task_id in self._known:  # or else it left the queue by another way
+                self._known.discard(task_id)
+                self._start(task_id)
+
+    def _start(self, task_id: str) -> None:
+        try:
+            future: Future[Task | None] = self._backend.submit(run_task, self._store, self._registry, task_id)
+        except Exception:  # any backend, any reason: the task stays pending, and the next look tries again
+            logger.exception("task %s could not be handed to %r; it stays pending", task_id, self._backend)
+            return
+        self._ours.add(task_id)
+        future.add_done_callback(lambda done: self._report(task_id, done))
+
+    def _report(self, task_id: str, future: Future[Task | None]) -> None:
+        self._ended.put((task_id, future))
+        if not self._closed:
+            self._bell.wake()
+
+    def _collect(self) -> None:
+        while True:
+            try:
+                task_id, future = self._ended.get_nowait()
+            except queue.Empty:
+                return
+            with self._an_end:
+                self._ours.discard(task_id)
+                self._an_end.notify_all()
+            try:
+                task = future.result()
+            except BaseException as error:  # noqa: BLE001 - what kills a call must not kill the watcher
+                logger.warning("whoever ran task %s is gone; its record decides what becomes of it: %s", task_id, error)
+                self._next_look = 0.0  # recovery settles it, now
+                continue
+            if task is None:  # another host was faster, or the store has ended it as unreadable
+                self._others.add(task_id)
+                self._look_at(task_id)
+            elif task.state is State.DONE:
+                self._end(task)
+            else:
+                self._queue(task)
+
+    def _end(self, task: Task) -> None:
+        self._known.discard(task.id)
+        self._others.discard(task.id)
+        self._resolve(task)
+        self._on_end(task)
+
+    def _resolve(self, task: Task) -> None:
+        with self._mutex:
+            futures = self._watched.pop(task.id, [])
+        for future in futures:
+            with contextlib.suppress(InvalidStateError):  # whoever waited gave up meanwhile
+                future.set_result(task)
+
+    def _tell_idle(self) -> None:
+        if self._ours or self._others or self._ready:
+            return
+        with self._mutex:
+            if time.monotonic() >= self._next_look:  # asked for since the last look at everything
+                return
+            idle, self._idle_watched = self._idle_watched, []
+        for future in idle:
+            with contextlib.suppress(InvalidStateError):
+                future.set_result(None)

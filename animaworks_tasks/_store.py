@@ -1,0 +1,234 @@
+"""
+The promise that every store keeps, whether its tasks are files or live in memory.
+
+A task moves pending -> running -> done, by :func:`~animaworks_tasks._states.advance` alone. Whoever *claims* a task
+owns it until it is finished or released; of two claimants one gets it. What was submitted ends in one outcome and one
+notification, whatever died in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+import attrs
+
+from animaworks_tasks._context import Workspace
+from animaworks_tasks._notifications import Notifications
+from animaworks_tasks._states import Event
+from animaworks_tasks._task import OnInterrupt, State, Task
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
+
+
+def first_word(argv: Sequence[str]) -> str:
+    """Return the first word that is no option: what a subcommand usually is, until its tool is asked."""
+    return next((word for word in argv if not word.startswith("-")), "")
+
+
+def changed_at(task: Task) -> tuple[datetime, str]:
+    """Return when the task came into its state, and its id: the order in which lists are."""
+    return (task.finished_at or task.started_at or task.submitted_at, task.id)
+
+
+@attrs.define(eq=False)
+class Claim:
+    """
+    Proof that we own a task; ends with :meth:`Store.finish` or :meth:`Store.release`, or when this process dies.
+
+    Attributes:
+        task: The task, RUNNING.
+        lock: What the store holds for it; None once the claim has ended.
+    """
+
+    task: Task
+    lock: object | None
+
+
+@attrs.frozen
+class Recovery:
+    """
+    What a look at the running tasks found.
+
+    Attributes:
+        alive: Ids whose owner lives, ours included.
+        settled: Orphans that were ended: DONE, with their notifications.
+        returned: Orphans that are PENDING again: they never started, or may run again.
+    """
+
+    alive: tuple[str, ...] = ()
+    settled: tuple[Task, ...] = ()
+    returned: tuple[Task, ...] = ()
+
+
+@attrs.frozen
+class Progress:
+    """The last progress report: *fraction* is 0 to 1, or None where the end is not known."""
+
+    fraction: float | None
+    message: str
+    at: datetime
+
+
+class Doorbell(Protocol):
+    """Wakes an executor that waits for work."""
+
+    def wait(self, timeout: float) -> set[str]:
+        """Sleep until someone rings, or *timeout* seconds; return the ids that were rung, perhaps none."""
+
+    def wake(self) -> None:
+        """End the current or the next :meth:`wait` of this doorbell; from any thread."""
+
+    def close(self) -> None:
+        """Stop listening."""
+
+
+class Store(Protocol):
+    """Keeps tasks, their logs and their notifications. Safe to use from any thread."""
+
+    @property
+    def location(self) -> str:
+        """Where the tasks are kept, for messages."""
+
+    @property
+    def notifications(self) -> Notifications:
+        """What finished tasks left for the heartbeat."""
+
+    def submit(
+        self,
+        tool: str,
+        *argv: str,
+        subcommand: str | None = None,
+        priority: int = 0,
+        not_before: datetime | None = None,
+        key: str | None = None,
+        retry_of: str | None = None,
+        expected_seconds: float | None = None,
+        timeout_seconds: float | None = None,
+        retries: int | None = None,
+        on_interrupt: OnInterrupt | None = None,
+        cwd: str | None = None,
+    ) -> Task:
+        """
+        Keep a call to be made; once this has returned, it is not lost.
+
+        Args:
+            tool: The tool's name.
+            *argv: Everything after the tool's name, the subcommand included.
+            subcommand: The one among *argv*; None takes the first word that is no option. Whoever runs the task looks
+                again, with the tool's own description.
+            priority: Higher runs earlier.
+            not_before: Not to be started earlier.
+            key: A name for this piece of work: while a task with this key is kept, it is returned instead of a new one.
+            retry_of: The id of the task that this one repeats.
+            expected_seconds: Overrides the tool's, as do the next three.
+            timeout_seconds: See :class:`Task`.
+            retries: See :class:`Task`.
+            on_interrupt: See :class:`Task`.
+            cwd: Where paths among *argv* begin; None is wherever the host is.
+
+        Returns:
+            The task: PENDING, unless *key* named an earlier one.
+
+        Raises:
+            RecordError: It cannot be stored as it is: larger than 1 MiB, or text that is not UTF-8. Nothing was kept.
+            OSError: The disk said no. Nothing was acknowledged.
+        """
+
+    def get(self, task_id: str) -> Task:
+        """
+        Return the task as it is now.
+
+        Raises:
+            TaskNotFoundError: The store has no such task; it may have been pruned.
+            RecordError: It has, and the record cannot be read.
+        """
+
+    def list(self, state: State | None = None, *, limit: int | None = None) -> Sequence[Task]:
+        """
+        Return tasks, the last changed first (submitted, claimed or finished, by their state).
+
+        Args:
+            state: Only these; None for all.
+            limit: At most so many; None for all.
+        """
+
+    def pending_ids(self) -> set[str]:
+        """Return the ids of all pending tasks, without reading their records."""
+
+    def claim(self, task_id: str) -> Claim | None:
+        """
+        Become the owner of a pending task; None if it is not to be had: owned, running, done, gone, or unreadable.
+
+        An unreadable record is ended as FAILED, cause REJECTED, unless it is so young that it may still be written.
+        """
+
+    def announce(self, claim: Claim) -> None:
+        """Tell others what became of the claim so far: status running, attempt, who runs it."""
+
+    def finish(self, claim: Claim, event: Event, **changes: object) -> Task:
+        """
+        End a claimed task: record the outcome, leave the notification, let go.
+
+        Args:
+            claim: From :meth:`claim`; it ends with this.
+            event: COMPLETE, FAIL or CANCEL.
+            **changes: ``result``, ``result_file``, ``cause``, ``error``, ``hint`` and ``subcommand`` of the task.
+
+        Returns:
+            The task as it is stored.
+
+        Raises:
+            ClaimLostError: The claim had ended.
+            RecordError: The outcome cannot be stored as it is; the claim lasts, finish it with less.
+            OSError: The disk said no; the claim lasts, try again.
+        """
+
+    def release(self, claim: Claim, *, not_before: datetime | None = None) -> Task:
+        """Put a claimed task back to PENDING, for another attempt at *not_before*; errors as for :meth:`finish`."""
+
+    def recover(self, may_run_again: Callable[[Task], bool] = lambda _: False) -> Recovery:
+        """
+        Look at every running task, and settle those whose owner has died.
+
+        Args:
+            may_run_again: Asked of an orphan that may have partly run, as RUNNING; True puts it back to PENDING.
+        """
+
+    def request_cancel(self, task_id: str) -> Task:
+        """
+        Ask for a task to stop: a pending one ends at once, a running one when its owner notices, a done one stays.
+
+        Returns:
+            The task after that.
+
+        Raises:
+            TaskNotFoundError: The store has no such task.
+        """
+
+    def prune(self, *, finished_before: datetime) -> Sequence[str]:
+        """Forget done tasks that finished earlier, except those whose notification nobody acknowledged; return ids."""
+
+    def workspace(self, task_id: str) -> Workspace:
+        """Return what the tool of *task_id* works with while it runs."""
+
+    def read_log(self, task_id: str) -> bytes:
+        """Return what the tool has written so far; empty where it wrote nothing."""
+
+    def read_progress(self, task_id: str) -> Progress | None:
+        """Return the last progress report; None where there is none."""
+
+    def publish_catalogue(self, catalogue: Mapping[str, object]) -> None:
+        """Tell submitters elsewhere what tools there are (see :meth:`Registry.catalogue`)."""
+
+    def catalogue(self) -> Mapping[str, object] | None:
+        """Return what the last host published; None where none did, or it cannot be read."""
+
+    def doorbell(self) -> Doorbell:
+        """Return a doorbell that a submit or a finish in this store rings, from any process that shares it."""

@@ -1,0 +1,165 @@
+"""
+What a task is: frozen data, and the words for where it is and how it ended.
+
+A task is one submitted call of a tool. Its *state* says where its record lies; its *outcome*, set exactly when the state
+is DONE, says how it ended, and the *cause* of a failure says whose turn it is to act. Impossible combinations are refused.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+import attrs
+
+ID_DIGITS: Final = 12
+
+
+class State(enum.Enum):
+    """Where a task's record lies."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+
+
+class Outcome(enum.Enum):
+    """How a DONE task ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Cause(enum.Enum):
+    """Why a FAILED task failed, and so who can do something about it."""
+
+    ARGUMENTS = "arguments"  # the caller: it was called wrongly
+    CREDENTIALS = "credentials"  # the operator: a key is not set
+    TOOL = "tool"  # the tool said no, or raised
+    TIMEOUT = "timeout"  # it ran longer than it may
+    INTERRUPTED = "interrupted"  # whoever ran it died; it may have partly run
+    CRASHED = "crashed"  # the tool's own process died: a signal, out of memory, os._exit
+    REJECTED = "rejected"  # it never ran: unknown tool, not permitted, record unreadable
+    RESULT = "result"  # it ran, and what it returned could not be stored
+
+
+class OnInterrupt(enum.Enum):
+    """What becomes of a task whose owner died while the tool may have been running."""
+
+    FAIL = "fail"  # it ends FAILED, cause INTERRUPTED, and the notice says that it may have partly run
+    RETRY = "retry"  # it is safe to run again: back to PENDING
+
+
+def is_task_id(text: str) -> bool:
+    """Say whether *text* is 12 lowercase hex digits, which is what a task id is and all that it is."""
+    return len(text) == ID_DIGITS and all(c in "0123456789abcdef" for c in text)
+
+
+def _aware(_: object, attribute: attrs.Attribute[datetime | None], value: datetime | None) -> None:
+    if value is not None and value.tzinfo is None:
+        raise ValueError(f"{attribute.name} needs a timezone")
+
+
+def _seconds(_: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
+    if value is not None and not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{attribute.name} must be a finite number of seconds, not {value}")
+
+
+@attrs.frozen(kw_only=True)
+class Task:
+    """
+    One submitted call of a tool, exactly as it is stored.
+
+    Attributes:
+        id: 12 lowercase hex digits, unique within a store; also the stem of its file.
+        tool: Name in the registry, without a subcommand.
+        subcommand: The tool's subcommand; empty where it is not known.
+        argv: Everything after the tool's name, the subcommand included.
+        anima_name: Last component of the Anima's directory.
+        anima_dir: The Anima's directory as the submitter named it; never trusted as a path.
+        submitted_at: When it was submitted, in UTC.
+        priority: Higher runs earlier; equal priorities run in the order of submission.
+        not_before: It is not started earlier than this; None is at once.
+        key: The same key means the same task; None is a task of its own.
+        retry_of: The id of the task that this one repeats at someone's request.
+        expected_seconds: A promise to the agent, past which the task is overdue; None takes the tool's.
+        timeout_seconds: Longest run of one attempt; None takes the tool's.
+        retries: How often a failure is run again; None takes the tool's.
+        on_interrupt: What to do if its owner dies; None takes the tool's.
+        attempt: Runs begun so far: 0 while it never ran, 1 during and after the first run.
+        state: Where its record lies.
+        started_at: When the last attempt began; None before the first.
+        owner_pid: The process that runs or ran it, for people; None before the first attempt. The lock is the truth.
+        finished_at: When it was DONE; None before.
+        outcome: How it ended. Set exactly when *state* is DONE, and never changed after.
+        cause: Why it failed. Set exactly when *outcome* is FAILED.
+        error: What went wrong, as the tool or we said it; None where nothing did.
+        hint: What can be done about it; None where nothing is known.
+        result: What the tool returned or printed, or the beginning of it; None where there is none.
+        result_file: Path, relative to the store, of the whole result where it is too large for the record.
+        cwd: The directory from which it was submitted, where paths among *argv* begin; None where none was named.
+        extra: Keys of the record that this version does not know, kept as they came.
+    """
+
+    id: str = attrs.field(validator=attrs.validators.matches_re(r"[0-9a-f]{12}"))
+    tool: str = attrs.field(validator=attrs.validators.min_len(1))
+    subcommand: str = ""
+    argv: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    anima_name: str = ""
+    anima_dir: str = ""
+    submitted_at: datetime = attrs.field(validator=_aware)
+    priority: int = 0
+    not_before: datetime | None = attrs.field(default=None, validator=_aware)
+    key: str | None = None
+    retry_of: str | None = None
+    expected_seconds: float | None = attrs.field(default=None, validator=_seconds)
+    timeout_seconds: float | None = attrs.field(default=None, validator=_seconds)
+    retries: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(0)))
+    on_interrupt: OnInterrupt | None = None
+    attempt: int = attrs.field(default=0, validator=attrs.validators.ge(0))
+    state: State = State.PENDING
+    started_at: datetime | None = attrs.field(default=None, validator=_aware)
+    owner_pid: int | None = None
+    finished_at: datetime | None = attrs.field(default=None, validator=_aware)
+    outcome: Outcome | None = attrs.field(default=None)
+    cause: Cause | None = attrs.field(default=None)
+    error: str | None = None
+    hint: str | None = None
+    result: str | None = None
+    result_file: str | None = None
+    cwd: str | None = None
+    extra: Mapping[str, object] = attrs.field(factory=dict, hash=False)
+
+    @outcome.validator
+    def _only_when_done(self, _: object, outcome: Outcome | None) -> None:
+        if (self.state is State.DONE) != (outcome is not None):
+            raise ValueError(f"a {self.state.value} task cannot have outcome {outcome}")
+
+    @cause.validator
+    def _only_when_failed(self, _: object, cause: Cause | None) -> None:
+        if (self.outcome is Outcome.FAILED) != (cause is not None):
+            raise ValueError(f"a task with outcome {self.outcome} cannot have cause {cause}")
+
+    @property
+    def name(self) -> str:
+        """``tool:subcommand``, the name by which agents and AnimaWorks know it."""
+        return f"{self.tool}:{self.subcommand}" if self.subcommand else self.tool
+
+    @property
+    def duration(self) -> timedelta | None:
+        """How long the last attempt ran; None where it never started or has not ended."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return max(self.finished_at - self.started_at, timedelta())  # a clock that was set back is not a negative run
+
+    def summary(self) -> str:
+        """Say in one line what became of it, for people."""
+        status = self.outcome.value if self.outcome else self.state.value
+        took = "" if self.duration is None else f" in {self.duration.total_seconds():.1f} s"
+        told = (self.result if self.outcome is Outcome.COMPLETED else self.error) or ""
+        first = next(iter(told.strip().splitlines()), "")
+        return f"{self.id} {self.name} {status}{took}" + (f": {first[:200]}" if first else "")

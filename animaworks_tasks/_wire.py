@@ -1,0 +1,113 @@
+"""
+JSON as our records are written: UTF-8, indent 2, non-ASCII kept, one newline at the end.
+
+The same bytes as ``json.dumps(value, indent=2, ensure_ascii=False) + "\\n"`` for every value we write (a property test
+compares them), without importing :mod:`json`, which brings :mod:`re` along and takes longer than a whole durable submit.
+The C parts of the standard library's JSON are used directly where the interpreter has them.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # typing's own would import typing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+try:
+    from _json import encode_basestring, make_scanner
+except ImportError:  # pragma: no cover - an interpreter without the C accelerator
+    encode_basestring = make_scanner = None
+
+
+class _Scanning:
+    """What the C scanner wants to know of its decoder."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+
+    @staticmethod
+    def parse_constant(name: str) -> object:
+        raise ValueError(f"{name} is not JSON")
+
+
+def dump(value: Mapping[str, object]) -> bytes:
+    """
+    Return *value* as one record.
+
+    Raises:
+        ValueError: A number is not finite, or a text has a lone surrogate (such bytes came from outside UTF-8).
+        TypeError: A value is none of dict, list, tuple, str, int, float, bool and None.
+    """
+    return ("".join(_pieces(value, "\n")) + "\n").encode("utf-8")
+
+
+def load(data: bytes) -> object:
+    """
+    Return the value that *data* holds, for files that we wrote ourselves; records of others go through ``_records``.
+
+    Raises:
+        ValueError: It is not JSON.
+    """
+    text = data.decode("utf-8").strip()
+    if make_scanner is None:  # pragma: no cover - as above
+        import json
+
+        return json.loads(text)
+    try:
+        value, end = make_scanner(_Scanning)(text, 0)
+    except StopIteration as error:
+        raise ValueError(f"no JSON value at {error.value}") from None
+    if end != len(text):
+        raise ValueError(f"more after the JSON value, at {end}")
+    return value
+
+
+def _text(value: str) -> str:
+    if encode_basestring is None:  # pragma: no cover - as above
+        import json
+
+        return json.dumps(value, ensure_ascii=False)
+    return encode_basestring(value)  # type: ignore[no-any-return]  # typeshed does not know _json
+
+
+def _number(value: float) -> str:
+    if value - value != 0:  # inf and nan, without importing math
+        raise ValueError(f"{value} is not JSON")
+    return repr(value)
+
+
+def _pieces(value: object, newline: str) -> Iterator[str]:
+    if isinstance(value, str):
+        yield _text(value)
+    elif value is None or value is True or value is False:
+        yield {None: "null", True: "true", False: "false"}[value]
+    elif isinstance(value, int):
+        yield int.__repr__(value)
+    elif isinstance(value, float):
+        yield _number(value)
+    elif isinstance(value, dict):
+        yield from _group("{}", (((_text(_key(k)) + ": "), v) for k, v in value.items()), newline)
+    elif isinstance(value, list | tuple):
+        yield from _group("[]", (("", v) for v in value), newline)
+    else:
+        raise TypeError(f"a record cannot hold {type(value).__name__}")
+
+
+def _key(key: object) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"a record's keys are text, not {type(key).__name__}")
+    return key
+
+
+def _group(brackets: str, items: Iterable[tuple[str, object]], newline: str) -> Iterator[str]:
+    inner = newline + "  "
+    separator = brackets[0] + inner
+    empty = True
+    for label, value in items:
+        yield separator + label
+        yield from _pieces(value, inner)
+        separator, empty = "," + inner, False
+    yield brackets if empty else newline + brackets[1]

@@ -1,0 +1,166 @@
+"""
+Every error a user of this package can meet, and what a tool raises to say what went wrong.
+
+* TasksError                      catch this to catch everything below
+  + TaskNotFoundError             also a LookupError
+  + RecordError                   also a ValueError: a record we cannot read
+  + InvalidTransitionError        also a ValueError: a task cannot do that from where it is
+  + UsageError                    also a ValueError: a call that no tool would accept; nothing was queued
+    - UnknownToolError            also a LookupError
+    - WrongArgumentError
+  + RegistryError                 also a ValueError: a tool that cannot be registered
+  + ToolLoadError                 also an ImportError: a registered tool whose code does not load
+  + StoreError                    also an OSError: a directory that cannot hold a store
+  + ClaimLostError                the lock of a claim is no longer ours
+  + BackendError                  also a RuntimeError: a backend that cannot run a call, or lost it
+  + ExecutorClosedError           also a RuntimeError: the executor was stopped
+
+* ToolError                       a tool raises this (or anything else) to fail
+  + MissingCredential             a key or a login is not set
+  + BadArgument                   an argument that only the tool could find wrong
+
+* TaskCancelled                   a BaseException: raised inside a tool that is asked to stop
+
+A tool's own exception is never wrapped: its type, message and traceback go into the task's record.
+"""
+
+from __future__ import annotations
+
+
+class TasksError(Exception):
+    """What every error of this package inherits."""
+
+
+class TaskNotFoundError(TasksError, LookupError):
+    """No task with this id is in the store."""
+
+    def __init__(self, task_id: str, store: str) -> None:
+        super().__init__(task_id, store)  # these args rebuild it on the far side of a process pool
+        self.task_id, self.store = task_id, store
+
+    def __str__(self) -> str:
+        return f"no task {self.task_id!r} in {self.store}; `animaworks-tool list --all` shows what is left"
+
+
+class RecordError(TasksError, ValueError):
+    """The bytes are not a record; *reason* says why, in words for a person."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"{self.name} is not a task record: {self.reason}"
+
+
+class InvalidTransitionError(TasksError, ValueError):
+    """The table of states has no such step; the task is unchanged."""
+
+    def __init__(self, task_id: str, state: str, event: str) -> None:
+        super().__init__(task_id, state, event)
+        self.task_id, self.state, self.event = task_id, state, event
+
+    def __str__(self) -> str:
+        return f"task {self.task_id} is {self.state}: it cannot {self.event}"
+
+
+class UsageError(TasksError, ValueError):
+    """
+    A call that no tool would accept. Nothing was queued.
+
+    Attributes:
+        problem: What is wrong, in one sentence.
+        usage: The line that shows how it is called; empty where none is known.
+    """
+
+    def __init__(self, problem: str, usage: str = "") -> None:
+        super().__init__(problem, usage)
+        self.problem, self.usage = problem, usage
+
+    def __str__(self) -> str:
+        return f"{self.problem}\nusage: {self.usage}" if self.usage else self.problem
+
+
+class UnknownToolError(UsageError, LookupError):
+    """No such tool or subcommand is registered; the message names the nearest ones."""
+
+
+class WrongArgumentError(UsageError):
+    """The tool exists, and an argument for it is missing, unknown, or of the wrong type."""
+
+
+class RegistryError(TasksError, ValueError):
+    """A tool that cannot be registered: a name taken, a signature that no command line can express."""
+
+
+class ToolLoadError(TasksError, ImportError):
+    """A registered tool whose code does not load; the other tools are not touched by it."""
+
+    def __init__(self, tool: str, reason: str) -> None:
+        super().__init__(tool, reason)
+        self.tool, self.reason = tool, reason
+
+    def __str__(self) -> str:
+        return f"tool {self.tool!r} does not load: {self.reason}"
+
+
+class StoreError(TasksError, OSError):
+    """A directory that cannot hold a store; nothing was written to it."""
+
+    def __init__(self, directory: str, reason: str) -> None:
+        super().__init__(directory, reason)
+        self.directory, self.reason = directory, reason
+
+    def __str__(self) -> str:
+        return f"{self.directory} cannot hold tasks: {self.reason}"
+
+
+class ClaimLostError(TasksError):
+    """The claim was already finished or released; nothing was written."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(task_id)
+        self.task_id = task_id
+
+    def __str__(self) -> str:
+        return f"the claim on task {self.task_id} has ended: it was finished, released or lost"
+
+
+class BackendError(TasksError, RuntimeError):
+    """A backend that cannot run a call, or whose process died under it. The task's record tells what became of it."""
+
+
+class ExecutorClosedError(TasksError, RuntimeError):
+    """The executor was stopped, or never started. Tasks submitted to the store wait for the next one."""
+
+
+class ToolError(Exception):
+    """
+    A tool says that it failed.
+
+    Attributes:
+        hint: What the agent can do about it, in one sentence; None if there is nothing to say.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_tool_error, (type(self), str(self), self.hint)
+
+
+def _rebuild_tool_error(kind: type[ToolError], message: str, hint: str | None) -> ToolError:
+    return kind(message, hint=hint)
+
+
+class MissingCredential(ToolError):  # noqa: N818 - reads as the sentence a tool's author means: raise MissingCredential
+    """A key, token or login that the tool needs is not set."""
+
+
+class BadArgument(ToolError):  # noqa: N818 - as above
+    """An argument that the command line accepts and the tool cannot use: a file that is no audio, say."""
+
+
+class TaskCancelled(BaseException):  # a signal, not an error: `except Exception` in a tool must not catch it
+    """Raised inside a tool by :meth:`ToolContext.raise_if_cancelled`; let it pass."""

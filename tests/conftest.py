@@ -1,0 +1,72 @@
+"""Stores to test on, a clock that stands still, and what an owner does in a test: begin a task, and die."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import hypothesis
+import pytest
+from filelock import FileLock
+
+from animaworks_tasks import MemoryTaskStore, OnInterrupt, Store, TaskStore
+from animaworks_tasks._memory_store import MemoryLock
+from animaworks_tasks._store import Claim
+
+hypothesis.settings.register_profile("fast", max_examples=60, deadline=None)
+hypothesis.settings.register_profile("ci", max_examples=600, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+class ManualClock:
+    """Stands still until it is moved on."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(params=["memory", "process", "full"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Store:
+    """Every store there is: in memory, and as files with and without fsync."""
+    if request.param == "memory":
+        return MemoryTaskStore(language="en", clock=clock)
+    return TaskStore(tmp_path / "mei", language="en", durability=request.param, clock=clock)
+
+
+@pytest.fixture
+def files(tmp_path: Path, clock: ManualClock) -> TaskStore:
+    """A store of files, for what only files have."""
+    return TaskStore(tmp_path / "mei", language="en", durability="process", clock=clock)
+
+
+def own(store: Store, task_id: str) -> Claim:
+    """Claim a pending task and announce it, as a runner does before it starts the tool."""
+    claim = store.claim(task_id)
+    assert claim is not None
+    store.announce(claim)
+    return claim
+
+
+def begin(
+    store: Store, *, tool: str = "image_gen", key: str | None = None, on_interrupt: OnInterrupt | None = None
+) -> Claim:
+    """Submit a call and own it."""
+    return own(store, store.submit(tool, "3d", key=key, on_interrupt=on_interrupt).id)
+
+
+def die(claim: Claim) -> None:
+    """Let go of the lock and nothing else, which is what the kernel does when an owner dies."""
+    assert isinstance(claim.lock, FileLock | MemoryLock)
+    claim.lock.release()

@@ -1,0 +1,229 @@
+"""Tools are found in directories, at import paths and in installed packages; one that is broken breaks no other."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from animaworks_tasks._discovery import discover, load_directory, load_entry_points, load_import_path, load_package
+from animaworks_tasks._registry import Registry
+from animaworks_tasks.errors import RegistryError, ToolLoadError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROFILE = """
+print("executed")
+EXECUTION_PROFILE = {{"{0}": {{"expected_seconds": 60, "background_eligible": True}}}}
+def cli_main(argv=None): ...
+"""
+
+TYPED = """
+from pathlib import Path
+from animaworks_tasks._registry import Registry
+
+registry = also_known_as = Registry()
+
+@registry.tool("{0}", "{1}", expected_seconds=3)
+def function(file: Path) -> str:
+    return file.name
+"""
+
+
+@pytest.fixture(autouse=True)
+def _forget_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+
+
+def write(directory: Path, **files: str) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    for stem, source in files.items():
+        (directory / f"{stem}.py").write_text(source)
+    return directory
+
+
+def install(site: Path, entries: str) -> None:
+    """Install a package's metadata, as pip would."""
+    info = site / "some_tools-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: some-tools\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[animaworks_tasks.tools]\n{entries}\n")
+
+
+def keys(registry: Registry) -> list[str]:
+    return [tool.key for tool in registry.tools()]
+
+
+def test_a_file_with_a_profile_is_a_tool_by_its_name_and_is_not_executed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given
+    registry = Registry()
+    # when
+    load_directory(registry, write(tmp_path, image_gen=PROFILE.format("3d"), _helper=PROFILE.format("x")))
+    # then
+    assert ["image_gen:3d"] == keys(registry)
+    assert [] == registry.problems
+    assert "" == capsys.readouterr().out
+
+
+def test_a_file_that_registers_functions_is_executed_once(tmp_path: Path) -> None:
+    # given
+    first, second = Registry(), Registry()
+    write(tmp_path, my_tools=TYPED.format("archive", "make") + "\nprint(__name__)\n")
+    # when
+    load_directory(first, tmp_path)
+    load_directory(second, tmp_path)
+    # then
+    tool = first.get("archive", "make")
+    assert tool.portable
+    assert "archive make FILE" == tool.usage
+    assert tool.load() is second.get("archive", "make").load()
+
+
+def test_a_file_whose_profile_is_computed_is_a_tool_too(tmp_path: Path) -> None:
+    source = "EXECUTION_PROFILE = dict(x=dict(expected_seconds=1, background_eligible=False))\ndef cli_main(argv): ..."
+    registry = Registry()
+    load_directory(registry, write(tmp_path, computed=source))
+    assert ["computed:x"] == keys(registry)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("def", "SyntaxError"),
+        ("\0", "null bytes"),
+        ("raise SystemExit(2)", "SystemExit: 2"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("import nowhere_at_all", "No module named 'nowhere_at_all'"),
+        ("x = 1", "is no tool: it has neither EXECUTION_PROFILE and cli_main, nor a Registry"),
+        ("EXECUTION_PROFILE = {}", "is no tool"),
+        ("EXECUTION_PROFILE = {}\ndef cli_main(argv): ...", "must be a dict of subcommands"),
+        (TYPED.format("b c", "d"), "is no name"),
+    ],
+)
+def test_a_file_that_is_no_tool_is_noted_and_breaks_nothing_else(tmp_path: Path, source: str, reason: str) -> None:
+    # given a broken file between two good ones
+    registry = Registry()
+    directory = write(tmp_path, a=PROFILE.format("x"), b=source, c=TYPED.format("typed", "y"))
+    # when
+    load_directory(registry, directory)
+    # then
+    assert ["a:x", "typed:y"] == keys(registry)
+    [(where, why)] = registry.problems
+    assert str(tmp_path / "b.py") == where
+    assert reason in why
+
+
+def test_a_directory_that_is_not_there_has_no_tools_and_one_that_is_a_file_is_noted(tmp_path: Path) -> None:
+    # given
+    registry = Registry()
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.py").mkdir()
+    # when
+    load_directory(registry, tmp_path / "nowhere")
+    load_directory(registry, tmp_path)
+    assert [] == registry.problems
+    load_directory(registry, tmp_path / "file")
+    # then
+    [(where, why)] = registry.problems
+    assert str(tmp_path / "file") == where
+    assert "NotADirectoryError" in why
+
+
+def test_installed_tools_win_over_personal_ones_and_those_over_common_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given the same names in several places, each with another subcommand
+    install(tmp_path / "site", "core = core_tools")
+    write(tmp_path / "site", core_tools=PROFILE.format("installed"))
+    write(tmp_path / "anima" / "tools", core=PROFILE.format("personal"), mine=PROFILE.format("personal"))
+    common = {name: PROFILE.format("common") for name in ("core", "mine", "ours")}
+    write(tmp_path / "data" / "common_tools", **common)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    # when
+    registry = discover(tmp_path / "anima", tmp_path / "data")
+    # then
+    assert ["core:installed", "mine:personal", "ours:common"] == keys(registry)
+    assert [] == registry.problems
+    # and the data directory is the runtime's, if none is named
+    monkeypatch.setenv("ANIMAWORKS_DATA_DIR", str(tmp_path / "data"))
+    assert keys(registry) == keys(discover(tmp_path / "anima"))
+
+
+def test_an_entry_point_is_a_registry_or_fills_one_or_is_a_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    site = write(
+        tmp_path,
+        typed=TYPED.format("typed", "a") + "\ndef fill(registry):\n    registry.add('filled', 'b', function)\n"
+        "def fail(registry):\n    registry.add('half', 'b', function)\n    raise SystemExit('no luck')\nnumber = 1\n",
+        profiled=PROFILE.format("c"),
+    )
+    install(
+        site,
+        "a_registry = typed:registry\nb_function = typed:fill\nc_module = profiled\nd_typed = typed\n"
+        "e_fails = typed:fail\nf_number = typed:number\ng_gone = typed:gone\nh_nowhere = nowhere_at_all",
+    )
+    monkeypatch.syspath_prepend(site)
+    registry = Registry()
+    # when
+    load_entry_points(registry)
+    # then
+    assert {"typed:a", "filled:b", "c_module:c"} == set(keys(registry))
+    neither = "it has neither EXECUTION_PROFILE and cli_main, nor a Registry"
+    assert [
+        ("entry point e_fails", "tool 'typed:fail' does not load: SystemExit: no luck"),
+        ("entry point f_number", f"typed:number is no tool: {neither}"),
+        (
+            "entry point g_gone",
+            "tool 'typed:gone' does not load: AttributeError: module 'typed' has no attribute 'gone'",
+        ),
+        ("entry point h_nowhere", "tool 'nowhere_at_all' does not load: there is no module 'nowhere_at_all'"),
+    ] == registry.problems
+
+
+def test_an_import_path_is_loaded_or_says_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    (tmp_path / "pkg").mkdir()
+    write(tmp_path / "pkg", __init__="", typed=TYPED.format("typed", "a"), profiled=PROFILE.format("c"))
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry()
+    # when
+    load_import_path(registry, "pkg.typed:registry")
+    load_import_path(registry, "pkg.profiled")
+    load_import_path(registry, str(write(tmp_path / "files", filed=PROFILE.format("d")) / "filed.py"))
+    # then
+    assert ["typed:a", "profiled:c", "filed:d"] == keys(registry)
+    with pytest.raises(ToolLoadError, match="there is no module"):
+        load_import_path(registry, "pkg.nowhere")
+    with pytest.raises(RegistryError, match="pkg is no tool"):
+        load_import_path(registry, "pkg")
+    assert [] == registry.problems
+
+
+def test_a_package_is_searched_for_tools_under_their_import_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given AnimaWorks' own tools, with a helper beside them
+    package = write(
+        tmp_path / "acme" / "tools", __init__="", _helper="1 / 0", image_gen=PROFILE.format("3d"), bad="1 / 0"
+    )
+    write(tmp_path / "acme", __init__="")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry()
+    # when
+    load_package(registry, "acme.tools")
+    # then
+    assert ["image_gen:3d"] == keys(registry)
+    assert [("acme.tools.bad", "tool 'acme.tools.bad' does not load: ZeroDivisionError: division by zero")] == (
+        registry.problems
+    )
+    assert "" == capsys.readouterr().out
+    assert callable(registry.get("image_gen", "3d").load())
+    assert sys.modules["acme.tools.image_gen"].__file__ == str(package / "image_gen.py")
+    with pytest.raises(ToolLoadError, match="there is no module 'acme"):
+        load_package(registry, "acme.nothing")
