@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     )
     from animaworks_tasks._context import ToolContext
     from animaworks_tasks._directory_store import TaskStore
-    from animaworks_tasks._discovery import discover
+    from animaworks_tasks._discovery import discover, load_directory
     from animaworks_tasks._executor import Executor
     from animaworks_tasks._memory_store import MemoryTaskStore
     from animaworks_tasks._notifications import Notification
@@ -63,6 +63,7 @@ _HOME = {
     "ToolContext": "_context",
     "ToolError": "errors",
     "discover": "_discovery",
+    "load_directory": "_discovery",
     "run_task": "_runner",
 }
 
@@ -70,7 +71,7 @@ __all__ = [  # noqa: RUF022 - as _HOME, plus the version
     "Backend", "BadArgument", "Cause", "Executor", "FuturesBackend", "InlineBackend", "MemoryTaskStore",
     "MissingCredential", "Notification", "OnInterrupt", "Outcome", "ProcessBackend", "Registry", "State", "Store",
     "Task", "TaskCancelled", "TaskNotFoundError", "TaskStore", "TasksError", "ThreadBackend", "ToolContext",
-    "ToolError", "__version__", "discover", "run_task",
+    "ToolError", "__version__", "discover", "load_directory", "run_task",
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
@@ -68,6 +69,7 @@ def call(
     *,
     deadline: float | None = None,
     log: Sink | None = None,
+    stdout: Sink | None = None,
     all_threads: bool = False,
 ) -> Report:
     """
@@ -79,10 +81,11 @@ def call(
         workspace: Where log, progress and large results go.
         deadline: :func:`time.monotonic` at which its time is up; it is only told, not stopped.
         log: Takes what it prints instead of the workspace's log.
+        stdout: Takes what it prints to stdout instead of either.
         all_threads: Take what other threads print for this task's: right where one task runs at a time.
     """
     context = ToolContext(task, workspace, deadline=deadline)
-    with printed_to(log or workspace.write_log, all_threads=all_threads) as (out, err):
+    with printed_to(log or workspace.write_log, out=stdout, all_threads=all_threads) as (out, err):
         try:
             value = _call(tool, task, context, out, err)
             report = _completed(value, workspace)
@@ -90,9 +93,13 @@ def call(
             raise
         except BaseException as error:  # noqa: BLE001 - a tool may raise anything, and none of it is ours to pass on
             report = _failed(error, err)
-            if report.cause is not None and not isinstance(error, ToolError | UsageError | SystemExit):
+            if report.cause is not None and not isinstance(error, _SPEAKS_FOR_ITSELF):
                 err.write(_traceback(error).encode("utf-8", "backslashreplace"))
     return attrs.evolve(report, timed_out=context.timed_out)
+
+
+# Whoever raises one of these has said what is wrong; a traceback would tell nothing more.
+_SPEAKS_FOR_ITSELF: Final = (ToolError, UsageError, SystemExit, _commands.CommandFailed)
 
 
 def _call(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Printed) -> object:
@@ -107,12 +114,17 @@ def _call(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Print
     try:
         value = tool.load()(list(task.argv))
     except SystemExit as error:
-        if error.code not in {None, 0}:
+        if not _went_well(error):
             raise
         value = None
     if isinstance(value, int) and value != 0:  # a cli_main that returns its exit status instead of exiting
         raise SystemExit(value)
+    sys.stdout.flush()  # a tool may have put a stream of its own there, as a program may that ends after this
     return out.text()
+
+
+def _went_well(error: SystemExit) -> bool:
+    return error.code is None or error.code == 0
 
 
 class _Beginning:
@@ -122,29 +134,41 @@ class _Beginning:
         self._cwd = cwd
 
     def __call__(self, value: Any) -> Any:  # noqa: ANN401 - an argument of a tool
-        return Path(self._cwd, value) if self._cwd is not None and isinstance(value, Path) else value
+        if self._cwd is not None and isinstance(value, Path):
+            return Path(self._cwd, value)
+        return type(value)(map(self, value)) if isinstance(value, list | tuple) else value
 
 
 def _finished(coroutine: Coroutine[Any, Any, object], context: ToolContext) -> object:
     """Run an async tool to its end; asked to stop, it is cancelled as asyncio does it."""
     import asyncio  # only for async tools
 
+    async def tool() -> object:
+        try:
+            return await coroutine
+        except SystemExit as leaving:  # let through, it would tear the loop down and be reported twice
+            return leaving
+
     async def main() -> object:
-        running = asyncio.ensure_future(coroutine)
+        running = asyncio.ensure_future(tool())
         stopping = False
         while not running.done():
             await asyncio.wait({running}, timeout=0.2)
             if context.cancelled and not stopping:
                 stopping = running.cancel()
-        if running.cancelled():
+        if stopping and running.cancelled():
             raise TaskCancelled(f"task {context.task_id} was asked to stop")
         return running.result()
 
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(main())
-    return _in_a_thread(lambda: asyncio.run(main()))  # inline, inside somebody's event loop: that one is busy with us
+        value = asyncio.run(main())
+    else:  # inline, inside somebody's event loop: that one is busy with us
+        value = _in_a_thread(lambda: asyncio.run(main()))
+    if isinstance(value, SystemExit):
+        raise value
+    return value
 
 
 def _in_a_thread(function: Callable[[], object]) -> object:
@@ -211,6 +235,8 @@ def _failed(error: BaseException, err: Printed) -> Report:
     if isinstance(error, _commands.CommandFailed):
         return Report(cause=error.cause, error=error.text[-_ERROR_LIMIT:], hint=error.hint)
     if isinstance(error, SystemExit):
+        if _went_well(error):
+            return Report()
         cause = Cause.ARGUMENTS if error.code == _USAGE_EXIT else Cause.TOOL
         return Report(cause=cause, error=_exit_words(error.code, err))
     cause = next((cause for kind, cause in _CAUSES if isinstance(error, kind)), Cause.TOOL)

@@ -19,13 +19,13 @@ from typing import IO, Final
 
 from animaworks_tasks._context import ToolContext
 from animaworks_tasks._output import Printed
-from animaworks_tasks._paths import PROGRESS_FILE_VARIABLE, TASK_ID_VARIABLE
+from animaworks_tasks._paths import ANIMA_DIR_VARIABLE, PROGRESS_FILE_VARIABLE, TASK_ID_VARIABLE
 from animaworks_tasks._task import Cause, Task
 from animaworks_tasks._tool import Tool
 from animaworks_tasks.errors import TaskCancelled
 
 _LOOK: Final = 0.2  # seconds between looks at the wish to cancel, the progress file, and the process
-_CHUNK: Final = 1 << 16
+_CHUNK: Final = 1 << 16  # bytes; as much as a pipe holds, so that one read empties it
 
 
 class CommandFailed(Exception):  # noqa: N818 - an outcome on its way to the report, seen by nobody else
@@ -48,7 +48,12 @@ def run(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Printed
     with tempfile.TemporaryDirectory(prefix="animaworks_tasks-") as directory:
         reports = Path(directory, "progress")
         reports.touch()
-        environment = {**os.environ, PROGRESS_FILE_VARIABLE: str(reports), TASK_ID_VARIABLE: task.id}
+        environment = {
+            **os.environ,
+            ANIMA_DIR_VARIABLE: task.anima_dir,
+            TASK_ID_VARIABLE: task.id,
+            PROGRESS_FILE_VARIABLE: str(reports),
+        }
         try:
             process = subprocess.Popen(  # noqa: S603 - the program is the registry's, and there is no shell
                 argv,
@@ -82,18 +87,16 @@ def _follow(
             assert stream is not None  # noqa: S101 - for the type checker: both are pipes
             selector.register(stream, selectors.EVENT_READ, printed)
         next_look = 0.0
-        while True:
-            ended = process.poll() is not None
-            ready = selector.select(0 if ended else _LOOK) if selector.get_map() else _wait(process)
-            for key, _ in ready:
+        while process.poll() is None:
+            for key, _ in selector.select(_LOOK) if selector.get_map() else _wait(process):
                 _pass_on(selector, key)
-            if time.monotonic() >= next_look or ended:
+            if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _LOOK
                 reports.look()
-                if not ended:
-                    context.raise_if_cancelled()
-            if ended and not ready:
-                return
+                context.raise_if_cancelled()
+        for key, _ in selector.select(0):  # once, not to the end: what it left running may go on printing for ever
+            _pass_on(selector, key)
+        reports.look()
 
 
 def _wait(process: subprocess.Popen[bytes]) -> list[tuple[selectors.SelectorKey, int]]:
@@ -140,12 +143,11 @@ def _stop(process: subprocess.Popen[bytes], grace: float) -> None:
         return
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(grace)
-    except subprocess.TimeoutExpired:
-        pass
-    except TaskCancelled:  # the second wish to stop, while we wait for the first to be heard
-        pass
+    deadline = time.monotonic() + grace
+    while process.poll() is None and (left := deadline - time.monotonic()) > 0:
+        # TaskCancelled: the wish to stop reaches us a second time, as a signal, and must not cost the grace.
+        with contextlib.suppress(subprocess.TimeoutExpired, TaskCancelled):
+            process.wait(left)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -154,6 +156,13 @@ def _stop(process: subprocess.Popen[bytes], grace: float) -> None:
 def _failure(status: int, err: Printed) -> CommandFailed:
     said = err.text().strip()
     if status < 0:
-        name = signal.Signals(-status).name if -status in signal.valid_signals() else f"signal {-status}"
-        return CommandFailed(Cause.CRASHED, f"it was killed by {name}" + (f": {said}" if said else ""))
+        return CommandFailed(Cause.CRASHED, f"it was killed by {signal_name(-status)}" + (f": {said}" if said else ""))
     return CommandFailed(Cause.TOOL, f"exit status {status}" + (f": {said}" if said else ""))
+
+
+def signal_name(number: int) -> str:
+    """Return what people call a signal."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most of the real-time signals have no name
+        return f"signal {number}"

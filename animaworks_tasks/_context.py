@@ -19,7 +19,7 @@ _PROGRESS_INTERVAL: Final = 0.1  # seconds; a tool may report per token, people 
 
 
 class Workspace(Protocol):
-    """What one running task reads and leaves besides its record. Works from any thread; may be pickled with its store."""
+    """What one running task reads, and leaves besides its record. Works from any thread; is pickled with its store."""
 
     def write_log(self, data: bytes) -> None:
         """Add *data* to the task's log, to be seen at once. Never raises: a full disk must not fail the tool."""
@@ -58,7 +58,8 @@ class ToolContext:
         """
         self.task_id = task.id
         self.attempt = task.attempt
-        self.logger = logging.Logger(f"animaworks_tasks.{task.name}", logging.DEBUG)  # ours alone: no global registry
+        # Ours alone: getLogger would keep one for every tool, with the handlers of all its tasks.
+        self.logger = logging.Logger(f"animaworks_tasks.{task.name}", logging.DEBUG)  # noqa: LOG001 - as said
         self.logger.addHandler(_LogHandler(workspace))
         self._workspace = workspace
         self._deadline = deadline

@@ -15,6 +15,7 @@ The order of the steps, and why each fsync is there, stands in ARCHITECTURE.md. 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,13 +29,14 @@ from animaworks_tasks import _files, _records, _wire
 from animaworks_tasks._doorbell import FifoDoorbell, ring
 from animaworks_tasks._notifications import DirectoryNotifications, MarkdownRenderer, Renderer
 from animaworks_tasks._paths import Layout
-from animaworks_tasks._pending import create, new_id, place
+from animaworks_tasks._pending import ROOM, SIZE_LIMIT, create, first_word, new_id, place
 from animaworks_tasks._states import Event, advance
-from animaworks_tasks._store import Claim, Clock, Progress, Recovery, changed_at, first_word, utc_now
+from animaworks_tasks._store import Claim, Clock, Progress, Recovery, changed_at, utc_now
 from animaworks_tasks._task import Cause, OnInterrupt, State, Task, is_task_id
 from animaworks_tasks.errors import ClaimLostError, RecordError, StoreError, TaskNotFoundError
 
 RIPE_AFTER: Final = 5.0  # seconds; an unreadable file younger than this may still be being written by a plain writer
+_TICK: Final = 20_000_000  # nanoseconds; the time of a file is no finer than the kernel's tick
 _STALE_DRAFT: Final = 3600.0  # seconds after which a file in tmp/ belongs to nobody
 
 
@@ -128,7 +130,7 @@ class TaskStore:
         if key is not None:
             with contextlib.suppress(TaskNotFoundError):
                 return self.get(task.id)
-        data = _records.check(task, room=2 * _records.ROOM)  # claimed again after a release, it is a little larger
+        data = _records.check(task, room=2 * ROOM)  # claimed again after a release, it is a little larger
         if not place(self.layout, task.id, data, sync=self._sync):
             return self.get(task.id)  # another submit of the same key came first
         return task
@@ -180,7 +182,7 @@ class TaskStore:
 
     @staticmethod
     def _bytes(directory: str, name: str) -> bytes:
-        return _files.read(os.path.join(directory, name), limit=_records.SIZE_LIMIT)
+        return _files.read(os.path.join(directory, name), limit=SIZE_LIMIT)
 
     # Owning a task.
 
@@ -192,7 +194,7 @@ class TaskStore:
                 return None
             try:
                 task = self._read(self.layout.pending, task_id)
-                _records.check(task, room=_records.ROOM)  # a plain writer may have left less room than we need
+                _records.check(task, room=ROOM)  # a plain writer may have left less room than we need
             except FileNotFoundError:
                 return None
             except _records.ForeignRecordError:
@@ -276,6 +278,7 @@ class TaskStore:
         )
         if not published:  # an earlier try came this far: what it wrote stands
             task = self._done(task.id)
+            self._mend_view(task.id)
         self.notifications.publish(task, self._render(task))
         return task
 
@@ -288,17 +291,24 @@ class TaskStore:
         ):  # a second submit of the same key, which knows nothing of the attempts made
             _files.discard(self._path(self.layout.pending, task.id))
         self._hide(task.id)
-        self._forget_running(task.id)
+        self._forget_running(task.id, waits=True)
         return back
+
+    def _mend_view(self, task_id: str) -> None:
+        """Let the view show how the task ended: whoever published that may have died before."""
+        _files.show(self._path(self.layout.done, task_id), self.layout.view(task_id), tmp=self.layout.tmp)
 
     def _hide(self, task_id: str) -> None:
         """Take the view of a task away that waits again: others find it in pending/, and it would say running."""
         with contextlib.suppress(OSError):
             _files.discard(self.layout.view(task_id))
 
-    def _forget_running(self, task_id: str) -> None:
+    def _forget_running(self, task_id: str, *, waits: bool = False) -> None:
+        """Remove what says that a task runs. One that *waits* again keeps the wish that it stop, if there is one."""
+        if not waits:
+            _files.discard(os.path.join(self.layout.running, f"{task_id}.cancel"))
         # The record last: as long as it is there, recovery looks at the task.
-        for name in (f"{task_id}.owner.json", f"{task_id}.cancel", f"{task_id}.json"):
+        for name in (f"{task_id}.owner.json", f"{task_id}.json"):
             _files.discard(os.path.join(self.layout.running, name))
 
     # What cannot be read.
@@ -383,14 +393,14 @@ class TaskStore:
             with contextlib.suppress(RecordError):
                 done = self._done(task_id)
                 self.notifications.publish(done, self._render(done))
-                _files.show(self._path(self.layout.done, task_id), self.layout.view(task_id), tmp=self.layout.tmp)
+                self._mend_view(task_id)
                 self._forget_running(task_id)
                 return done
             self._quarantine(self._path(self.layout.done, task_id), "the outcome could not be read")
         waiting = self._never_started(task_id, submitted)
         if waiting is not None:
             self._hide(task_id)
-            self._forget_running(task_id)
+            self._forget_running(task_id, waits=True)
             self._sync_directory(self.layout.running)
             return waiting
         running = self._running(task_id)
@@ -420,7 +430,7 @@ class TaskStore:
             return None
         return pending if pending == running or pending.attempt > running.attempt else None
 
-    def _reject_misnamed(self) -> list[Task]:
+    def _reject_misnamed(self) -> Sequence[Task]:
         """End files in pending/ whose name is no id: under an id made from the file itself, the same at every look."""
         rejected = []
         for name in _files.names(self.layout.pending):
@@ -458,7 +468,7 @@ class TaskStore:
             task_id = name.split(".", 1)[0]
             if is_task_id(task_id) and name != f"{task_id}.json" and task_id not in running:
                 with self._holding(task_id) as held:
-                    if held.lock is not None and not self._has(self.layout.running, task_id):
+                    if held.lock is not None and not self._lives(task_id):
                         _files.discard(os.path.join(self.layout.running, name))
         for name in _files.names(self.layout.tmp):
             path = os.path.join(self.layout.tmp, name)
@@ -470,16 +480,21 @@ class TaskStore:
 
     def request_cancel(self, task_id: str) -> Task:  # noqa: D102 - as above
         task = self.get(task_id)
-        while task.state is not State.DONE:
-            claim = self.claim(task_id)
-            if claim is not None:
-                return self.finish(claim, Event.CANCEL, error="it was cancelled before it started")
-            if self._has(self.layout.running, task_id):
-                _files.touch(os.path.join(self.layout.running, f"{task_id}.cancel"))
-                if self._has(self.layout.running, task_id):
-                    return self.get(task_id)
-                _files.discard(os.path.join(self.layout.running, f"{task_id}.cancel"))  # it ended under our hands
+        if task.state is State.DONE:
+            return task
+        claim = self.claim(task_id)
+        mark = os.path.join(self.layout.running, f"{task_id}.cancel")
+        if claim is None:
+            # Somebody owns it, or is about to. The mark tells whoever that is: it outlives a release, and is looked at
+            # before the tool starts and while it runs.
+            _files.touch(mark)
             task = self.get(task_id)
+            if task.state is State.PENDING:  # given back under our hands, most likely
+                claim = self.claim(task_id)
+        if claim is not None:
+            return self.finish(claim, Event.CANCEL, error="it was cancelled before it started")
+        if task.state is State.DONE:  # it ended under our hands
+            _files.discard(mark)
         return task
 
     def _cancelled(self, task_id: str) -> bool:
@@ -542,13 +557,13 @@ class TaskStore:
     def publish_catalogue(self, catalogue: Mapping[str, object]) -> None:  # noqa: D102 - as above
         data = _wire.dump(catalogue)
         with contextlib.suppress(OSError):
-            if _files.read(self.layout.catalogue, limit=_records.SIZE_LIMIT) == data:
+            if _files.read(self.layout.catalogue, limit=SIZE_LIMIT) == data:
                 return
         _files.replace(self.layout.catalogue, data, tmp=self.layout.tmp)
 
     def catalogue(self) -> Mapping[str, object] | None:  # noqa: D102 - as above
         try:
-            value = _wire.load(_files.read(self.layout.catalogue, limit=_records.SIZE_LIMIT))
+            value = _wire.load(_files.read(self.layout.catalogue, limit=SIZE_LIMIT))
         except (OSError, ValueError):
             return None
         return value if isinstance(value, dict) else None
@@ -560,6 +575,9 @@ class TaskStore:
 
     def _path(self, directory: str, task_id: str) -> str:
         return os.path.join(directory, f"{task_id}.json")
+
+    def _lives(self, task_id: str) -> bool:
+        return self._has(self.layout.running, task_id) or self._has(self.layout.pending, task_id)
 
     def _has(self, directory: str, task_id: str) -> bool:
         return os.path.lexists(self._path(directory, task_id))
@@ -583,8 +601,11 @@ class TaskStore:
             with _Holding(path) as first, _Holding(path) as second:
                 if first.lock is None or second.lock is not None:
                     raise StoreError(self.layout.root, "locks do not work on its file system; use a local one")
-        except NotImplementedError as error:
-            raise StoreError(self.layout.root, f"its file system has no locks ({error}); use a local one") from error
+        except OSError as error:
+            if error.errno not in {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}:
+                raise
+            reason = f"its file system has no locks ({error.strerror}); use a local one"
+            raise StoreError(self.layout.root, reason) from error
 
 
 class _Holding:
@@ -651,7 +672,7 @@ def _ids(directory: str) -> set[str]:
 
 
 def _newest(directory: str, limit: int | None) -> Sequence[str]:
-    """Return the ids whose files changed last; the time of the file is close enough to choose by."""
+    """Return at least the *limit* ids whose files changed last; the time of the file is close enough to choose by."""
     if limit is None:
         return sorted(_ids(directory))
     aged = []
@@ -660,7 +681,8 @@ def _newest(directory: str, limit: int | None) -> Sequence[str]:
             if entry.name.endswith(".json") and is_task_id(entry.name.removesuffix(".json")):
                 with contextlib.suppress(FileNotFoundError):
                     aged.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name.removesuffix(".json")))
-    return [task_id for _, task_id in sorted(aged, reverse=True)[:limit]]
+    newest = sorted(aged, reverse=True)[:limit]
+    return [task_id for at, task_id in aged if newest and at >= newest[-1][0] - _TICK]
 
 
 def _progress(value: object) -> Progress | None:
@@ -669,7 +691,10 @@ def _progress(value: object) -> Progress | None:
     fraction, message, at = value.get("fraction"), value.get("message"), value.get("at")
     if not isinstance(message, str) or not isinstance(at, float) or not isinstance(fraction, float | int | None):
         return None
-    return Progress(None if fraction is None else float(fraction), message, datetime.fromtimestamp(at, UTC))
+    try:
+        return Progress(None if fraction is None else float(fraction), message, datetime.fromtimestamp(at, UTC))
+    except (ValueError, OverflowError, OSError):  # a number beyond all bounds, or a time beyond the calendar
+        return None
 
 
 def _rebuild(

@@ -7,7 +7,6 @@ never losing a task: the directories are the truth.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 
@@ -22,13 +21,35 @@ _BUFFER: Final = 1 << 16  # bytes, what a pipe holds
 
 def ring(path: str, task_id: str) -> None:
     """Wake whoever waits at the FIFO *path*. Nobody there, no FIFO, or a full one: the scan will see the task."""
-    with contextlib.suppress(OSError):
-        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)  # ENXIO: nobody listens
-        try:
-            if stat.S_ISFIFO(os.fstat(fd).st_mode):
-                os.write(fd, task_id.encode("ascii") + b"\n")
-        finally:
-            os.close(fd)
+    fd = _reach(path)
+    if fd is None:
+        return
+    try:
+        os.write(fd, task_id.encode("ascii") + b"\n")
+    except OSError:
+        pass  # not contextlib's suppress: submit rings too, and importing contextlib alone would double its time
+    finally:
+        os.close(fd)
+
+
+def is_heard(path: str) -> bool:
+    """Say whether somebody listens at the FIFO *path* now."""
+    fd = _reach(path)
+    if fd is not None:
+        os.close(fd)
+    return fd is not None
+
+
+def _reach(path: str) -> int | None:
+    """Open the FIFO *path* for writing; None if it is none, or nobody reads there (ENXIO)."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if stat.S_ISFIFO(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    return None
 
 
 class FifoDoorbell:
@@ -60,8 +81,10 @@ class FifoDoorbell:
 
     def wake(self) -> None:
         """End the current or the next :meth:`wait`; from any thread."""
-        with contextlib.suppress(BlockingIOError):  # full: it is awake
+        try:  # noqa: SIM105 - as in ring
             os.write(self._waker, b"!")
+        except BlockingIOError:
+            pass  # full: it is awake
 
     def close(self) -> None:
         """Stop listening."""
@@ -71,18 +94,26 @@ class FifoDoorbell:
 
 
 def _listen(path: str) -> int | None:
-    with contextlib.suppress(OSError):  # a file system without FIFOs: the scan has to do
-        with contextlib.suppress(FileExistsError):
+    try:
+        if not os.path.lexists(path):
             os.mkfifo(path, 0o600)
+    except FileExistsError:
+        pass  # another listener made it just now
+    except OSError:
+        return None  # a file system without FIFOs: the scan has to do
+    try:
         # For reading and writing: a FIFO whose last writer left would be readable for ever.
         fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        if stat.S_ISFIFO(os.fstat(fd).st_mode):
-            return fd
-        os.close(fd)
+    except OSError:
+        return None
+    if stat.S_ISFIFO(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
     return None
 
 
 def _drain(fd: int) -> bytes:
-    with contextlib.suppress(BlockingIOError):
+    try:
         return os.read(fd, _BUFFER)
-    return b""
+    except BlockingIOError:
+        return b""

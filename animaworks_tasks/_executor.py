@@ -1,30 +1,35 @@
 """
 The executor: lives in the host, runs what is submitted, and never holds the host up.
 
-The watching is done by one daemon thread (see ``_scheduler.py``), every look at the store by a few more; the host's event
-loop only ever awaits their futures. So a host with a loop and a host without one are served by the same code.
+The watching is done by one daemon thread (see ``_scheduler.py``), every look at the store by a few more; the host's
+event loop only ever awaits their futures. So a host with a loop and a host without one are served by the same code.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import inspect
 import logging
+import math
 import os
+import pickle
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from animaworks_tasks._backends import Backend, InlineBackend, ProcessBackend, ThreadBackend
+from animaworks_tasks._notifications import Drained
 from animaworks_tasks._registry import Registry
 from animaworks_tasks._scheduler import Scheduler
 from animaworks_tasks._store import Clock, Store, utc_now
 from animaworks_tasks._task import Task
-from animaworks_tasks.errors import ExecutorClosedError, RegistryError
+from animaworks_tasks.errors import BackendError, ExecutorClosedError, RegistryError
 
 logger = logging.getLogger("animaworks_tasks")
 
@@ -48,8 +53,9 @@ class Executor:
         registry: What they may call.
         backend: Where calls run; None is a :class:`ProcessBackend`. It is shut down with the executor.
         max_workers: How many tasks run at once; None is the number of processors, at most 4.
-        on_finish: Called with each task that ends while this executor looks, sync or async, in no particular order.
-            What they raise is logged, and nothing more.
+        on_finish: Called once with each task that this executor ran, or saw waiting or running, when it has ended; sync
+            (in a thread) or async (in the host's event loop), in no particular order. What they raise is logged, and
+            nothing more.
         scan_interval: Seconds between two looks at everything, for tasks that nobody rang for.
         drain_timeout: Seconds for which leaving waits for tasks that run. None is 0 for a ProcessBackend, whose tasks
             go on and end by themselves, and 10 for the others, whose tasks end as interrupted if the process does.
@@ -79,7 +85,8 @@ class Executor:
         self._drain_timeout = (0.0 if detached else _DRAIN_TIMEOUT) if drain_timeout is None else drain_timeout
         self._inline = isinstance(self._backend, InlineBackend)
         self._helpers: Backend = InlineBackend() if self._inline else ThreadBackend()
-        self._callbacks: set[Future[Any]] = set()
+        self._callbacks: set[Future[None]] = set()  # of each that runs
+        self._called_last: Future[None] | None = None  # of the one that has returned last
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scheduler: Scheduler | None = None
         self._thread: threading.Thread | None = None
@@ -92,7 +99,8 @@ class Executor:
         Begin to run tasks; returns at once.
 
         Raises:
-            RegistryError: A tool cannot go to a process: it is a lambda, say. Use ThreadBackend, or define it in a module.
+            RegistryError: A tool cannot go to a process: it is a lambda, say. The message says what to do.
+            TypeError: The store cannot go to a process: it is in memory, say.
             ExecutorClosedError: It was started before.
         """
         if self._scheduler is not None:
@@ -108,7 +116,8 @@ class Executor:
             on_end=self._call_back,
         )
         if not self._inline:
-            self._thread = threading.Thread(target=self._watch, name="animaworks_tasks-executor", daemon=True)
+            name = "animaworks_tasks-executor"
+            self._thread = threading.Thread(target=self._watch, args=[self._scheduler], name=name, daemon=True)
             self._thread.start()
         return self
 
@@ -117,23 +126,25 @@ class Executor:
         Start nothing more, wait for what runs as long as *drain_timeout* says (None: as long as the executor's), go.
 
         What still runs then goes on in a ProcessBackend, and is settled as interrupted elsewhere once the process ends.
+        Stopping what was not started, or was stopped, does nothing.
         """
-        if self._scheduler is None:
+        scheduler = self._scheduler
+        if scheduler is None or self._stopping.is_set():
             return
-        self._drain(self._drain_timeout if drain_timeout is None else drain_timeout)
+        self._drain(scheduler, self._drain_timeout if drain_timeout is None else drain_timeout)
         self._stopping.set()
-        self._scheduler.wake()
+        scheduler.wake()
         if self._thread is not None:
             self._thread.join()
-        left = self._scheduler.running()
+        left = scheduler.running()
         if left and not isinstance(self._backend, ProcessBackend):
             logger.warning("tasks still running when the executor stopped: %s", ", ".join(sorted(left)))
         self._backend.shutdown(wait=False, cancel_futures=True)
-        self._scheduler.close()
-        wait_for_futures(self._callbacks, timeout=_DRAIN_TIMEOUT)
+        scheduler.close()
+        wait_for_futures(list(self._callbacks), timeout=_DRAIN_TIMEOUT)
         self._helpers.shutdown(wait=False)
 
-    def submit_sync(self, tool: str, *argv: str, **options: Any) -> Task:
+    def submit_sync(self, tool: str, *argv: str, **options: Any) -> Task:  # noqa: ANN401 - as submit
         """Do as :meth:`submit`, from a thread that may block."""
         subcommand = self.registry.resolve(tool, argv).subcommand
         return self.store.submit(tool, *argv, subcommand=subcommand, **options)
@@ -143,20 +154,20 @@ class Executor:
         scheduler = self._running_scheduler()
         future = scheduler.watch(task_id)
         try:
-            self._step_until(future, timeout)
-            return future.result(timeout)
+            return self._result(future, timeout)
         finally:
             scheduler.unwatch(task_id, future)
 
     def run_until_idle_sync(self, *, timeout: float | None = None) -> None:
         """Do as :meth:`run_until_idle`, from a thread that may block."""
-        self._until_idle(timeout)
-        wait_for_futures(list(self._callbacks), timeout)
-
-    def _until_idle(self, timeout: float | None) -> None:
-        future = self._running_scheduler().watch_idle()
-        self._step_until(future, timeout)
-        future.result(0)
+        deadline = _Deadline(timeout)
+        while True:
+            last = self._called_last
+            self._result(self._running_scheduler().watch_idle(), deadline.left())
+            if wait_for_futures(list(self._callbacks), deadline.left()).not_done:
+                raise TimeoutError("on_finish callbacks still run")
+            if last is self._called_last:  # or else it may have submitted more
+                return
 
     # A host with an event loop.
 
@@ -168,9 +179,10 @@ class Executor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._off_loop(self.stop)
+        if not self._stopping.is_set():
+            await self._off_loop(self.stop)
 
-    async def submit(self, tool: str, *argv: str, **options: Any) -> Task:
+    async def submit(self, tool: str, *argv: str, **options: Any) -> Task:  # noqa: ANN401 - those of Store.submit
         """
         Keep a call to be made; once this has returned, it is not lost.
 
@@ -180,13 +192,18 @@ class Executor:
             **options: As for :meth:`Store.submit`: ``priority``, ``not_before``, ``key``, ``timeout_seconds`` ...
 
         Raises:
-            UnknownToolError: There is no such tool or subcommand; the message names the nearest ones. Nothing is queued.
+            UnknownToolError: There is no such tool or subcommand; the message names the nearest. Nothing is queued.
             WrongArgumentError: The tool would not take these arguments. Nothing is queued.
             OSError: The disk said no. Nothing was acknowledged.
         """
         return await self._off_loop(lambda: self.submit_sync(tool, *argv, **options))
 
-    async def wait(self, task_id: str, *, timeout: float | None = None) -> Task:
+    async def wait(  # the timeout is of the waiting: asyncio.timeout() around it could not look once
+        self,
+        task_id: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - as said
+    ) -> Task:
         """
         Wait until *task_id* is DONE and return it, however it ended.
 
@@ -224,49 +241,70 @@ class Executor:
         """
         return await self._off_loop(lambda: self.store.request_cancel(task_id))
 
-    async def run_until_idle(self, *, timeout: float | None = None) -> None:
+    async def run_until_idle(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as wait
         """
         Wait until nothing runs in the store and nothing is due; callbacks included.
 
         Raises:
             TimeoutError: It took longer than *timeout* seconds. Everything goes on.
         """
-        if self._inline:
-            self._until_idle(timeout)
-        else:
-            await asyncio.wait_for(asyncio.wrap_future(self._running_scheduler().watch_idle()), timeout)
-        while self._callbacks:  # those that are coroutines run in this very loop
-            await asyncio.wait([asyncio.wrap_future(future) for future in self._callbacks], timeout=timeout)
+        deadline = _Deadline(timeout)
+        while True:
+            last = self._called_last
+            idle = self._running_scheduler().watch_idle()
+            if self._inline:
+                self._result(idle, deadline.left())
+            else:
+                await asyncio.wait_for(asyncio.wrap_future(idle), deadline.left())
+            callbacks = [asyncio.wrap_future(future) for future in list(self._callbacks)]
+            if callbacks and (await asyncio.wait(callbacks, timeout=deadline.left()))[1]:
+                raise TimeoutError("on_finish callbacks still run")
+            if last is self._called_last:  # or else it may have submitted more
+                return
+
+    @contextlib.asynccontextmanager
+    async def drain_notifications(self, budget: int | None = None) -> AsyncIterator[Drained]:
+        """Do as :meth:`Notifications.drain`, without a file being touched on the event loop."""
+        drain = self.store.notifications.drain(budget)
+        drained = await self._off_loop(drain.__enter__)
+        try:
+            yield drained
+        except BaseException as error:
+            await self._off_loop(functools.partial(drain.__exit__, type(error), error, error.__traceback__))
+            raise
+        await self._off_loop(lambda: drain.__exit__(None, None, None))
 
     async def _off_loop(self, function: Callable[[], T]) -> T:
-        return await asyncio.wrap_future(self._helpers.submit(function))
+        try:
+            future = self._helpers.submit(function)
+        except BackendError:
+            raise ExecutorClosedError("the executor was stopped; its store can still be used") from None
+        return await asyncio.wrap_future(future)
 
     # The watching thread, and what it calls.
 
-    def _watch(self) -> None:
-        scheduler = self._running_scheduler()
+    def _watch(self, scheduler: Scheduler) -> None:
         while not self._stopping.is_set():
             try:
                 scheduler.step(scheduler.wait())
             except Exception:  # a disk that says no, most likely: the watcher is the last that may die of it
-                logger.exception("a look at %s failed; the next one is in %.0f s", self.store.location, _PAUSE_AFTER_ERROR)
+                logger.exception(
+                    "a look at %s failed; the next one is in %.0f s", self.store.location, _PAUSE_AFTER_ERROR
+                )
                 self._stopping.wait(_PAUSE_AFTER_ERROR)
 
-    def _step_until(self, future: Future[Any], timeout: float | None) -> None:
-        """Run tasks in this thread until *future* is done, if the executor has no thread for it."""
+    def _result(self, future: Future[T], timeout: float | None) -> T:
+        """Wait for *future*; where the executor has no thread of its own, tasks run in this one meanwhile."""
         if not self._inline:
-            return
-        scheduler = self._running_scheduler()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        rung: set[str] = set()
-        while True:
-            scheduler.step(rung)
-            if future.done() or (deadline is not None and time.monotonic() >= deadline):
-                return  # not done: the caller's future.result() raises TimeoutError
-            rung = scheduler.wait()
+            return future.result(timeout)
+        scheduler, deadline = self._running_scheduler(), _Deadline(timeout)
+        scheduler.step(set())
+        while not future.done() and (left := deadline.left()) != 0:
+            scheduler.step(scheduler.wait(math.inf if left is None else left))
+        return future.result(0)
 
-    def _drain(self, timeout: float) -> None:
-        scheduler = self._running_scheduler()
+    @staticmethod
+    def _drain(scheduler: Scheduler, timeout: float) -> None:
         scheduler.start_nothing()
         deadline = time.monotonic() + timeout
         while scheduler.running() and (left := deadline - time.monotonic()) > 0:
@@ -274,33 +312,58 @@ class Executor:
 
     def _call_back(self, task: Task) -> None:
         for callback in self._on_finish:
-            future = self._begin(callback, task)
-            self._callbacks.add(future)
-            future.add_done_callback(lambda done, callback=callback: self._called_back(done, callback, task.id))
+            over: Future[None] = Future()
+            self._callbacks.add(over)
+            over.add_done_callback(self._callbacks.discard)
+            self._when_called(self._helpers.submit(callback, task), callback, task.id, over)
 
-    def _begin(self, callback: OnFinish, task: Task) -> Future[Any]:
-        if inspect.iscoroutinefunction(callback):
-            if self._loop is not None and self._loop.is_running():
-                return asyncio.run_coroutine_threadsafe(callback(task), self._loop)
-            return self._helpers.submit(lambda: asyncio.run(callback(task)))
-        return self._helpers.submit(callback, task)
+    def _when_called(self, future: Future[Any], callback: OnFinish, task_id: str, over: Future[None]) -> None:
+        future.add_done_callback(lambda done: self._called(done, callback, task_id, over))
 
-    def _called_back(self, future: Future[Any], callback: OnFinish, task_id: str) -> None:
-        self._callbacks.discard(future)
-        error = None if future.cancelled() else future.exception()
-        if error is not None:
-            logger.error("on_finish callback %r failed for task %s", callback, task_id, exc_info=error)
+    def _called(self, future: Future[Any], callback: OnFinish, task_id: str, over: Future[None]) -> None:
+        try:
+            answer = future.result()
+            if inspect.iscoroutine(answer):  # whatever made it: an async function, a partial of one, a lambda
+                self._when_called(self._begin(answer), callback, task_id, over)
+                return
+        except BaseException:  # a callback may raise anything
+            logger.exception("on_finish callback %r failed for task %s", callback, task_id)
+        self._called_last = over
+        over.set_result(None)
+
+    def _begin(self, coroutine: Coroutine[Any, Any, object]) -> Future[Any]:
+        if self._loop is not None and self._loop.is_running():
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return self._helpers.submit(asyncio.run, coroutine)
 
     def _running_scheduler(self) -> Scheduler:
         if self._scheduler is None or self._stopping.is_set():
-            raise ExecutorClosedError("the executor is not running: use it as `async with Executor(...)`, or start() it")
+            raise ExecutorClosedError(
+                "the executor is not running: use it as `async with Executor(...)`, or start() it"
+            )
         return self._scheduler
 
     def _check_portable(self) -> None:
-        if isinstance(self._backend, ProcessBackend):
-            for tool in self.registry.tools():
-                if not tool.portable:
-                    raise RegistryError(
-                        f"tool {tool.command!r} cannot be found by another process: it is a lambda, or was defined inside "
-                        "a function; define it at the top of a module, or use ThreadBackend"
-                    )
+        if not isinstance(self._backend, ProcessBackend):
+            return
+        for tool in self.registry.tools():
+            if not tool.portable:
+                raise RegistryError(
+                    f"tool {tool.command!r} cannot be found by another process: it is a lambda, or was defined inside a "
+                    "function; define it at the top of a module, or use ThreadBackend"
+                )
+        try:
+            pickle.dumps((self.store, self.registry))
+        except (pickle.PicklingError, AttributeError) as error:
+            raise TypeError(f"{self.store!r} cannot go to another process: {error}") from error
+
+
+class _Deadline:
+    """A timeout that several waits share."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self._at = None if timeout is None else time.monotonic() + timeout
+
+    def left(self) -> float | None:
+        """Return the seconds that are left, at least 0; None for no limit."""
+        return None if self._at is None else max(0.0, self._at - time.monotonic())

@@ -72,7 +72,8 @@ def publish(directory: str, name: str, data: bytes, *, tmp: str, sync: bool, vie
         Whether it was published now; False: the name was taken, and what has it is durable now (with *sync*).
 
     Raises:
-        OSError: It was not published: no space, no permission. Nothing is left under the final name.
+        OSError: It was not published: no space, no permission. Nothing is left under the final name, unless it was
+            the directory that could not be synced: then the name may stand, and a further try makes it durable.
     """
     target = os.path.join(directory, name)
     draft = os.path.join(tmp, f"{name}.{os.getpid()}.{os.urandom(4).hex()}")

@@ -17,9 +17,9 @@ from typing import Any
 
 from animaworks_tasks import _records
 from animaworks_tasks._notifications import MarkdownRenderer, MemoryNotifications, Renderer
-from animaworks_tasks._pending import new_id
+from animaworks_tasks._pending import ROOM, first_word, new_id
 from animaworks_tasks._states import Event, advance
-from animaworks_tasks._store import Claim, Clock, Progress, Recovery, changed_at, first_word, utc_now
+from animaworks_tasks._store import Claim, Clock, Progress, Recovery, changed_at, utc_now
 from animaworks_tasks._task import Cause, OnInterrupt, State, Task
 from animaworks_tasks.errors import ClaimLostError, TaskNotFoundError
 
@@ -92,7 +92,7 @@ class MemoryTaskStore:
             on_interrupt=on_interrupt,
             cwd=cwd,
         )
-        _records.check(task, room=2 * _records.ROOM)
+        _records.check(task, room=2 * ROOM)
         with self._mutex:
             task = self._tasks.setdefault(task.id, task)
         self._ring(task.id)
@@ -161,7 +161,6 @@ class MemoryTaskStore:
         back = advance(task, Event.RETRY, not_before=not_before, started_at=None, owner_pid=None)
         self._tasks[task.id] = back
         self._owned.pop(task.id, None)
-        self._cancelled.discard(task.id)
         return back
 
     def recover(self, may_run_again: Callable[[Task], bool] = lambda _: False) -> Recovery:  # noqa: D102 - as above

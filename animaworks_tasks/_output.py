@@ -72,16 +72,17 @@ _for_all_threads: _Routes | None = None
 
 
 @contextlib.contextmanager
-def printed_to(sink: Sink, *, all_threads: bool = False) -> Iterator[_Routes]:
+def printed_to(sink: Sink, *, out: Sink | None = None, all_threads: bool = False) -> Iterator[_Routes]:
     """
     Collect what this context prints to stdout and stderr, and pass it on to *sink*.
 
     Args:
         sink: Takes the bytes; called from whichever thread prints.
+        out: Takes those of stdout instead.
         all_threads: Collect what other threads print too: right in a process that runs one task at a time.
     """
     global _for_all_threads  # noqa: PLW0603 - as sys.stdout, which it stands in for
-    routes = (Printed(sink), Printed(sink))
+    routes = (Printed(out or sink), Printed(sink))
     _install()
     token = _routes.set(routes)
     if all_threads:
@@ -155,6 +156,9 @@ class _Router(io.TextIOBase):
 
     def writable(self) -> bool:
         return True
+
+    def reconfigure(self, **_: object) -> None:
+        """Accept what programs ask of stdout at their start; it is UTF-8 already."""
 
     def isatty(self) -> bool:
         return self.route() is None and self.original is not None and bool(self.original.isatty())

@@ -1,5 +1,5 @@
 """
-How a task comes into a store: its id, the directories, and the one moment after which it is not lost.
+How a task comes into a store: its id, its record, the directories, and the one moment after which it is not lost.
 
 Used by :class:`TaskStore` and by ``animaworks-tool submit`` alike; imports nothing that the latter does not need.
 """
@@ -14,7 +14,15 @@ from animaworks_tasks._doorbell import ring
 TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Final
+
     from animaworks_tasks._paths import Layout
+
+VERSION: Final = 1
+SIZE_LIMIT: Final = 1 << 20  # bytes, of a record
+ROOM: Final = 1 << 14  # bytes that a task leaves free when it is claimed, so that its end can always be told
+SUBMIT_LIMIT: Final = SIZE_LIMIT - 2 * ROOM  # bytes; claimed again after a release, a record is a little larger
 
 
 def new_id(key: str | None = None) -> str:
@@ -24,6 +32,27 @@ def new_id(key: str | None = None) -> str:
     from hashlib import sha256
 
     return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def first_word(argv: Sequence[str]) -> str:
+    """Return the first word that is no option: what a subcommand usually is, until its tool is asked."""
+    return next((word for word in argv if not word.startswith("-")), "")
+
+
+def pending_fields(
+    *, task_id: str, tool: str, subcommand: str, argv: Iterable[str], anima_name: str, anima_dir: str, at: float
+) -> dict[str, object]:
+    """Return the eight keys that begin every pending record, in order."""
+    return {
+        "task_id": task_id,
+        "tool_name": tool,
+        "subcommand": subcommand,
+        "raw_args": list(argv),
+        "anima_name": anima_name,
+        "anima_dir": anima_dir,
+        "submitted_at": at,
+        "status": "pending",
+    }
 
 
 def create(layout: Layout, *, sync: bool) -> None:
@@ -41,7 +70,7 @@ def create(layout: Layout, *, sync: bool) -> None:
 
 
 def place(layout: Layout, task_id: str, data: bytes, *, sync: bool) -> bool:
-    """Publish a pending record and wake whoever waits; False where the id is taken, which only a key can bring about."""
+    """Publish a pending record and wake whoever waits; False where the id is taken, which only a key can cause."""
     if not _files.publish(layout.pending, f"{task_id}.json", data, tmp=layout.tmp, sync=sync):
         return False
     ring(layout.doorbell, task_id)

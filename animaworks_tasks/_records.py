@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
+from animaworks_tasks._pending import SIZE_LIMIT, VERSION, pending_fields
 from animaworks_tasks._task import Cause, OnInterrupt, Outcome, State, Task, is_task_id
 from animaworks_tasks._wire import dump
 from animaworks_tasks.errors import RecordError
 
-VERSION: Final = 1
-SIZE_LIMIT: Final = 1 << 20  # bytes
 DEPTH_LIMIT: Final = 32  # our own records are 2 deep; the rest is for keys of others
-ROOM: Final = 1 << 14  # bytes that a task leaves free when it is claimed, so that its end can always be told
 _REASON: Final = 300  # characters; a reason may quote what it refuses, and is stored itself
 
 # What stands in one of the two shapes only. In the other one it says nothing, and is not kept: once the record changes
@@ -94,22 +92,6 @@ def check(task: Task, *, room: int = 0) -> bytes:
         raise RecordError(task.id, f"it is larger than {SIZE_LIMIT - room} bytes")
     decode(data, task.id)
     return data
-
-
-def pending_fields(  # noqa: PLR0913 - the eight keys that AnimaWorks defines, in its order
-    *, task_id: str, tool: str, subcommand: str, argv: Iterable[str], anima_name: str, anima_dir: str, at: float
-) -> dict[str, object]:
-    """Return the eight keys that begin every pending record, in order."""
-    return {
-        "task_id": task_id,
-        "tool_name": tool,
-        "subcommand": subcommand,
-        "raw_args": list(argv),
-        "anima_name": anima_name,
-        "anima_dir": anima_dir,
-        "submitted_at": at,
-        "status": "pending",
-    }
 
 
 def _pending(task: Task) -> dict[str, object]:
@@ -272,7 +254,7 @@ class _Fields:
 
     def integer(self, key: str) -> int | None:
         value = self._take(key, "a whole number", lambda v: type(v) is int)
-        return None if value is None else int(value)  # type: ignore[call-overload, no-any-return]  # as above
+        return None if value is None else int(value)  # type: ignore[call-overload]  # as above
 
     def moment(self, key: str) -> datetime | None:
         value = self.number(key)

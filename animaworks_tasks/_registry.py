@@ -173,7 +173,8 @@ class Registry:
             UnknownToolError: There is no such tool or subcommand; the message names the nearest.
             WrongArgumentError: It does not take these arguments.
         """
-        return self._tools[name][_arguments.check(self._specs(), name, argv)]
+        subcommand = _arguments.check(self._specs(), name, argv)  # first: it is what knows the nearest name
+        return self._tools[name][subcommand]
 
     def is_long_running(self, key: str) -> bool:
         """Say whether ``tool:subcommand`` is to be submitted; what is not registered is not."""

@@ -73,6 +73,8 @@ def _run(store: Store, registry: Registry, claim: Claim) -> Task:
     except UsageError as error:
         cause = Cause.REJECTED if isinstance(error, UnknownToolError) else Cause.ARGUMENTS
         return _finish(store, claim, Event.FAIL, cause=cause, error=str(error))
+    if store.workspace(claim.task.id).cancel_requested():  # while it was being claimed, or between two attempts
+        return _finish(store, claim, Event.CANCEL, error="it was cancelled before it started")
     claim.task = attrs.evolve(claim.task, subcommand=tool.subcommand)
     try:
         store.announce(claim)
@@ -80,13 +82,14 @@ def _run(store: Store, registry: Registry, claim: Claim) -> Task:
         logger.warning("task %s runs, but others cannot see by whom: %s", claim.task.id, error)
     given = claim.task.timeout_seconds
     timeout = tool.timeout_seconds if given is None else given
-    report = _invoke(tool, claim.task, store, timeout)
+    # Where the record lies, not what it says: it may have been copied, or written by anyone.
+    report = _invoke(tool, attrs.evolve(claim.task, anima_dir=store.location), store, timeout)
     return _conclude(store, claim, tool, report, timeout)
 
 
 def _conclude(store: Store, claim: Claim, tool: Tool, report: Report, timeout: float) -> Task:
     kept = {"result": report.result, "result_file": report.result_file}
-    if report.cancelled and not report.timed_out or store.workspace(claim.task.id).cancel_requested():
+    if (report.cancelled and not report.timed_out) or store.workspace(claim.task.id).cancel_requested():
         return _finish(store, claim, Event.CANCEL, error=report.error or "it was cancelled", hint=report.hint, **kept)
     if report.timed_out:
         error = f"it ran longer than {timeout:g} s" + (f": {report.error}" if report.error else "")
@@ -111,14 +114,12 @@ def backoff(attempt: int) -> float:
     return min(2.0 ** min(attempt - 1, 16), _LONGEST_BACKOFF) * random.uniform(1.0, 1.25)  # noqa: S311 - no secret
 
 
-def _finish(store: Store, claim: Claim, event: Event, **changes: Any) -> Task:
+def _finish(store: Store, claim: Claim, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - as Store.finish
     try:
         return _patiently(lambda: store.finish(claim, event, **changes), claim.task.id)
     except RecordError as refused:  # what it returned cannot be stored, and that can be said
         error = f"its outcome could not be stored: {refused.reason}"
-        return _patiently(
-            lambda: store.finish(claim, Event.FAIL, cause=Cause.RESULT, error=error), claim.task.id
-        )
+        return _patiently(lambda: store.finish(claim, Event.FAIL, cause=Cause.RESULT, error=error), claim.task.id)
 
 
 def _patiently(step: Callable[[], Task], task_id: str) -> Task:

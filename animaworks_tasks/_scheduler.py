@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import heapq
 import logging
+import math
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
 from datetime import datetime
 from typing import Final
@@ -26,6 +27,8 @@ from animaworks_tasks._task import State, Task
 from animaworks_tasks.errors import ExecutorClosedError, RecordError, TaskNotFoundError
 
 logger = logging.getLogger("animaworks_tasks")
+
+_SOON: Final = 0.5  # seconds until the next look after a call was lost; at once would spin where none can be started
 
 _Place = tuple[int, datetime, str]  # where a task stands in the queue: -priority, submitted_at, id
 
@@ -58,15 +61,15 @@ class Scheduler:
         self._store, self._registry, self._backend = store, registry, backend
         self._slots, self._interval, self._clock, self._on_end = slots, interval, clock, on_end
         self._bell = store.doorbell()
-        self._known: set[str] = set()  # pending ids that stand in one of the two queues
+        self._known: dict[str, _Place] = {}  # of each pending id, its one place in the two queues that counts
         self._ready: list[_Place] = []  # a heap
         self._later: list[tuple[datetime, _Place]] = []  # a heap, by not_before
         self._ours: set[str] = set()
         self._others: set[str] = set()  # running tasks of other hosts, or of a host that was here before us
         self._ended: queue.SimpleQueue[tuple[str, Future[Task | None]]] = queue.SimpleQueue()
         self._next_look = 0.0
-        self._published: Final[list[int]] = []
-        self._mutex = threading.Lock()  # guards what other threads touch: the next two
+        self._published = -1  # how many tools the catalogue has
+        self._mutex = threading.Lock()  # guards what other threads touch: the next three, and the bell's end
         self._watched: dict[str, list[Future[Task]]] = {}
         self._idle_watched: list[Future[None]] = []
         self._closed = False
@@ -95,8 +98,7 @@ class Scheduler:
         """
         future: Future[Task] = Future()
         with self._mutex:
-            if self._closed:
-                raise ExecutorClosedError("the executor was stopped; the task goes on without it, or waits for the next")
+            self._check_open()
             self._watched.setdefault(task_id, []).append(future)
         try:  # only now: had we looked first, it might have ended before we watched
             task = self._store.get(task_id)
@@ -117,24 +119,35 @@ class Scheduler:
                 self._watched.pop(task_id, None)
 
     def watch_idle(self) -> Future[None]:
-        """Return a future of nothing running and nothing being due, after one more look at everything."""
+        """
+        Return a future of nothing running and nothing being due, after one more look at everything.
+
+        Raises:
+            ExecutorClosedError: Nobody looks any more.
+        """
         future: Future[None] = Future()
         with self._mutex:
+            self._check_open()
             self._idle_watched.append(future)
             self._next_look = 0.0
-        self._bell.wake()
+        self.wake()
         return future
 
     def wake(self) -> None:
         """Let :meth:`wait` return."""
-        self._bell.wake()
+        with self._mutex:
+            if not self._closed:  # or else its file descriptor may be somebody else's by now
+                self._bell.wake()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ExecutorClosedError("the executor was stopped; the task goes on without it, or waits for the next")
 
     # From the one thread that steps.
 
-    def wait(self) -> set[str]:
-        """Sleep until there may be something to do; return the ids that rang."""
-        wake_at = self._next_look
-        timeout = wake_at - time.monotonic()
+    def wait(self, limit: float = math.inf) -> set[str]:
+        """Sleep until there may be something to do, or *limit* seconds; return the ids that rang."""
+        timeout = min(limit, self._next_look - time.monotonic())
         if self._later:
             timeout = min(timeout, (self._later[0][0] - self._clock()).total_seconds())
         return self._bell.wait(max(0.0, timeout))
@@ -145,8 +158,7 @@ class Scheduler:
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + self._interval
             self._look_at_everything()
-        for task_id in rung:
-            self._look_at(task_id)
+        self._look_at_each(rung)
         self._start_due()
         while not self._ended.empty():  # a backend that runs a call where it is submitted has ended it already
             self._collect()
@@ -165,34 +177,41 @@ class Scheduler:
             futures += self._idle_watched
             self._watched.clear()
             self._idle_watched.clear()
+            self._bell.close()
         for future in futures:
             with contextlib.suppress(InvalidStateError):
                 future.set_exception(ExecutorClosedError("the executor was stopped while this was waited for"))
-        self._bell.close()
 
     def _look_at_everything(self) -> None:
         self._publish_catalogue()
         recovery = self._store.recover(may_run_again(self._registry))
-        gone = self._others - set(recovery.alive)
-        self._others = set(recovery.alive) - self._ours
         for task in recovery.settled:
             self._end(task)
-        for task_id in gone - {task.id for task in recovery.settled}:
-            self._look_at(task_id)
+        self._look_at_each(self._others - set(recovery.alive))  # while they count as others: their end is to be told
+        self._others = set(recovery.alive) - self._ours
         pending = self._store.pending_ids()
-        self._known &= pending
-        for task_id in pending - self._known - self._ours:
-            self._look_at(task_id)
+        self._look_at_each(self._known.keys() - pending)  # taken, or ended, by another
+        self._look_at_each(pending - self._known.keys() - self._ours)
         with self._mutex:
             watched = set(self._watched)
-        for task_id in watched - self._ours - self._known - self._others:
-            self._look_at(task_id)
+        self._look_at_each(watched - self._ours - self._known.keys() - self._others)
 
     def _publish_catalogue(self) -> None:
         size = len(self._registry.tools())
-        if self._published != [size]:
-            self._store.publish_catalogue(self._registry.catalogue())
-            self._published[:] = [size]
+        if self._published != size:
+            try:
+                self._store.publish_catalogue(self._registry.catalogue())
+            except (OSError, TypeError, ValueError) as error:  # without one, submitters elsewhere check nothing
+                logger.warning("the catalogue of tools could not be published, trying again: %s", error)
+            else:
+                self._published = size
+
+    def _look_at_each(self, task_ids: Iterable[str]) -> None:
+        for task_id in task_ids:
+            try:
+                self._look_at(task_id)
+            except OSError as error:  # the other tasks must not wait for one that the disk refuses
+                logger.warning("task %s cannot be looked at, trying again: %s", task_id, error)
 
     def _look_at(self, task_id: str) -> None:
         """Learn where *task_id* is now: queue it, tell its end, or leave it to whoever has it."""
@@ -201,7 +220,7 @@ class Scheduler:
         try:
             task = self._store.get(task_id)
         except TaskNotFoundError:
-            self._others.discard(task_id)
+            self._forget(task_id)
             return
         except RecordError:
             self._claim_unreadable(task_id)
@@ -209,7 +228,7 @@ class Scheduler:
         if task.state is State.PENDING:
             self._queue(task)
         elif task.state is State.RUNNING:
-            self._known.discard(task_id)
+            self._known.pop(task_id, None)
             self._others.add(task_id)
         elif task_id in self._others or task_id in self._known:
             self._end(task)
@@ -231,8 +250,7 @@ class Scheduler:
         self._others.discard(task.id)
         if task.id in self._known:
             return
-        self._known.add(task.id)
-        place = (-task.priority, task.submitted_at, task.id)
+        place = self._known[task.id] = (-task.priority, task.submitted_at, task.id)
         if task.not_before is not None and task.not_before > self._clock():
             heapq.heappush(self._later, (task.not_before, place))
         else:
@@ -242,9 +260,10 @@ class Scheduler:
         while self._later and self._later[0][0] <= self._clock():
             heapq.heappush(self._ready, heapq.heappop(self._later)[1])
         while self._ready and not self._full_house and len(self._ours) + len(self._others) < self._slots:
-            task_id = heapq.heappop(self._ready)[2]
-            if task_id in self._known:  # or else it left the queue by another way
-                self._known.discard(task_id)
+            place = heapq.heappop(self._ready)
+            task_id = place[2]
+            if self._known.get(task_id) is place:  # or else it left the queue by another way, and may stand there anew
+                del self._known[task_id]
                 self._start(task_id)
 
     def _start(self, task_id: str) -> None:
@@ -258,8 +277,7 @@ class Scheduler:
 
     def _report(self, task_id: str, future: Future[Task | None]) -> None:
         self._ended.put((task_id, future))
-        if not self._closed:
-            self._bell.wake()
+        self.wake()
 
     def _collect(self) -> None:
         while True:
@@ -274,21 +292,25 @@ class Scheduler:
                 task = future.result()
             except BaseException as error:  # noqa: BLE001 - what kills a call must not kill the watcher
                 logger.warning("whoever ran task %s is gone; its record decides what becomes of it: %s", task_id, error)
-                self._next_look = 0.0  # recovery settles it, now
+                self._others.add(task_id)  # until the next look, which finds it settled, or still pending
+                self._next_look = min(self._next_look, time.monotonic() + _SOON)
                 continue
             if task is None:  # another host was faster, or the store has ended it as unreadable
                 self._others.add(task_id)
-                self._look_at(task_id)
+                self._look_at_each([task_id])
             elif task.state is State.DONE:
                 self._end(task)
             else:
                 self._queue(task)
 
     def _end(self, task: Task) -> None:
-        self._known.discard(task.id)
-        self._others.discard(task.id)
+        self._forget(task.id)
         self._resolve(task)
         self._on_end(task)
+
+    def _forget(self, task_id: str) -> None:
+        self._known.pop(task_id, None)
+        self._others.discard(task_id)
 
     def _resolve(self, task: Task) -> None:
         with self._mutex:

@@ -27,11 +27,6 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def first_word(argv: Sequence[str]) -> str:
-    """Return the first word that is no option: what a subcommand usually is, until its tool is asked."""
-    return next((word for word in argv if not word.startswith("-")), "")
-
-
 def changed_at(task: Task) -> tuple[datetime, str]:
     """Return when the task came into its state, and its id: the order in which lists are."""
     return (task.finished_at or task.started_at or task.submitted_at, task.id)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -59,7 +59,7 @@ def is_task_id(text: str) -> bool:
     return len(text) == ID_DIGITS and all(c in "0123456789abcdef" for c in text)
 
 
-def _aware(_: object, attribute: attrs.Attribute[datetime | None], value: datetime | None) -> None:
+def _aware(_: object, attribute: attrs.Attribute[Any], value: datetime | None) -> None:
     if value is not None and value.tzinfo is None:
         raise ValueError(f"{attribute.name} needs a timezone")
 
@@ -67,6 +67,10 @@ def _aware(_: object, attribute: attrs.Attribute[datetime | None], value: dateti
 def _seconds(_: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
     if value is not None and not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{attribute.name} must be a finite number of seconds, not {value}")
+
+
+def _words(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(words)
 
 
 @attrs.frozen(kw_only=True)
@@ -108,7 +112,7 @@ class Task:
     id: str = attrs.field(validator=attrs.validators.matches_re(r"[0-9a-f]{12}"))
     tool: str = attrs.field(validator=attrs.validators.min_len(1))
     subcommand: str = ""
-    argv: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    argv: tuple[str, ...] = attrs.field(default=(), converter=_words)
     anima_name: str = ""
     anima_dir: str = ""
     submitted_at: datetime = attrs.field(validator=_aware)

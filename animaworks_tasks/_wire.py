@@ -1,7 +1,7 @@
-"""
+r"""
 JSON as our records are written: UTF-8, indent 2, non-ASCII kept, one newline at the end.
 
-The same bytes as ``json.dumps(value, indent=2, ensure_ascii=False) + "\\n"`` for every value we write (a property test
+The same bytes as ``json.dumps(value, indent=2, ensure_ascii=False) + "\n"`` for every value we write (a property test
 compares them), without importing :mod:`json`, which brings :mod:`re` along and takes longer than a whole durable submit.
 The C parts of the standard library's JSON are used directly where the interpreter has them.
 """
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 try:
     from _json import encode_basestring, make_scanner
-except ImportError:  # pragma: no cover - an interpreter without the C accelerator
-    encode_basestring = make_scanner = None
+except ImportError:  # pragma: no cover - an interpreter without the C parts
+    from json.encoder import encode_basestring  # the same function, in Python
+    from json.scanner import make_scanner  # as above
 
 
 class _Scanning:
@@ -52,25 +53,15 @@ def load(data: bytes) -> object:
         ValueError: It is not JSON.
     """
     text = data.decode("utf-8").strip()
-    if make_scanner is None:  # pragma: no cover - as above
-        import json
-
-        return json.loads(text)
     try:
-        value, end = make_scanner(_Scanning)(text, 0)
+        value, end = make_scanner(_Scanning())(text, 0)  # type: ignore[arg-type]  # it has all that is asked of it
     except StopIteration as error:
         raise ValueError(f"no JSON value at {error.value}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
     if end != len(text):
         raise ValueError(f"more after the JSON value, at {end}")
     return value
-
-
-def _text(value: str) -> str:
-    if encode_basestring is None:  # pragma: no cover - as above
-        import json
-
-        return json.dumps(value, ensure_ascii=False)
-    return encode_basestring(value)  # type: ignore[no-any-return]  # typeshed does not know _json
 
 
 def _number(value: float) -> str:
@@ -81,7 +72,7 @@ def _number(value: float) -> str:
 
 def _pieces(value: object, newline: str) -> Iterator[str]:
     if isinstance(value, str):
-        yield _text(value)
+        yield encode_basestring(value)
     elif value is None or value is True or value is False:
         yield {None: "null", True: "true", False: "false"}[value]
     elif isinstance(value, int):
@@ -89,7 +80,7 @@ def _pieces(value: object, newline: str) -> Iterator[str]:
     elif isinstance(value, float):
         yield _number(value)
     elif isinstance(value, dict):
-        yield from _group("{}", (((_text(_key(k)) + ": "), v) for k, v in value.items()), newline)
+        yield from _group("{}", (((encode_basestring(_key(k)) + ": "), v) for k, v in value.items()), newline)
     elif isinstance(value, list | tuple):
         yield from _group("[]", (("", v) for v in value), newline)
     else:

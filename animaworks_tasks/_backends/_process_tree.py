@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-_PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+_PR_SET_CHILD_SUBREAPER: Final = 36
 _LOOK: Final = 0.02  # seconds between looks at what is left
 _KILLING: Final = 5.0  # seconds in which the kernel must have taken what was killed; longer is a process stuck in it
 _ON_LINUX: Final = sys.platform == "linux"
@@ -29,6 +30,21 @@ def adopt_orphans() -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_with_parent() -> None:
+    """Get SIGTERM when the thread that started this process ends, where the kernel can."""
+    if _ON_LINUX:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+
+
+def reap(child: subprocess.Popen[bytes]) -> None:
+    """Take leave of adopted processes that have died, which else would stay as zombies; *child* is left alone."""
+    with contextlib.suppress(ChildProcessError):  # none is left at all
+        while (dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and dead.si_pid != child.pid:
+            os.waitpid(dead.si_pid, 0)
 
 
 def stop_all(child: subprocess.Popen[bytes], grace: float) -> tuple[int, ...]:

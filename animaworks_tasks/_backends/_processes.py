@@ -2,12 +2,13 @@
 Calls in processes that outlive their host.
 
 Each call runs in a *supervisor*: a small process in a session of its own that runs no foreign code, holds the task's
-lock, and watches over a warm tool process, its child. If the host dies, the supervisor finishes its task, records it and
-exits. If the tool dies, the supervisor says so. See ``_supervisor.py`` and ``_tool_process.py``.
+lock, and watches over a warm tool process, its child. If the host dies, the supervisor finishes its task, records it
+and exits. If the tool dies, the supervisor says so. See ``_supervisor.py`` and ``_tool_process.py``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import socket
@@ -65,9 +66,7 @@ class ProcessBackend:
         return self._threads.submit(self._run, call)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as futures
-        """
-        Take no more calls. With *wait*, until those that run have ended; without, they go on, and end, on their own.
-        """
+        """Take no more calls. With *wait*, until those that run have ended; without, they go on, and end, alone."""
         self._threads.shutdown(wait, cancel_futures=cancel_futures)
         with self._mutex:
             self._closed = True
@@ -108,6 +107,7 @@ class _Supervisor:
             "from animaworks_tasks._backends._supervisor import main;"
             f"main({theirs.fileno()}, {max_tasks!r})"
         )
+        self._connection = Connection(ours.detach())
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 [os.fsdecode(get_executable() or sys.executable), "-P", "-c", program],
@@ -118,8 +118,8 @@ class _Supervisor:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        self._socket = ours
-        self._connection = Connection(os.dup(ours.fileno()))
+        # It may outlive our interest in it, but not become a zombie.
+        threading.Thread(target=self._process.wait, name="animaworks_tasks-reaper", daemon=True).start()
         self.alive = True
         self.begin(pickle.dumps(list(sys.path)))
 
@@ -138,7 +138,9 @@ class _Supervisor:
             good, value = pickle.loads(self._connection.recv_bytes())  # noqa: S301 - our own process wrote it
         except (EOFError, OSError) as error:
             self.leave()
-            raise BackendError("the supervisor process has gone, or we left it; the task's record tells more") from error
+            raise BackendError(
+                "the supervisor process has gone, or we left it; the task's record tells more"
+            ) from error
         if good:
             return value
         raise value
@@ -146,9 +148,6 @@ class _Supervisor:
     def leave(self) -> None:
         """Part with the process: idle, it exits; busy, it ends its task first."""
         self.alive = False
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)  # ends a recv that waits in another thread; close would not
-        except OSError:
-            return  # parted already
-        self._socket.close()
-        self._process.returncode = self._process.poll() or 0  # it lives on by intention: no ResourceWarning for that
+        # Closing it would not end a recv that waits in another thread.
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as host:
+            host.shutdown(socket.SHUT_RDWR)

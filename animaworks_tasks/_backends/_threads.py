@@ -74,7 +74,7 @@ class ThreadBackend:
                 thread.join()
 
     def _not_started(self) -> list[_Work]:
-        taken = []
+        taken: list[_Work] = []
         while True:
             try:
                 work = self._work.get_nowait()

@@ -25,8 +25,9 @@ import attrs
 
 import animaworks_tasks
 from animaworks_tasks import _files
-from animaworks_tasks._backends._process_tree import stop_all
+from animaworks_tasks._backends._process_tree import end_with_parent, reap, stop_all
 from animaworks_tasks._calls import Report, call
+from animaworks_tasks._commands import signal_name
 from animaworks_tasks._directory_store import DirectoryWorkspace
 from animaworks_tasks._paths import ANIMA_DIR_VARIABLE, TASK_ID_VARIABLE
 from animaworks_tasks._store import Store
@@ -45,7 +46,6 @@ class Call:
     tool: Tool
     task: Task
     workspace: DirectoryWorkspace
-    anima_dir: str
     timeout: float
 
 
@@ -67,16 +67,20 @@ class ToolProcess:
         """Make one call; whatever becomes of the process, a report comes back."""
         workspace = store.workspace(task.id)
         assert isinstance(workspace, DirectoryWorkspace)  # noqa: S101 - only such a store can come to this process
-        process, connection = self._ready()
+        try:
+            process, connection = self._ready()
+        except OSError as error:
+            return Report(cause=Cause.CRASHED, error=f"no process could be started for the tool: {error}")
+        self._calls += 1
         deadline = time.monotonic() + timeout
         try:
-            connection.send(Call(tool, task, workspace, store.location, timeout))
+            connection.send(Call(tool, task, workspace, timeout))
             report = self._watch(process, connection, workspace, deadline, tool.grace_seconds)
         except (EOFError, OSError):
             report = self._crashed(process)
-        self._calls += 1
         if self._calls == self._max_tasks:
             self.close()
+        reap(process)
         return report
 
     def close(self) -> None:
@@ -130,9 +134,8 @@ def _end(status: int | None) -> str:
         return "cut its connection"
     if status >= 0:
         return f"ended with exit status {status}"
-    name = signal.Signals(-status).name if -status in signal.valid_signals() else f"signal {-status}"
     hint = " (out of memory?)" if -status == signal.SIGKILL else ""
-    return f"was killed by {name}{hint}"
+    return f"was killed by {signal_name(-status)}{hint}"
 
 
 def _start() -> tuple[subprocess.Popen[bytes], Connection]:
@@ -142,7 +145,8 @@ def _start() -> tuple[subprocess.Popen[bytes], Connection]:
         f"import sys; sys.path.insert(0, {home!r});"
         f"from animaworks_tasks._backends._tool_process import main; main({theirs.fileno()})"
     )
-    with ours, theirs:
+    with theirs:
+        connection = Connection(ours.detach())
         process = subprocess.Popen(  # noqa: S603 - our own program
             [os.fsdecode(get_executable() or sys.executable), "-P", "-c", program],
             stdin=subprocess.DEVNULL,
@@ -151,7 +155,6 @@ def _start() -> tuple[subprocess.Popen[bytes], Connection]:
             pass_fds=[theirs.fileno()],
             start_new_session=True,
         )
-        connection = Connection(os.dup(ours.fileno()))
     connection.send_bytes(pickle.dumps(list(sys.path)))
     return process, connection
 
@@ -160,22 +163,30 @@ def _start() -> tuple[subprocess.Popen[bytes], Connection]:
 
 
 class _Stop:
-    """Turns SIGTERM into an exception inside the tool, so that its `finally` blocks run; between calls, into an exit."""
+    """
+    Turns SIGTERM into an exception inside the tool, so that its `finally` blocks run; between calls, into an exit.
+
+    Attributes:
+        calling: A call is being made.
+        asked: It was asked to stop; a second SIGTERM does not disturb the `finally` blocks.
+    """
 
     def __init__(self) -> None:
-        self.calling = False
-        signal.signal(signal.SIGTERM, self._asked)
+        self.calling = self.asked = False
+        signal.signal(signal.SIGTERM, self._on_sigterm)
 
-    def _asked(self, _number: int, _frame: FrameType | None) -> None:
-        if self.calling:
-            self.calling = False  # once: whatever the tool does in its `finally` blocks may end
+    def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
+        if not self.calling:
+            raise SystemExit(0)
+        if not self.asked:
+            self.asked = True
             raise TaskCancelled("it was asked to stop")
-        raise SystemExit(0)
 
 
 def main(fd: int) -> None:
     """Serve the supervisor at the other end of the socket *fd* until it goes."""
     supervisor = Connection(fd)
+    end_with_parent()  # busy, we would not see that it has gone, and the task may be run again elsewhere
     stop, home = _Stop(), _Home()
     with contextlib.suppress(EOFError, OSError):
         sys.path[:] = pickle.loads(supervisor.recv_bytes())  # noqa: S301 - our supervisor wrote it
@@ -184,26 +195,26 @@ def main(fd: int) -> None:
             report = _make(asked, stop)
             if os.getpid() != home.pid:  # the tool forked, and its child came back from the call as well
                 os._exit(0)
+            supervisor.send(report)  # first: should we be beyond restoring, the report is safe
             home.restore()
-            supervisor.send(report)
 
 
 def _make(asked: Call, stop: _Stop) -> Report:
-    os.environ[ANIMA_DIR_VARIABLE] = asked.anima_dir
+    os.environ[ANIMA_DIR_VARIABLE] = asked.task.anima_dir
     os.environ[TASK_ID_VARIABLE] = asked.task.id
     if asked.task.cwd is not None:
         with contextlib.suppress(OSError):  # gone since: the host's will have to do
             os.chdir(asked.task.cwd)
     _print_to(asked.workspace.log_path)
     deadline = time.monotonic() + asked.timeout
-    stop.calling = True
+    stop.calling, stop.asked = True, False
     try:
         return call(
             asked.tool,
             asked.task,
             asked.workspace,
             deadline=deadline,
-            log=lambda data: _write(data),
+            log=_write,
             all_threads=True,
         )
     except (TaskCancelled, KeyboardInterrupt) as error:  # while the report was being made
@@ -250,5 +261,3 @@ class _Home:
         if dict(os.environ) != self._environment:
             os.environ.clear()
             os.environ.update(self._environment)
-
-

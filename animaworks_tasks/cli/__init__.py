@@ -1,0 +1,87 @@
+"""
+``animaworks-tool``: what people type, and the agent in its shell.
+
+Nothing is imported here that ``submit`` does not need: it has to start in the time of a bare interpreter. Every other
+command brings along what it needs, once it is known which one is meant.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from animaworks_tasks.cli._basics import abandon_stdout, say
+from animaworks_tasks.errors import RegistryError, StoreError, TasksError, UsageError
+
+TYPE_CHECKING = False  # typing's own would import typing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+FAILED: Final = 1
+WRONG_USAGE: Final = 2
+INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
+UNREAD: Final = 141  # 128 + SIGPIPE: whoever read our output has left
+
+_WITH_A_VALUE: Final = ("--anima-dir", "--tools", "--registry")  # options that may stand before the command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line, without the program's name, and return the exit status."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    position = 0
+    while position < len(words) and words[position].startswith("-"):
+        position += 2 if words[position] in _WITH_A_VALUE else 1
+    options, command, rest = words[:position], words[position : position + 1], words[position + 1 :]
+    status = _run(options, command, rest)
+    if argv is None and command == ["submit"]:
+        os._exit(status)  # everything is flushed, and an interpreter that ends in order takes as long as all of submit
+    return status
+
+
+def _run(options: Sequence[str], command: Sequence[str], rest: Sequence[str]) -> int:
+    try:
+        return _dispatch(options, command, rest)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        abandon_stdout()
+        return UNREAD
+    except UsageError as error:
+        say(str(error))
+        return WRONG_USAGE
+    except (TasksError, OSError) as error:
+        abandon_stdout()  # if it is what failed, it would fail again when the interpreter ends
+        say(_in_one_line(error))
+        return FAILED
+
+
+def _dispatch(options: Sequence[str], command: Sequence[str], rest: Sequence[str]) -> int:
+    """Run the command; the *options* that stand before it are given to it as the first of its own."""
+    if command == ["submit"]:
+        from animaworks_tasks.cli._submit import submit
+
+        return submit([*options, *rest])
+    from animaworks_tasks.cli import _parser
+
+    if not command:
+        return _parser.without_a_command(options)
+    if command[0] in _parser.COMMANDS:
+        return _parser.execute(command[0], [*options, *rest])
+    from animaworks_tasks.cli._direct import call
+
+    return call(options, command[0], rest)
+
+
+def _in_one_line(error: Exception) -> str:
+    """Say what happened and, where the error itself does not, what to do next."""
+    if isinstance(error, StoreError):
+        return f"{error}; make it writable, or name another Anima with --anima-dir"
+    if isinstance(error, RegistryError):
+        return f"{error}; correct the tool, or leave it out"
+    if isinstance(error, TasksError):
+        return " ".join(str(error).split())
+    path = getattr(error, "filename", None)
+    reason = getattr(error, "strerror", None) or str(error)
+    return f"{reason}{f': {path}' if path else ''}; see that the disk has room and that you may read and write there"

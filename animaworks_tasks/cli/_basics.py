@@ -1,0 +1,114 @@
+"""
+What ``submit`` shares with the other commands: options, the Anima that they name, and who is told what.
+
+Results go to stdout, everything about them to stderr. Imports next to nothing: argparse alone would take longer than a
+submit.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from animaworks_tasks._paths import ANIMA_DIR_VARIABLE
+from animaworks_tasks.errors import TasksError, UsageError
+
+TYPE_CHECKING = False  # typing's own would import typing
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+
+def put(text: str | bytes) -> None:
+    """
+    Write *text* to stdout, all of it, now. Bytes go as they are; of text, what the terminal cannot show is escaped.
+
+    Raises:
+        OSError: It was not written: a full disk, a closed stdout, a reader that has left (BrokenPipeError).
+    """
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "stdout is closed")
+    data = text if isinstance(text, bytes) else text.encode(sys.stdout.encoding, "backslashreplace")
+    sys.stdout.flush()  # what others printed comes first
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal *text*, on stderr; that nobody hears it is no error."""
+    murmur(f"animaworks-tool: {text}\n".encode("utf-8", "backslashreplace"))
+
+
+def murmur(data: bytes) -> None:
+    """Write *data* to stderr as it is, if there is one."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.flush()
+        sys.stderr.buffer.write(data)
+        sys.stderr.buffer.flush()
+    except OSError:
+        pass
+
+
+def abandon_stdout() -> None:
+    """Let what stdout still holds go nowhere, if it cannot be written: the interpreter tries again when it ends."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def take(
+    words: Sequence[str], *, values: Collection[str], flags: Collection[str], usage: str
+) -> tuple[dict[str, list[str]], list[str]]:
+    """
+    Return the options at the beginning of *words*, and what follows from the first word on that is none.
+
+    Args:
+        words: As typed.
+        values: Options that take a value, as ``--key K`` or ``--key=K``; what was given to each is returned in order.
+        flags: Options that take none; those given are returned with an empty list.
+        usage: For the error.
+
+    Raises:
+        UsageError: An option is unknown, or its value is missing.
+    """
+    given: dict[str, list[str]] = {}
+    position = 0
+    while position < len(words) and words[position].startswith("-"):
+        option, equals, value = words[position].partition("=")
+        position += 1
+        if option in values:
+            if not equals:
+                if position == len(words):
+                    raise UsageError(f"{option} needs a value", usage)
+                value = words[position]
+                position += 1
+            given.setdefault(option, []).append(value)
+        elif option in flags and not equals:
+            given[option] = []
+        else:
+            raise UsageError(f"there is no option {words[position - 1]} here; --help shows those that there are", usage)
+    return given, list(words[position:])
+
+
+def anima_dir(given: str | None) -> str:
+    """
+    Return the Anima's directory: *given*, or else what the environment names.
+
+    Raises:
+        TasksError: None is named, or there is no such directory. It is not made: a typo must not create an Anima.
+    """
+    named = given or os.environ.get(ANIMA_DIR_VARIABLE)
+    if not named:
+        raise TasksError(f"no Anima is named: set {ANIMA_DIR_VARIABLE} to its directory, or give --anima-dir DIR first")
+    if not os.path.isdir(named):
+        raise TasksError(
+            f"there is no directory {named}: correct --anima-dir or {ANIMA_DIR_VARIABLE}; a new Anima's, make first"
+        )
+    return named

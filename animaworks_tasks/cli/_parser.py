@@ -1,0 +1,226 @@
+"""The commands other than ``submit``: what each takes, its help, and where it is carried out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Final, NoReturn
+
+import attrs
+
+import animaworks_tasks
+from animaworks_tasks.cli._basics import put
+from animaworks_tasks.errors import UsageError
+
+USAGE: Final = "animaworks-tool [--anima-dir DIR] [-j] COMMAND|TOOL ..."
+OVERVIEW: Final = f"""\
+usage: {USAGE}
+
+Submit slow tools, go on with other work, and read later what came of them.
+
+  submit TOOL [ARGS...]       queue a call of a tool; prints a receipt at once
+  TOOL SUBCOMMAND [ARGS...]   call a tool here and now, and wait for it
+
+commands:
+  run                         run what is submitted, in the foreground, until Ctrl-C
+  list                        what is pending, running, and was done last
+  show ID                     everything about one task, and what to do next
+  logs ID [-f]                what its tool printed
+  wait ID...                  until all of them are done
+  cancel ID                   ask for a task to stop
+  retry ID                    submit a task that is done once more
+  notifications [--ack]       what finished tasks left to be read
+  tools                       the tools that there are; ⚠ takes long: submit it, do not call it
+  guide                       the same, for an agent's system prompt
+
+An ID may be shortened to its first four digits or more, as long as it is one task's. The Anima is the directory that
+--anima-dir names, or the environment variable ANIMAWORKS_ANIMA_DIR. -j prints JSON. COMMAND --help tells more.
+
+exit status:
+  0    done
+  1    the task failed or was cancelled, or what was asked for could not be done; the reason is on stderr
+  2    wrong usage
+  3    `wait --timeout`: not all of them are done
+  130  Ctrl-C
+  141  whoever read the output has left
+"""
+
+_EXITS: Final = "exit status: 0 done, 1 failed, 2 wrong usage; `animaworks-tool --help` lists all"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        usage = " ".join(self.format_usage().removeprefix("usage: ").split())
+        raise UsageError(message, usage)
+
+
+def execute(name: str, words: Sequence[str]) -> int:
+    """
+    Carry out the command *name* with the options and arguments *words*.
+
+    Raises:
+        UsageError: It does not take them.
+    """
+    command = COMMANDS[name]
+    parser = _Parser(
+        prog=f"animaworks-tool {name}", description=command.description, epilog=command.exits, allow_abbrev=False
+    )
+    parser.add_argument("--anima-dir", metavar="DIR", help="the Anima's directory; default: ANIMAWORKS_ANIMA_DIR")
+    parser.add_argument("-j", "--json", action="store_true", help="print JSON")
+    command.arguments(parser)
+    if "-h" in words or "--help" in words:  # before anything is found missing, and through put(), which flushes
+        put(parser.format_help())
+        return 0
+    options = parser.parse_intermixed_args(words)
+    carry_out: Callable[[argparse.Namespace], int] = getattr(
+        import_module(f"animaworks_tasks.cli.{command.module}"), f"{name}_"
+    )
+    return carry_out(options)
+
+
+def without_a_command(options: Sequence[str]) -> int:
+    """Do what *options* alone ask for: help, or the version."""
+    if "--version" in options:
+        put(f"animaworks-tool {animaworks_tasks.__version__}\n")
+        return 0
+    if "--help" in options or "-h" in options:
+        put(OVERVIEW)
+        return 0
+    raise UsageError("name a command or a tool; `animaworks-tool --help` lists them", USAGE)
+
+
+def _at_least(least: float, kind: type[int | float]) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        if not least <= number < float("inf"):  # nan is neither
+            raise argparse.ArgumentTypeError(f"must be at least {least:g}, not {text}")
+        return number
+
+    return convert
+
+
+def _id(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help="the task, or the first four digits of its id or more")
+
+
+def _language(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--language", choices=["ja", "en"], default="ja", help=f"of {what}; default ja")
+
+
+def tool_sources(parser: argparse.ArgumentParser) -> None:
+    """Let *parser* take the places where tools are, besides those that are always looked at."""
+    parser.add_argument(
+        "--tools", metavar="DIR", action="append", default=[], help="a directory of tools; before the Anima's own"
+    )
+    parser.add_argument(
+        "--registry",
+        metavar="PKG.MODULE[:ATTR]",
+        action="append",
+        default=[],
+        help="a Registry, or a module that has one; looked for in the current directory too",
+    )
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    tool_sources(parser)
+    parser.add_argument(
+        "--max-workers", metavar="N", type=_at_least(1, int), help="tasks at once; default: processors, at most 4"
+    )
+    parser.add_argument(
+        "--backend", choices=["process", "thread"], default="process", help="where tools run; default process"
+    )
+    parser.add_argument(
+        "--until-idle",
+        action="store_true",
+        help="leave when nothing runs and nothing is due, instead of waiting for more",
+    )
+    _language(parser, "the notifications")
+
+
+def _list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--all", action="store_true", help="all that are kept, not only the ten that were done last")
+    parser.add_argument(
+        "--state",
+        choices=["pending", "running", "done", "completed", "failed", "cancelled"],
+        help="only those; of the done ones too, all",
+    )
+    parser.add_argument("--limit", metavar="N", type=_at_least(1, int), help="at most so many")
+
+
+def _show(parser: argparse.ArgumentParser) -> None:
+    _id(parser)
+    parser.add_argument("--result", action="store_true", help="print the whole result, and nothing else")
+
+
+def _logs(parser: argparse.ArgumentParser) -> None:
+    _id(parser)
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until the task is done")
+
+
+def _wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ids", metavar="ID", nargs="+", help="the tasks")
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=_at_least(0, float), help="give up after so long; exit status 3"
+    )
+
+
+def _cancel(parser: argparse.ArgumentParser) -> None:
+    _id(parser)
+    _language(parser, "the notification")
+
+
+def _notifications(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ack", action="store_true", help="acknowledge what was printed: it will not be shown again")
+
+
+def _guide(parser: argparse.ArgumentParser) -> None:
+    tool_sources(parser)
+    _language(parser, "the guide")
+
+
+@attrs.frozen
+class _Command:
+    """
+    One command.
+
+    Attributes:
+        module: Where it is carried out, by the function that has its name and an underscore.
+        description: What ``--help`` says of it.
+        arguments: Adds what it takes to a parser.
+        exits: What ``--help`` says of its exit status.
+    """
+
+    module: str
+    description: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    exits: str = _EXITS
+
+
+COMMANDS: Final[Mapping[str, _Command]] = {
+    "run": _Command(
+        "_host",
+        "Run what is submitted, in the foreground. Ctrl-C takes no more and waits for what runs; a second one leaves: "
+        "in processes, tasks go on and end by themselves. SIGTERM leaves at once.",
+        _run,
+    ),
+    "list": _Command("_list", "List tasks: running, pending, and the ten that were done last.", _list),
+    "show": _Command("_show", "Show everything about one task, and what to do next.", _show),
+    "logs": _Command("_follow", "Print what the tool of a task wrote to stdout and stderr.", _logs),
+    "wait": _Command(
+        "_follow",
+        "Wait until tasks are done, and say how they ended. An agent need not: its notification comes by itself.",
+        _wait,
+        "exit status: 0 all completed; 1 one failed or was cancelled; 3 not all are done after --timeout; they go on",
+    ),
+    "cancel": _Command(
+        "_change", "Ask for a task to stop: a pending one ends at once, a running one in seconds.", _cancel
+    ),
+    "retry": _Command("_change", "Submit a task that is done once more, as a new task; prints its receipt.", _id),
+    "notifications": _Command("_change", "Print what finished tasks left to be read.", _notifications),
+    "tools": _Command("_tools", "List the tools; ⚠ takes long: submit it, do not call it.", tool_sources),
+    "guide": _Command("_tools", "Print the tool guide that goes into an agent's system prompt.", _guide),
+}

@@ -1,0 +1,76 @@
+"""The store that a command looks at, the task that the beginning of an id means, and what keeps a task from moving."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from typing import Final
+
+from animaworks_tasks import _files
+from animaworks_tasks._directory_store import TaskStore
+from animaworks_tasks._doorbell import is_heard
+from animaworks_tasks._task import State, Task, is_task_id
+from animaworks_tasks.cli._basics import anima_dir
+from animaworks_tasks.errors import TaskNotFoundError, UsageError
+
+_SHORTEST: Final = 4  # digits of an id
+
+
+def open_store(options: Namespace, *, language: str = "ja") -> TaskStore:
+    """
+    Open the store of the Anima that *options* or the environment name.
+
+    Raises:
+        TasksError: None is named, it is not there, or it cannot hold tasks. No Anima is made.
+    """
+    return TaskStore(anima_dir(options.anima_dir), language=language)
+
+
+def find(store: TaskStore, text: str) -> Task:
+    """
+    Return the task whose id is, or begins with, *text*.
+
+    Raises:
+        UsageError: It is the beginning of several ids, or too short.
+        TaskNotFoundError: There is none.
+        RecordError: It is there, and cannot be read.
+    """
+    beginning = text.lower()
+    if is_task_id(beginning):
+        return store.get(beginning)
+    if len(beginning) < _SHORTEST:
+        raise UsageError(f"{text!r} is too short for a task's id: at least its first {_SHORTEST} digits are needed")
+    places = (store.layout.pending, store.layout.running, store.layout.done)
+    stems = {name.removesuffix(".json") for place in places for name in _files.names(place) if name.endswith(".json")}
+    found = sorted(stem for stem in stems if stem.startswith(beginning) and is_task_id(stem))
+    if not found:
+        raise TaskNotFoundError(text, store.location)
+    if len(found) > 1:
+        raise UsageError(f"{text!r} is the beginning of {len(found)} ids: {', '.join(found[:5])}; write more of it")
+    return store.get(found[0])
+
+
+def is_hosted(store: TaskStore) -> bool:
+    """Say whether a host listens for tasks now: somebody has the doorbell open."""
+    return is_heard(store.layout.doorbell)
+
+
+def obstacle(store: TaskStore, task: Task) -> str | None:
+    """Say why *task* will not go on as things are, and what to do; None where nothing is in its way."""
+    if task.state is State.DONE or is_hosted(store):
+        return None
+    if task.state is State.PENDING:
+        return "no host is listening, so nothing starts it: start one, or `animaworks-tool run`"
+    if not _is_owned(store, task.id):
+        return "the process that ran it has died, and no host is listening to settle it: `animaworks-tool run` does"
+    return None
+
+
+def _is_owned(store: TaskStore, task_id: str) -> bool:
+    path = store.layout.lock(task_id)
+    if not os.path.lexists(path):
+        return False
+    lock = _files.hold(path)
+    if lock is not None:
+        lock.release()
+    return lock is None

@@ -1,0 +1,197 @@
+"""
+``animaworks-tool submit``: queue a call, print a receipt, be gone.
+
+It exits with 0 exactly if the task is queued and will survive a power cut. Nothing is imported here that would be felt:
+no argparse, json, re, attrs or typing. The record that is written is the one that :meth:`TaskStore.submit` would write.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from animaworks_tasks import _arguments, _files, _pending, _wire
+from animaworks_tasks._paths import Layout
+from animaworks_tasks.cli._basics import abandon_stdout, anima_dir, put, say, take
+from animaworks_tasks.errors import TasksError, UsageError
+
+TYPE_CHECKING = False  # typing's own would import typing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Final
+
+USAGE: Final = "animaworks-tool [--anima-dir DIR] submit [OPTIONS] TOOL [ARGS...]"
+HELP: Final = f"""\
+usage: {USAGE}
+
+Queue a call of a tool and return at once. A host (`animaworks-tool run`, or one that embeds the library) runs it, and
+its end is told in a notification. Prints a receipt as JSON. Everything after TOOL belongs to the tool.
+
+options:
+  --anima-dir DIR     the Anima's directory; default: the environment variable ANIMAWORKS_ANIMA_DIR
+  --key KEY           a name for this piece of work: while a task with it is kept, there will be no second one
+  --priority N        higher runs earlier; default 0
+  --delay SECONDS     start it no earlier than in so many seconds
+  --timeout SECONDS   longest run of one attempt; default: the tool's
+  --retries N         how often a failure is run again; default: the tool's
+  -h, --help          show this; after TOOL it is an argument like any other
+
+exit status: 0 it is queued; 1 nothing was queued, the reason is on stderr; 2 the same, because of how it was called
+
+example:
+  animaworks-tool submit --timeout 900 transcribe audio talk.wav --language ja
+"""
+
+_VALUES: Final = ("--anima-dir", "--key", "--priority", "--delay", "--timeout", "--retries")
+_FLAGS: Final = ("-j", "--json", "-h", "--help")  # the receipt is JSON in any case
+_LONGEST: Final = 10 * 365 * 86400.0  # seconds; ten years, so that every moment has a date
+_CATALOGUE_VERSION: Final = 1  # as _registry has it, which takes long to import
+
+
+def submit(words: Sequence[str]) -> int:
+    """
+    Queue what *words*, all but ``submit`` itself, ask for.
+
+    Raises:
+        UsageError: No host would accept it. Nothing was queued.
+        TasksError: It could not be kept. Nothing was queued.
+    """
+    given, call = take(words, values=_VALUES, flags=_FLAGS, usage=USAGE)
+    if "-h" in given or "--help" in given:
+        put(HELP)
+        return 0
+    if not call or not call[0]:
+        raise UsageError("submit needs the name of a tool; `animaworks-tool tools` lists them", USAGE)
+    options = {name: values[-1] for name, values in given.items() if values}
+    for text in (*call, *options.values()):
+        _check_utf8(text)
+    tool, argv = call[0], call[1:]
+    ours = _ours(options)
+    layout = Layout(anima_dir(options.get("--anima-dir")))
+    tools = known_tools(layout)
+    subcommand = _pending.first_word(argv) if tools is None else _arguments.check(tools, tool, argv)
+    task_id = _pending.new_id(options.get("--key"))
+    fields = _pending.pending_fields(
+        task_id=task_id,
+        tool=tool,
+        subcommand=subcommand,
+        argv=argv,
+        anima_name=os.path.basename(layout.anima),
+        anima_dir=layout.anima,
+        at=time.time(),
+    )
+    is_new = _keep(layout, task_id, {**fields, "version": _pending.VERSION, **ours, "cwd": _cwd()})
+    if not is_new:
+        say(f"a task with this key is there already, and no second one was queued: `animaworks-tool show {task_id}`")
+    return print_receipt(task_id, tool, subcommand)
+
+
+def print_receipt(task_id: str, tool: str, subcommand: str) -> int:
+    """Print what the submitter gets; return 0, because the task is queued, whether anybody reads it or not."""
+    receipt = {
+        "task_id": task_id,
+        "status": "submitted",
+        "tool": tool,
+        "subcommand": subcommand,
+        "message": f"バックグラウンドタスクを投入しました。完了時にinboxに通知されます。(task_id: {task_id})",
+    }
+    try:
+        put(_wire.dump(receipt))
+    except OSError as error:
+        abandon_stdout()
+        say(f"task {task_id} is queued, do not submit it again; its receipt was not printed: {error.strerror}")
+    return 0
+
+
+def _ours(options: Mapping[str, str]) -> dict[str, object]:
+    """Return the keys of the record that *options* ask for, in the order in which every record has them."""
+    values: dict[str, object] = {
+        "priority": _whole(options, "--priority") or None,
+        "not_before": _seconds(options, "--delay", at_least=0),
+        "key": options.get("--key"),
+        "timeout_seconds": _seconds(options, "--timeout", at_least=0.001),
+        "retries": _whole(options, "--retries", at_least=0),
+    }
+    delay = values["not_before"]
+    if isinstance(delay, float):
+        values["not_before"] = time.time() + delay
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _whole(options: Mapping[str, str], option: str, *, at_least: int | None = None) -> int | None:
+    if option not in options:
+        return None
+    try:
+        number = int(options[option])
+    except ValueError:
+        raise UsageError(f"{option} must be a whole number, not {options[option]!r}", USAGE) from None
+    if at_least is not None and number < at_least:
+        raise UsageError(f"{option} must be at least {at_least}, not {number}", USAGE)
+    return number
+
+
+def _seconds(options: Mapping[str, str], option: str, *, at_least: float) -> float | None:
+    if option not in options:
+        return None
+    try:
+        number = float(options[option])
+    except ValueError:
+        raise UsageError(f"{option} must be a number of seconds, not {options[option]!r}", USAGE) from None
+    if not at_least <= number <= _LONGEST:  # nan is neither
+        raise UsageError(f"{option} must be from {at_least:g} to {_LONGEST:.0f} seconds, not {options[option]}", USAGE)
+    return number
+
+
+def _check_utf8(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise UsageError(f"an argument is not UTF-8, so nobody could be given it: {shown}", USAGE) from None
+
+
+def _cwd() -> str:
+    """Return the current directory, where paths among the arguments begin."""
+    try:
+        cwd = os.getcwd()
+        cwd.encode("utf-8")
+    except FileNotFoundError:
+        raise TasksError(
+            "nothing was queued: the current directory is gone; cd to another one, and submit again"
+        ) from None
+    except UnicodeEncodeError:
+        raise TasksError("nothing was queued: the current directory's name is not UTF-8; cd to another one") from None
+    return cwd
+
+
+def known_tools(layout: Layout) -> Mapping[str, Mapping[str, Mapping[str, object]]] | None:
+    """Return the tools of the catalogue; None where no host has left one that we understand: then the host checks."""
+    try:
+        catalogue = _wire.load(_files.read(layout.catalogue, limit=_pending.SIZE_LIMIT))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(catalogue, dict) or catalogue.get("version") != _CATALOGUE_VERSION:
+        return None
+    tools: Mapping[str, Mapping[str, Mapping[str, object]]] = catalogue["tools"]
+    return tools
+
+
+def _keep(layout: Layout, task_id: str, record: Mapping[str, object]) -> bool:
+    """Store the record durably; False where the task is there already, which only a key can bring about."""
+    data = _wire.dump(record)
+    if len(data) > _pending.SUBMIT_LIMIT:
+        raise TasksError(
+            f"nothing was queued: the arguments make a record of {len(data)} bytes, and {_pending.SUBMIT_LIMIT} is the "
+            "limit; put them into a file, and submit its name"
+        )
+    try:
+        _pending.create(layout, sync=True)
+        # In the order in which a task moves on, so that it cannot slip by; placing it looks at pending/.
+        if any(os.path.lexists(os.path.join(place, f"{task_id}.json")) for place in (layout.running, layout.done)):
+            return False
+        return _pending.place(layout, task_id, data, sync=True)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        todo = "see that the disk has room and that you may write there, then submit again"
+        raise TasksError(f"nothing was queued: {error.strerror or error}{where}; {todo}") from error

@@ -1,0 +1,187 @@
+"""What every backend promises, and what is particular to those that live in the host; processes have their own file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from animaworks_tasks import Backend, FuturesBackend, InlineBackend, ProcessBackend, ThreadBackend
+from animaworks_tasks.errors import BackendError
+from tests.processes import PATIENCE, until
+from tests.tools_for_tests import divide, make_unpicklable, wait_and_return
+
+EVERYWHERE = ["thread", "process", "pool of threads", "pool of processes", "inline"]
+AT_ONCE = [name for name in EVERYWHERE if name != "inline"]
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[futures.Executor]:
+    """Somebody else's pool of processes: starting one takes longer than all that is done with it."""
+    with futures.ProcessPoolExecutor(2, get_context("spawn")) as processes:
+        yield processes
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    make: dict[str, Callable[[], Backend]] = {
+        "thread": ThreadBackend,
+        "process": ProcessBackend,
+        "pool of threads": lambda: FuturesBackend(futures.ThreadPoolExecutor(2)),
+        "pool of processes": lambda: FuturesBackend(request.getfixturevalue("pool")),
+        "inline": InlineBackend,
+    }
+    made = make[request.param]()
+    yield made
+    made.shutdown()
+
+
+@pytest.mark.parametrize("backend", EVERYWHERE, indirect=True)
+def test_a_call_is_made_and_its_future_has_what_came_of_it(backend: Backend) -> None:
+    assert 3.5 == backend.submit(divide, 7, by=2).result(PATIENCE)
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        backend.submit(divide, 7, by=0).result(PATIENCE)
+    assert 7 == backend.submit(divide, 7, by=1).result(PATIENCE)
+
+
+@pytest.mark.parametrize("backend", AT_ONCE, indirect=True)
+def test_calls_are_made_at_once_and_shutting_down_waits_for_them(backend: Backend, tmp_path: Path) -> None:
+    # given two calls, and nobody waits for either
+    gates = [tmp_path / "0", tmp_path / "1"]
+    calls = [backend.submit(wait_and_return, gate, gate.name) for gate in gates]
+
+    # when the second one is let go on first
+    gates[1].touch()
+    assert "1" == calls[1].result(PATIENCE)
+    assert not calls[0].done()
+    gates[0].touch()
+    backend.shutdown(wait=True)
+
+    # then somebody else's pool is not ours to wait for
+    assert calls[0].done() or isinstance(backend, FuturesBackend)
+    assert "0" == calls[0].result(PATIENCE)
+
+
+@pytest.mark.parametrize("backend", ["thread", "process"], indirect=True)
+def test_a_backend_that_was_shut_down_takes_no_more_calls(backend: Backend) -> None:
+    backend.shutdown()
+    backend.shutdown()
+    with pytest.raises(BackendError, match="shut down"):
+        backend.submit(divide, 7, by=2)
+
+
+@pytest.mark.parametrize("backend", ["pool of threads", "pool of processes"], indirect=True)
+def test_somebody_elses_pool_is_not_shut_down_with_us(backend: Backend) -> None:
+    backend.shutdown(wait=True, cancel_futures=True)
+    assert 3.5 == backend.submit(divide, 7, by=2).result(PATIENCE)
+
+
+# --- threads ---
+
+
+def test_a_thread_is_used_again_once_it_is_free() -> None:
+    # given a backend with an idle thread
+    backend = ThreadBackend()
+    first = backend.submit(threading.get_ident).result(PATIENCE)
+    until(lambda: backend._idle)
+
+    # then
+    assert first == backend.submit(threading.get_ident).result(PATIENCE)
+    backend.shutdown()
+
+
+def test_shutting_down_without_waiting_returns_while_a_call_runs(tmp_path: Path) -> None:
+    backend = ThreadBackend()
+    call = backend.submit(wait_and_return, tmp_path / "gate", "ended by itself")
+    backend.shutdown(wait=False)
+    assert not call.done()
+    (tmp_path / "gate").touch()
+    assert "ended by itself" == call.result(PATIENCE)
+
+
+def test_a_call_that_did_not_start_can_be_cancelled_by_its_owner_or_with_the_backend(tmp_path: Path) -> None:
+    # given a busy thread, and two calls that think another one is about to be free
+    backend = ThreadBackend()
+    running = backend.submit(wait_and_return, tmp_path / "gate", "ran")
+    until(running.running)
+    backend._idle = 2
+    waiting = [backend.submit(divide, 1, by=1) for _ in range(2)]
+
+    # when
+    assert waiting[0].cancel()
+    backend.shutdown(wait=False, cancel_futures=True)
+    (tmp_path / "gate").touch()
+
+    # then
+    assert "ran" == running.result(PATIENCE)
+    assert all(call.cancelled() for call in waiting)
+
+
+def test_a_call_that_was_cancelled_before_its_turn_is_not_made(tmp_path: Path) -> None:
+    # given
+    backend, made = ThreadBackend(), threading.Event()
+    running = backend.submit(wait_and_return, tmp_path / "gate", "ran")
+    until(running.running)
+    backend._idle = 1
+    waiting = backend.submit(made.set)
+
+    # when
+    waiting.cancel()
+    (tmp_path / "gate").touch()
+    backend.shutdown(wait=True)
+
+    # then
+    assert not made.is_set()
+
+
+def test_threads_that_never_come_back_do_not_keep_a_host_from_exiting() -> None:
+    program = (
+        "import threading, animaworks_tasks\n"
+        "begun = threading.Event()\n"
+        "def for_ever():\n"
+        "    begun.set()\n"
+        "    threading.Event().wait()\n"
+        "animaworks_tasks.ThreadBackend().submit(for_ever)\n"
+        "begun.wait()\n"
+        "print('bye')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE, check=True)
+    assert (b"bye\n", b"") == (done.stdout, done.stderr)
+
+
+# --- processes, as far as they are a backend like others ---
+
+
+def test_a_call_that_cannot_go_to_another_process_is_refused() -> None:
+    backend = ProcessBackend()
+    with pytest.raises(TypeError, match="must be picklable"):
+        backend.submit(lambda: None)
+    backend.shutdown()
+
+
+def test_what_cannot_come_back_from_another_process_is_told_as_text() -> None:
+    backend = ProcessBackend()
+    with pytest.raises(RuntimeError, match="lock"):
+        backend.submit(make_unpicklable).result(PATIENCE)
+    backend.shutdown()
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_worker_makes_at_least_one_call(count: int) -> None:
+    with pytest.raises(ValueError, match=f"at least 1, not {count}"):
+        ProcessBackend(max_tasks_per_worker=count)
+
+
+# --- inline ---
+
+
+def test_a_call_inline_is_over_when_it_has_been_submitted() -> None:
+    call = InlineBackend().submit(threading.get_ident)
+    assert call.done()
+    assert threading.get_ident() == call.result()

@@ -1,0 +1,102 @@
+"""The job that all of this is for, as the README tells it: the examples run, and say what their docstrings say."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+from animaworks_tasks import State, TaskStore
+from tests.processes import PATIENCE, until
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+TRANSCRIPT = "hello this is a message from the machine\nthe message is waiting for you"
+
+
+def masked(text: str) -> list[str]:
+    """Return the lines of *text* with ids and times blotted out, and what is said again and again said once."""
+    text = re.sub(r"\b[0-9a-f]{12}\b", "<id>", re.sub(r"\d+\.\d s", "<time> s", text))
+    lines = [line.strip() for line in text.strip().splitlines()]
+    return [line for number, line in enumerate(lines) if number == 0 or line != lines[number - 1]]
+
+
+def test_the_quickstart_prints_what_its_docstring_says() -> None:
+    # given
+    script = EXAMPLES / "quickstart.py"
+    docstring = ast.get_docstring(ast.parse(script.read_text("utf-8"))) or ""
+    said = docstring.partition("$ python examples/quickstart.py\n")[2]
+
+    # when
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=PATIENCE, check=True)
+
+    # then
+    assert masked(said) == masked(done.stdout)
+    assert "" == done.stderr
+
+
+def test_an_agent_submits_a_recording_goes_on_and_reads_the_transcript(tmp_path: Path) -> None:
+    # when
+    command = [sys.executable, "examples/anima.py", "examples/hello.wav", "--anima-dir", tmp_path, "--beat", "0.1"]
+    done = subprocess.run(command, cwd=EXAMPLES.parent, capture_output=True, text=True, timeout=PATIENCE, check=True)
+
+    # then it has got its receipt, beaten on, and read the notice
+    receipt = re.search(r'"task_id": "([0-9a-f]{12})",\n  "status": "submitted"', done.stdout)
+    assert receipt is not None, done.stdout
+    assert done.stdout.count("beat ") > 3
+    assert f"    - Task ID: {receipt[1]}\n    - Tool: transcribe:audio\n    - Status: completed\n" in done.stdout
+    assert "".join(f"    {line}\n" for line in TRANSCRIPT.splitlines()) in done.stdout
+
+
+def write_by_hand(store: TaskStore, audio: Path) -> str:
+    """Write a pending record as anyone may: the eight keys that AnimaWorks has, in one write; return its id."""
+    record = {
+        "task_id": "0123456789ab",
+        "tool_name": "transcribe",
+        "subcommand": "audio",
+        "raw_args": ["audio", str(audio)],
+        "anima_name": "mei",
+        "anima_dir": store.location,
+        "submitted_at": time.time(),
+        "status": "pending",
+    }
+    Path(store.layout.pending, "0123456789ab.json").write_text(json.dumps(record))
+    return "0123456789ab"
+
+
+def type_in_a_shell(store: TaskStore, audio: Path) -> str:
+    """Type the two lines that the example prints; return the id in the receipt."""
+    command = [Path(sysconfig.get_path("scripts"), "animaworks-tool"), "submit", "transcribe", "audio", audio]
+    environment = {**os.environ, "ANIMAWORKS_ANIMA_DIR": store.location}
+    shell = subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE, check=True)
+    receipt: dict[str, str] = json.loads(shell.stdout)
+    return receipt["task_id"]
+
+
+def test_what_is_submitted_from_elsewhere_is_run_until_ctrl_c(tmp_path: Path) -> None:
+    # given a record that was written while no host lived, and then the example without an argument
+    store = TaskStore(tmp_path)
+    written = write_by_hand(store, EXAMPLES / "hello.wav")
+    command = [sys.executable, EXAMPLES / "anima.py", "--anima-dir", tmp_path, "--beat", "0.1"]
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as anima:
+        try:
+            # when something is submitted while it beats
+            until(lambda: store.catalogue() is not None)
+            typed = type_in_a_shell(store, EXAMPLES / "hello.wav")
+
+            # then both are transcribed, and read
+            for task_id in (written, typed):
+                until(lambda task_id=task_id: store.get(task_id).state is State.DONE)
+                assert TRANSCRIPT == store.get(task_id).result
+            until(lambda: not store.notifications.peek())
+        finally:
+            anima.send_signal(signal.SIGINT)
+            out, err = anima.communicate(timeout=PATIENCE)
+    assert ("bye; what still runs goes on, and is told of when this Anima is back", "") == (out.splitlines()[-1], err)
+    assert 2 == out.count("    - Status: completed\n")

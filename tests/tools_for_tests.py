@@ -1,0 +1,202 @@
+"""Tools for tests, at the top of a module, where any process can load them; what they do to their process is real."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from animaworks_tasks import Registry, ToolContext
+
+registry = Registry()
+
+
+def wait_for(path: Path) -> None:
+    """Wait until *path* is there, which is how a test holds a tool and lets it go."""
+    while not path.exists():
+        time.sleep(0.005)
+
+
+# --- for backends, which know nothing of tools ---
+
+
+def divide(a: int, *, by: int) -> float:
+    return a / by
+
+
+def wait_and_return(path: Path, value: str) -> str:
+    wait_for(path)
+    return value
+
+
+def make_unpicklable() -> object:
+    return threading.Lock()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+# --- well behaved ---
+
+
+@registry.tool("proc", "echo")
+def echo(*words: str) -> str:
+    return " ".join(words)
+
+
+@registry.tool("proc", "ids")
+def ids() -> list[int]:
+    """Return the ids of this process and of its supervisor."""
+    return [os.getpid(), os.getppid()]
+
+
+@registry.tool("proc", "hold")
+def hold(gate: Path, *, context: ToolContext) -> list[int]:
+    """Say who runs, in the log, and wait for the gate."""
+    print(os.getpid(), os.getppid(), flush=True)
+    while not gate.exists():
+        context.raise_if_cancelled()
+        time.sleep(0.005)
+    return [os.getpid(), os.getppid()]
+
+
+@registry.tool("proc", "speak")
+def speak(gate: Path) -> None:
+    """Print in every way there is, and wait for the gate."""
+    print("from python", flush=True)
+    subprocess.run(["/bin/echo", "from a subprocess"], check=True)
+    os.write(2, b"from a descriptor\n")
+    thread = threading.Thread(target=print, args=("from a thread",))
+    thread.start()
+    thread.join()
+    wait_for(gate)
+
+
+@registry.tool("proc", "fail")
+def fail(tries: Path) -> str:
+    """Fail twice, and then succeed."""
+    with tries.open("a") as file:
+        file.write("x")
+    if len(tries.read_text()) < 3:
+        raise ConnectionError("not yet")
+    return "third time lucky"
+
+
+# --- badly behaved ---
+
+
+@registry.tool("proc", "leave")
+def leave(status: int) -> None:
+    os._exit(status)
+
+
+@registry.tool("proc", "kill")
+def kill(number: int) -> None:
+    os.kill(os.getpid(), number)
+    signal.pause()
+
+
+@registry.tool("proc", "segfault")
+def segfault() -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.string_at(0)
+
+
+@registry.tool("proc", "close")
+def close(*descriptors: int) -> str:
+    """Close these descriptors, or all of them, and go on as if nothing were."""
+    for fd in descriptors or range(256):
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    print("who hears this?", flush=True)
+    return "closed"
+
+
+@registry.tool("proc", "litter")
+def litter() -> None:
+    os.chdir("/")
+    os.umask(0o123)
+    os.environ["LITTER"] = "left"
+    os.environ.pop("KEPT_FOR_TESTS", None)
+
+
+@registry.tool("proc", "look")
+def look() -> dict[str, str | None]:
+    umask = os.umask(0)
+    os.umask(umask)
+    names = ("LITTER", "KEPT_FOR_TESTS", "ANIMAWORKS_ANIMA_DIR", "ANIMAWORKS_TASK_ID")
+    return {"cwd": os.getcwd(), "umask": oct(umask), **{name: os.environ.get(name) for name in names}}
+
+
+@registry.tool("proc", "fork")
+def fork() -> str:
+    child = os.fork()
+    if child == 0:
+        return "the child"
+    os.waitpid(child, 0)
+    return "the parent"
+
+
+@registry.tool("proc", "orphan")
+def orphan() -> int:
+    """Leave a process that has died, and whose parent has."""
+    parent = subprocess.run(["/bin/sh", "-c", "sleep 0 & echo $!"], check=True, capture_output=True)
+    return int(parent.stdout)
+
+
+@registry.tool("proc", "daemon", grace_seconds=0.2)
+def daemon(pid_file: Path) -> None:
+    """Start a daemon as daemons do, which ignores SIGTERM too, and wait."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            draft = pid_file.with_suffix(".draft")
+            draft.write_text(str(os.getpid()))
+            draft.rename(pid_file)
+            while True:
+                signal.pause()
+        os._exit(0)
+    wait_for(pid_file)
+    while True:
+        signal.pause()
+
+
+@registry.tool("proc", "stubborn", grace_seconds=0.1)
+def stubborn(begun: Path) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    begun.touch()
+    while True:
+        time.sleep(0.01)
+
+
+@registry.tool("proc", "tidy", grace_seconds=20)
+def tidy(begun: Path, tidied: Path) -> None:
+    """Clean up after itself, which takes a while in which it is asked to stop again."""
+    try:
+        begun.touch()
+        while True:
+            time.sleep(0.01)
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        tidied.touch()
+
+
+@registry.tool("proc", "again", on_interrupt="retry")
+def again(gate: Path, *, context: ToolContext) -> str:
+    print(os.getppid(), flush=True)
+    if context.attempt == 1:
+        wait_for(gate)
+    return f"attempt {context.attempt}"
+
+
+registry.add_command("command", "sleep", [sys.executable, "-c", "import time; time.sleep(600)"])
