@@ -67,7 +67,7 @@ _HOME = {
     "run_task": "_runner",
 }
 
-__all__ = [  # noqa: RUF022 - as _HOME, plus the version
+__all__ = [
     "Backend", "BadArgument", "Cause", "Executor", "FuturesBackend", "InlineBackend", "MemoryTaskStore",
     "MissingCredential", "Notification", "OnInterrupt", "Outcome", "ProcessBackend", "Registry", "State", "Store",
     "Task", "TaskCancelled", "TaskNotFoundError", "TaskStore", "TasksError", "ThreadBackend", "ToolContext",

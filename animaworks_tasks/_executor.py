@@ -349,8 +349,8 @@ class Executor:
         for tool in self.registry.tools():
             if not tool.portable:
                 raise RegistryError(
-                    f"tool {tool.command!r} cannot be found by another process: it is a lambda, or was defined inside a "
-                    "function; define it at the top of a module, or use ThreadBackend"
+                    f"tool {tool.command!r} cannot be found by another process: it is a lambda, or was defined inside "
+                    "a function; define it at the top of a module, or use ThreadBackend"
                 )
         try:
             pickle.dumps((self.store, self.registry))

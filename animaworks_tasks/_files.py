@@ -1,5 +1,5 @@
 """
-The only place that puts bytes on disk: publish a file whole, make a directory durable, read with suspicion, hold a lock.
+The only place that puts bytes on disk: publish a file whole, sync a directory, read with suspicion, hold a lock.
 
 A *published* file is whole or absent under its final name, and an existing name is never replaced. With ``sync`` it
 survives a power cut once :func:`publish` has returned. Why link and unlink rather than rename: in the POSIX minimum a
@@ -34,17 +34,15 @@ class UnreadableFileError(OSError):
     """A file that we will not read: no regular file, not our user's, or too large. *strerror* says which."""
 
 
-def make_directory(path: str, *, sync: bool) -> None:
-    """Make *path* and what is missing above it, each durable in its parent. One that exists is left as it is."""
+def make_directory(path: str) -> list[str]:
+    """Make *path* and what is missing above it; return the directories that have a new entry and are to be synced."""
     try:
         os.mkdir(path, DIRECTORY_MODE)
     except FileExistsError:
-        return
+        return []
     except FileNotFoundError:
-        make_directory(os.path.dirname(path), sync=sync)
-        os.mkdir(path, DIRECTORY_MODE)
-    if sync:
-        sync_directory(os.path.dirname(path))
+        return [*make_directory(os.path.dirname(path)), *make_directory(path)]
+    return [os.path.dirname(path)]
 
 
 def sync_directory(path: str) -> None:
@@ -225,6 +223,28 @@ def drop(lock: FileLock) -> None:
     """Unlink the lock file while it is still held, then let go: who waits on the old file finds it without a name."""
     discard(lock.lock_file)
     lock.release()
+
+
+class Holding:
+    """Takes a lock for the length of a ``with`` block; *lock* is None where another has it. Letting go unlinks it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.lock: FileLock | None = None
+        self._kept = False
+
+    def __enter__(self) -> Holding:  # noqa: PYI034 - Self would have to be imported
+        self.lock = hold(self._path)
+        return self
+
+    def keep(self) -> FileLock | None:
+        """Go on holding it after the block."""
+        self._kept = True
+        return self.lock
+
+    def __exit__(self, *_: object) -> None:
+        if self.lock is not None and not self._kept:
+            drop(self.lock)
 
 
 def _write(path: str, data: bytes, *, sync: bool) -> None:

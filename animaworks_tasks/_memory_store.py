@@ -13,14 +13,24 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, Unpack
 
 from animaworks_tasks import _records
-from animaworks_tasks._notifications import MarkdownRenderer, MemoryNotifications, Renderer
-from animaworks_tasks._pending import ROOM, first_word, new_id
+from animaworks_tasks._notifications import MarkdownRenderer, MemoryNotifications, Renderer, rendered
+from animaworks_tasks._pending import ROOM
 from animaworks_tasks._states import Event, advance
-from animaworks_tasks._store import Claim, Clock, Progress, Recovery, changed_at, utc_now
-from animaworks_tasks._task import Cause, OnInterrupt, State, Task
+from animaworks_tasks._store import (
+    Claim,
+    Clock,
+    Progress,
+    Recovery,
+    SubmitOptions,
+    changed_at,
+    never_began,
+    new_task,
+    utc_now,
+)
+from animaworks_tasks._task import Cause, State, Task
 from animaworks_tasks.errors import ClaimLostError, TaskNotFoundError
 
 
@@ -34,9 +44,7 @@ class MemoryTaskStore:
         clock: Tells the time in UTC; pass a manual one to make time stand still.
     """
 
-    def __init__(
-        self, *, language: str = "ja", render: Renderer | None = None, clock: Clock = utc_now
-    ) -> None:
+    def __init__(self, *, language: str = "ja", render: Renderer | None = None, clock: Clock = utc_now) -> None:
         self._render: Renderer = render or MarkdownRenderer(language)
         self._clock = clock
         self._mutex = threading.RLock()
@@ -59,60 +67,29 @@ class MemoryTaskStore:
         """Where the tasks are kept, for messages."""
         return "memory"
 
-    def submit(  # noqa: D102 - the promise of Store
-        self,
-        tool: str,
-        *argv: str,
-        subcommand: str | None = None,
-        priority: int = 0,
-        not_before: datetime | None = None,
-        key: str | None = None,
-        retry_of: str | None = None,
-        expected_seconds: float | None = None,
-        timeout_seconds: float | None = None,
-        retries: int | None = None,
-        on_interrupt: OnInterrupt | None = None,
-        cwd: str | None = None,
-    ) -> Task:
-        task = Task(
-            id=new_id(key),
-            tool=tool,
-            subcommand=first_word(argv) if subcommand is None else subcommand,
-            argv=argv,
-            anima_name=self.location,
-            anima_dir=self.location,
-            submitted_at=self._clock(),
-            priority=priority,
-            not_before=not_before,
-            key=key,
-            retry_of=retry_of,
-            expected_seconds=expected_seconds,
-            timeout_seconds=timeout_seconds,
-            retries=retries,
-            on_interrupt=on_interrupt,
-            cwd=cwd,
-        )
+    def submit(self, tool: str, *argv: str, **options: Unpack[SubmitOptions]) -> Task:
+        task = new_task(tool, argv, options, anima_dir=self.location, at=self._clock())
         _records.check(task, room=2 * ROOM)
         with self._mutex:
             task = self._tasks.setdefault(task.id, task)
         self._ring(task.id)
         return task
 
-    def get(self, task_id: str) -> Task:  # noqa: D102 - as above
+    def get(self, task_id: str) -> Task:
         with self._mutex:
             if task_id not in self._tasks:
                 raise TaskNotFoundError(task_id, self.location)
             return self._tasks[task_id]
 
-    def list(self, state: State | None = None, *, limit: int | None = None) -> Sequence[Task]:  # noqa: D102 - as above
+    def list(self, state: State | None = None, *, limit: int | None = None) -> Sequence[Task]:
         with self._mutex:
             found = [task for task in self._tasks.values() if state in {None, task.state}]
         return sorted(found, key=changed_at, reverse=True)[:limit]
 
-    def pending_ids(self) -> set[str]:  # noqa: D102 - as above
+    def pending_ids(self) -> set[str]:
         return {task.id for task in self.list(State.PENDING)}
 
-    def claim(self, task_id: str) -> Claim | None:  # noqa: D102 - as above
+    def claim(self, task_id: str) -> Claim | None:
         with self._mutex:
             task = self._tasks.get(task_id)
             if task is None or task.state is not State.PENDING:
@@ -122,12 +99,12 @@ class MemoryTaskStore:
             lock = self._owned[task_id] = MemoryLock()
             return Claim(running, lock)
 
-    def announce(self, claim: Claim) -> None:  # noqa: D102 - as above
+    def announce(self, claim: Claim) -> None:
         with self._mutex:
             self._lock_of(claim)
             self._tasks[claim.task.id] = claim.task
 
-    def finish(self, claim: Claim, event: Event, **changes: Any) -> Task:  # noqa: D102 - as above
+    def finish(self, claim: Claim, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - attributes of the task
         with self._mutex:
             self._lock_of(claim)
             task = advance(claim.task, event, finished_at=self._clock(), **changes)
@@ -137,7 +114,7 @@ class MemoryTaskStore:
         self._ring(task.id)
         return task
 
-    def release(self, claim: Claim, *, not_before: datetime | None = None) -> Task:  # noqa: D102 - as above
+    def release(self, claim: Claim, *, not_before: datetime | None = None) -> Task:
         with self._mutex:
             self._lock_of(claim)
             task = self._return(claim.task, not_before)
@@ -154,7 +131,7 @@ class MemoryTaskStore:
         self._tasks[task.id] = task
         self._owned.pop(task.id, None)
         self._cancelled.discard(task.id)
-        self.notifications.publish(task, self._render(task))
+        self.notifications.publish(task, rendered(self._render, task))
         return task
 
     def _return(self, task: Task, not_before: datetime | None) -> Task:
@@ -163,7 +140,7 @@ class MemoryTaskStore:
         self._owned.pop(task.id, None)
         return back
 
-    def recover(self, may_run_again: Callable[[Task], bool] = lambda _: False) -> Recovery:  # noqa: D102 - as above
+    def recover(self, may_run_again: Callable[[Task], bool] = lambda _: False) -> Recovery:
         settled: list[Task] = []
         returned: list[Task] = []
         with self._mutex:
@@ -182,17 +159,17 @@ class MemoryTaskStore:
             return advance(task, Event.CANCEL, finished_at=self._clock(), error=error)
         return advance(task, Event.FAIL, finished_at=self._clock(), cause=Cause.INTERRUPTED, error=error)
 
-    def request_cancel(self, task_id: str) -> Task:  # noqa: D102 - as above
+    def request_cancel(self, task_id: str) -> Task:
         with self._mutex:
             task = self.get(task_id)
             claim = self.claim(task_id)
             if claim is not None:
-                return self.finish(claim, Event.CANCEL, error="it was cancelled before it started")
+                return self.finish(claim, Event.CANCEL, **never_began(claim.task))
             if task.state is State.RUNNING:
                 self._cancelled.add(task_id)
             return task
 
-    def prune(self, *, finished_before: datetime) -> Sequence[str]:  # noqa: D102 - as above
+    def prune(self, *, finished_before: datetime) -> Sequence[str]:
         with self._mutex:
             pruned = [
                 task.id
@@ -207,25 +184,25 @@ class MemoryTaskStore:
                 self.notifications.forget(task_id)
         return pruned
 
-    def workspace(self, task_id: str) -> MemoryWorkspace:  # noqa: D102 - as above
+    def workspace(self, task_id: str) -> MemoryWorkspace:
         with self._mutex:
             return self._workspaces.setdefault(
                 task_id, MemoryWorkspace(lambda: task_id in self._cancelled, self._clock)
             )
 
-    def read_log(self, task_id: str) -> bytes:  # noqa: D102 - as above
+    def read_log(self, task_id: str) -> bytes:
         return bytes(self.workspace(task_id).log)
 
-    def read_progress(self, task_id: str) -> Progress | None:  # noqa: D102 - as above
+    def read_progress(self, task_id: str) -> Progress | None:
         return self.workspace(task_id).progress
 
-    def publish_catalogue(self, catalogue: Mapping[str, object]) -> None:  # noqa: D102 - as above
+    def publish_catalogue(self, catalogue: Mapping[str, object]) -> None:
         self._catalogue = catalogue
 
-    def catalogue(self) -> Mapping[str, object] | None:  # noqa: D102 - as above
+    def catalogue(self) -> Mapping[str, object] | None:
         return self._catalogue
 
-    def doorbell(self) -> MemoryDoorbell:  # noqa: D102 - as above
+    def doorbell(self) -> MemoryDoorbell:
         bell = MemoryDoorbell(self._bells.remove)
         self._bells.append(bell)
         return bell
@@ -257,17 +234,17 @@ class MemoryWorkspace:
         self._clock = clock
         self._scratch: Path | None = None
 
-    def write_log(self, data: bytes) -> None:  # noqa: D102 - the promise of Workspace
+    def write_log(self, data: bytes) -> None:
         self.log += data
 
-    def report_progress(self, fraction: float | None, message: str) -> None:  # noqa: D102 - as above
+    def report_progress(self, fraction: float | None, message: str) -> None:
         self.progress = Progress(fraction, message, self._clock())
 
-    def keep_result(self, data: bytes) -> str:  # noqa: D102 - as above
+    def keep_result(self, data: bytes) -> str:
         self.results["result.txt"] = data
         return "result.txt"
 
-    def scratch(self) -> Path:  # noqa: D102 - as above
+    def scratch(self) -> Path:
         if self._scratch is None:
             self._scratch = Path(mkdtemp(prefix="animaworks_tasks-"))
             # Not a TemporaryDirectory: that warns when nobody closes it, and there is nothing to close here.

@@ -11,6 +11,7 @@ Draining has two phases: read, then acknowledge what was really shown. A process
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import threading
@@ -23,6 +24,8 @@ import attrs
 from animaworks_tasks import _files
 from animaworks_tasks._paths import Layout
 from animaworks_tasks._task import Cause, Outcome, Task, is_task_id
+
+logger = logging.getLogger("animaworks_tasks")
 
 SIZE_LIMIT: Final = 20_000  # bytes, of a notice of ours
 _FOREIGN_LIMIT: Final = 1 << 20  # bytes, of a notice of another program
@@ -61,7 +64,9 @@ JAPANESE: Final = Language(
         Cause.CREDENTIALS: "認証情報が設定されていません。運用者に設定を依頼してください。",
         Cause.TOOL: "ツールが失敗しました。エラーとログを確認し、直せる場合はもう一度submitしてください。",
         Cause.TIMEOUT: "制限時間を超えたため停止しました。入力を小さくするか、制限時間を延ばしてください。",
-        Cause.INTERRUPTED: "実行中に中断されました。一部だけ実行された可能性があります。影響を確認してから再実行してください。",
+        Cause.INTERRUPTED: (
+            "実行中に中断されました。一部だけ実行された可能性があります。影響を確認してから再実行してください。"
+        ),
         Cause.CRASHED: "ツールのプロセスが異常終了しました。ログを確認してください。",
         Cause.REJECTED: "実行されませんでした。ツール名と内容を確認して、もう一度submitしてください。",
         Cause.RESULT: "実行は終わりましたが、結果を保存できませんでした。ログを確認してください。",
@@ -133,7 +138,7 @@ class MarkdownRenderer:
             *self._particulars(task, words),
         ]
         text = (task.result if good else task.error) or ""
-        if len(text.strip().splitlines()) > 1 or len(text) > _LINE:
+        if text.strip():
             lines += ["", f"## {words.preview}", "", fenced(text, words.cut)]
         return "\n".join(lines) + "\n"
 
@@ -151,6 +156,15 @@ class MarkdownRenderer:
         if task.result_file:
             yield f"- {words.whole}: state/background_tasks/{one_line(task.result_file, _LINE)}"
         yield f"- {words.more}: animaworks-tool show {task.id}"
+
+
+def rendered(render: Renderer, task: Task) -> str:
+    """Return the notice of *task*; ours in English where the host's own renderer fails: a notice is never lost."""
+    try:
+        return render(task)
+    except Exception:  # whatever it raises, the agent is to be told of its task
+        logger.exception("the renderer %r failed for task %s; a plain notice was left instead", render, task.id)
+        return MarkdownRenderer("en")(task)
 
 
 def one_line(text: str, limit: int) -> str:

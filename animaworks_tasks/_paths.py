@@ -45,6 +45,7 @@ class Layout:
         self.read = os.path.join(self.notifications, ".read")
         self.catalogue = os.path.join(self.root, "catalogue")
         self.events = os.path.join(self.root, "events.jsonl")
+        self.boot = os.path.join(self.root, "boot")
         self.doorbell = os.path.join(self.root, "doorbell")
         self.drain_lock = os.path.join(self.root, "locks", "drain.lock")
 
@@ -77,7 +78,7 @@ def data_dir(environment: Mapping[str, str]) -> str:
 
 
 def user_anima_dir(name: str) -> str:
-    """Return the directory of an Anima that has no place of its own: one per user and *name*, where the system wants it."""
+    """Return a directory for an Anima that has no place of its own: one per user and *name*."""
     import platformdirs
 
     return os.path.join(platformdirs.user_state_dir("animaworks_tasks", appauthor=False), name)

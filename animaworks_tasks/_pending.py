@@ -59,13 +59,14 @@ def create(layout: Layout, *, sync: bool) -> None:
     """
     Make what is missing of the store's directories, durably.
 
-    They are made durable even where they were there already: whoever made them may have died before that, and a
-    directory without anything new costs almost nothing to sync.
+    The store's own are made durable even where they were there already: whoever made them may have died before that,
+    and a directory without anything new costs almost nothing to sync.
     """
+    changed = {layout.root: None, os.path.dirname(layout.root): None, layout.notifications: None}
     for directory in (layout.root, *layout.directories(), layout.notifications, layout.read):
-        _files.make_directory(directory, sync=sync)
+        changed.update(dict.fromkeys(_files.make_directory(directory)))
     if sync:
-        for directory in (layout.notifications, layout.root, os.path.dirname(layout.root)):
+        for directory in changed:
             _files.sync_directory(directory)
 
 

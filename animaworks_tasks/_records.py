@@ -2,8 +2,8 @@
 Task <-> bytes: strict, versioned, and keeping the keys it does not know.
 
 There are two shapes, because others read our records too. A *pending* record begins with the eight keys that AnimaWorks
-writes; everything from the claim on has the shape that AnimaWorks' readers expect (``tool_name`` is ``tool:subcommand``,
-``tool_args`` holds the rest). Both say the same of a task, and :func:`decode` reads both.
+writes; everything from the claim on has the shape that AnimaWorks' readers expect (``tool_name`` is
+``tool:subcommand``, ``tool_args`` holds the rest). Both say the same of a task, and :func:`decode` reads both.
 
 What does not fit is refused with one clear reason, whoever wrote it; we check our own records the same way before they
 are published, so nothing is ever stored that cannot be read again.
@@ -159,42 +159,40 @@ def _unix(moment: datetime | None) -> float | None:
 
 
 def _parse(data: bytes, name: str) -> dict[str, object]:
-    def refuse(reason: str) -> NoReturn:
-        raise RecordError(name, _short(reason))
-
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            keys = [key for key, _ in pairs]
-            refuse(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands in it twice")
-        return found
-
+    """Return the object that *data* holds, or raise a RecordError that says what else it is."""
     if len(data) > SIZE_LIMIT:
-        refuse(f"it is larger than {SIZE_LIMIT} bytes")
+        raise RecordError(name, f"it is larger than {SIZE_LIMIT} bytes")
     if not data.strip():
-        refuse("it is empty")
+        raise RecordError(name, "it is empty")
     try:
-        value = json.loads(
-            data.decode("utf-8"), object_pairs_hook=unique, parse_constant=lambda c: refuse(f"{c} is not JSON")
-        )
-    except UnicodeDecodeError as error:
-        refuse(f"it is not UTF-8: {error.reason} at byte {error.start}")
-    except RecursionError:
-        refuse(f"it is nested more than {DEPTH_LIMIT} deep")
-    except ValueError as error:
-        if isinstance(error, RecordError):
-            raise
-        refuse(f"it is not JSON: {error}")
-    if not isinstance(value, dict):
-        refuse("it is JSON, but not an object")
-    if _deeper_than(value, DEPTH_LIMIT):
-        refuse(f"it is nested more than {DEPTH_LIMIT} deep")
-    if b"\\u" in data:  # the only way in for a lone surrogate, which no file and no agent could be given
-        try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        if b"\\u" in data:  # the only way in for a lone surrogate, which no file and no agent could be given
             json.dumps(value, ensure_ascii=False).encode("utf-8")
-        except UnicodeEncodeError:
-            refuse("it holds half of a character (a lone surrogate)")
+    except UnicodeDecodeError as error:
+        raise RecordError(name, f"it is not UTF-8: {error.reason} at byte {error.start}") from None
+    except UnicodeEncodeError:
+        raise RecordError(name, "it holds half of a character (a lone surrogate)") from None
+    except RecursionError:
+        raise RecordError(name, f"it is nested more than {DEPTH_LIMIT} deep") from None
+    except ValueError as error:
+        raise RecordError(name, _short(f"it is not JSON: {error}")) from None
+    if not isinstance(value, dict):
+        raise RecordError(name, "it is JSON, but not an object")
+    if _deeper_than(value, DEPTH_LIMIT):
+        raise RecordError(name, f"it is nested more than {DEPTH_LIMIT} deep")
     return value
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands in it twice")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _short(reason: str) -> str:

@@ -19,7 +19,7 @@ import attrs
 from animaworks_tasks._calls import Report, call
 from animaworks_tasks._registry import Registry
 from animaworks_tasks._states import Event
-from animaworks_tasks._store import Claim, Store, utc_now
+from animaworks_tasks._store import Claim, Store, never_began, utc_now
 from animaworks_tasks._task import Cause, OnInterrupt, Task
 from animaworks_tasks._tool import Tool
 from animaworks_tasks.errors import RecordError, UnknownToolError, UsageError
@@ -72,9 +72,9 @@ def _run(store: Store, registry: Registry, claim: Claim) -> Task:
         tool = registry.resolve(claim.task.tool, claim.task.argv)
     except UsageError as error:
         cause = Cause.REJECTED if isinstance(error, UnknownToolError) else Cause.ARGUMENTS
-        return _finish(store, claim, Event.FAIL, cause=cause, error=str(error))
+        return _finish(store, claim, Event.FAIL, **{**never_began(claim.task), "cause": cause, "error": str(error)})
     if store.workspace(claim.task.id).cancel_requested():  # while it was being claimed, or between two attempts
-        return _finish(store, claim, Event.CANCEL, error="it was cancelled before it started")
+        return _finish(store, claim, Event.CANCEL, **never_began(claim.task))
     claim.task = attrs.evolve(claim.task, subcommand=tool.subcommand)
     try:
         store.announce(claim)

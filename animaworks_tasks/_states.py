@@ -39,7 +39,7 @@ TRANSITIONS: Final[dict[tuple[State, Event], tuple[State, Outcome | None]]] = {
 }  # fmt: skip
 
 
-def advance(task: Task, event: Event, **changes: Any) -> Task:
+def advance(task: Task, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - attributes of the task
     """
     Return *task* after *event*, with *changes* to its other attributes. Nothing else sets a task's state.
 

@@ -8,14 +8,16 @@ notification, whatever died in between.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol, TypedDict, Unpack
 
 import attrs
 
 from animaworks_tasks._context import Workspace
 from animaworks_tasks._notifications import Notifications
+from animaworks_tasks._pending import first_word, new_id
 from animaworks_tasks._states import Event
 from animaworks_tasks._task import OnInterrupt, State, Task
 
@@ -30,6 +32,12 @@ def utc_now() -> datetime:
 def changed_at(task: Task) -> tuple[datetime, str]:
     """Return when the task came into its state, and its id: the order in which lists are."""
     return (task.finished_at or task.started_at or task.submitted_at, task.id)
+
+
+def never_began(task: Task) -> dict[str, Any]:
+    """Return the changes that say of a claimed *task* that it was cancelled before its tool was called."""
+    error = "it was cancelled before it started"
+    return {"attempt": task.attempt - 1, "started_at": None, "owner_pid": None, "error": error}
 
 
 @attrs.define(eq=False)
@@ -71,6 +79,50 @@ class Progress:
     at: datetime
 
 
+class SubmitOptions(TypedDict, total=False):
+    """
+    What a submit may say besides the call.
+
+    Attributes:
+        subcommand: The one among *argv*; by default the first word that is no option. Whoever runs the task looks
+            again, with the tool's own description.
+        priority: Higher runs earlier; 0 by default.
+        not_before: Not to be started earlier.
+        key: A name for this piece of work: while a task with this key is kept, it is returned instead of a new one.
+        retry_of: The id of the task that this one repeats.
+        expected_seconds: Overrides the tool's, as do the next three; see :class:`Task`.
+        timeout_seconds: Longest run of one attempt.
+        retries: How often a failure is run again.
+        on_interrupt: What to do if its owner dies.
+        cwd: Where paths among *argv* begin; by default wherever the host is.
+    """
+
+    subcommand: str
+    priority: int
+    not_before: datetime | None
+    key: str | None
+    retry_of: str | None
+    expected_seconds: float | None
+    timeout_seconds: float | None
+    retries: int | None
+    on_interrupt: OnInterrupt | None
+    cwd: str | None
+
+
+def new_task(tool: str, argv: Sequence[str], options: SubmitOptions, *, anima_dir: str, at: datetime) -> Task:
+    """Return the PENDING task for a call; its id is random, or that of its key."""
+    given: dict[str, Any] = {"subcommand": first_word(argv), **options}
+    return Task(
+        **given,
+        id=new_id(options.get("key")),
+        tool=tool,
+        argv=tuple(argv),
+        anima_name=os.path.basename(anima_dir),
+        anima_dir=anima_dir,
+        submitted_at=at,
+    )
+
+
 class Doorbell(Protocol):
     """Wakes an executor that waits for work."""
 
@@ -95,38 +147,14 @@ class Store(Protocol):
     def notifications(self) -> Notifications:
         """What finished tasks left for the heartbeat."""
 
-    def submit(
-        self,
-        tool: str,
-        *argv: str,
-        subcommand: str | None = None,
-        priority: int = 0,
-        not_before: datetime | None = None,
-        key: str | None = None,
-        retry_of: str | None = None,
-        expected_seconds: float | None = None,
-        timeout_seconds: float | None = None,
-        retries: int | None = None,
-        on_interrupt: OnInterrupt | None = None,
-        cwd: str | None = None,
-    ) -> Task:
+    def submit(self, tool: str, *argv: str, **options: Unpack[SubmitOptions]) -> Task:
         """
         Keep a call to be made; once this has returned, it is not lost.
 
         Args:
             tool: The tool's name.
             *argv: Everything after the tool's name, the subcommand included.
-            subcommand: The one among *argv*; None takes the first word that is no option. Whoever runs the task looks
-                again, with the tool's own description.
-            priority: Higher runs earlier.
-            not_before: Not to be started earlier.
-            key: A name for this piece of work: while a task with this key is kept, it is returned instead of a new one.
-            retry_of: The id of the task that this one repeats.
-            expected_seconds: Overrides the tool's, as do the next three.
-            timeout_seconds: See :class:`Task`.
-            retries: See :class:`Task`.
-            on_interrupt: See :class:`Task`.
-            cwd: Where paths among *argv* begin; None is wherever the host is.
+            **options: See :class:`SubmitOptions`.
 
         Returns:
             The task: PENDING, unless *key* named an earlier one.
@@ -167,14 +195,14 @@ class Store(Protocol):
     def announce(self, claim: Claim) -> None:
         """Tell others what became of the claim so far: status running, attempt, who runs it."""
 
-    def finish(self, claim: Claim, event: Event, **changes: object) -> Task:
+    def finish(self, claim: Claim, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - attributes of the task
         """
         End a claimed task: record the outcome, leave the notification, let go.
 
         Args:
             claim: From :meth:`claim`; it ends with this.
             event: COMPLETE, FAIL or CANCEL.
-            **changes: ``result``, ``result_file``, ``cause``, ``error``, ``hint`` and ``subcommand`` of the task.
+            **changes: Attributes of the task: ``result``, ``result_file``, ``cause``, ``error``, ``hint`` ...
 
         Returns:
             The task as it is stored.

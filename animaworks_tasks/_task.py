@@ -1,8 +1,9 @@
 """
 What a task is: frozen data, and the words for where it is and how it ended.
 
-A task is one submitted call of a tool. Its *state* says where its record lies; its *outcome*, set exactly when the state
-is DONE, says how it ended, and the *cause* of a failure says whose turn it is to act. Impossible combinations are refused.
+A task is one submitted call of a tool. Its *state* says where its record lies; its *outcome*, set exactly when the
+state is DONE, says how it ended, and the *cause* of a failure says whose turn it is to act. Impossible combinations are
+refused.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@ r"""
 JSON as our records are written: UTF-8, indent 2, non-ASCII kept, one newline at the end.
 
 The same bytes as ``json.dumps(value, indent=2, ensure_ascii=False) + "\n"`` for every value we write (a property test
-compares them), without importing :mod:`json`, which brings :mod:`re` along and takes longer than a whole durable submit.
-The C parts of the standard library's JSON are used directly where the interpreter has them.
+compares them), without importing :mod:`json`, which brings :mod:`re` along and takes longer than a durable submit. The
+C parts of the standard library's JSON are used directly where the interpreter has them.
 """
 
 from __future__ import annotations

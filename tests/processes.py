@@ -25,6 +25,14 @@ def until(condition: Callable[[], T]) -> T:
     return found
 
 
+async def eventually(condition: Callable[[], object]) -> None:
+    """Do as :func:`until`, and let the event loop go on."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():  # noqa: ASYNC110 - what is waited for happens in other threads, and sets no Event
+        assert time.monotonic() < deadline, "it did not come true"
+        await asyncio.sleep(0.001)
+
+
 def join(thread: threading.Thread) -> None:
     """Wait until *thread* has ended."""
     thread.join(PATIENCE)

@@ -70,8 +70,9 @@ def test_calls_are_made_at_once_and_shutting_down_waits_for_them(backend: Backen
 
 @pytest.mark.parametrize("backend", ["thread", "process"], indirect=True)
 def test_a_backend_that_was_shut_down_takes_no_more_calls(backend: Backend) -> None:
+    backend.submit(divide, 7, by=2).result(PATIENCE)
     backend.shutdown()
-    backend.shutdown()
+    backend.shutdown(cancel_futures=True)
     with pytest.raises(BackendError, match="shut down"):
         backend.submit(divide, 7, by=2)
 

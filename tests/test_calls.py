@@ -28,7 +28,7 @@ from animaworks_tasks import (
     run_task,
 )
 from animaworks_tasks._calls import RESULT_LIMIT, call
-from animaworks_tasks._directory_store import DirectoryWorkspace
+from animaworks_tasks._directory_workspace import DirectoryWorkspace
 from tests.processes import in_event_loop, join, until
 
 
@@ -120,7 +120,7 @@ def test_a_result_that_cannot_be_written_down_fails_the_task_and_says_so() -> No
         def __str__(self) -> str:
             raise RuntimeError("no words")
 
-    task, _ = called(lambda: Unprintable())
+    task, _ = called(lambda: [Unprintable()])
     assert (Cause.RESULT, "its result cannot be written down: RuntimeError: no words") == (task.cause, task.error)
 
 
@@ -523,7 +523,7 @@ async def test_an_async_tool_runs_also_inside_a_loop_that_is_busy_with_it() -> N
 async def test_an_async_tool_that_raises_inside_a_loop_fails_as_elsewhere() -> None:
     async def tool() -> None:
         await asyncio.sleep(0)
-        os.stat("/no/such/file")  # noqa: ASYNC240 - it is to fail
+        os.stat("/no/such/file")
 
     task, _ = called(tool)
     assert "FileNotFoundError: [Errno 2] No such file or directory: '/no/such/file'" == task.error

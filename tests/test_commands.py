@@ -63,10 +63,14 @@ def test_a_command_that_fails_silently_is_told_by_its_status() -> None:
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(signal.SIGTERM, "it was killed by SIGTERM: ouch"), (signal.SIGKILL, "it was killed by SIGKILL: ouch")],
+    [
+        (signal.SIGTERM.value, "it was killed by SIGTERM: ouch"),
+        (signal.SIGKILL.value, "it was killed by SIGKILL: ouch"),
+        (signal.SIGRTMIN.value + 3, "it was killed by signal 37: ouch"),
+    ],
 )
-def test_a_command_that_is_killed_has_crashed(number: signal.Signals, words: str) -> None:
-    task = shell(f"echo ouch >&2; kill -{number.value} $$").here()
+def test_a_command_that_is_killed_has_crashed(number: int, words: str) -> None:
+    task = shell(f"echo ouch >&2; kill -{number} $$").here()
     assert (Cause.CRASHED, words) == (task.cause, task.error)
 
 

@@ -21,7 +21,8 @@ import pytest
 from filelock import FileLock
 
 from animaworks_tasks import Cause, Outcome, State, Task, TaskNotFoundError, TaskStore, _files, _records
-from animaworks_tasks._directory_store import RIPE_AFTER
+from animaworks_tasks._directory_records import DirectoryRecords
+from animaworks_tasks._directory_recovery import RIPE_AFTER
 from animaworks_tasks._notifications import MarkdownRenderer
 from animaworks_tasks._states import Event, advance
 from animaworks_tasks.errors import RecordError, StoreError
@@ -1038,13 +1039,15 @@ def test_a_task_that_moves_on_while_it_is_looked_for_is_found(
     """Looked for in done and running, a task is still pending; looked for in pending, it is already running."""
     # given a claim that comes between
     task = files.submit("image_gen", "3d")
-    look = TaskStore._pending
+    look = DirectoryRecords.pending
 
-    def look_too_late(store: TaskStore, task_id: str) -> Task:
-        own(store, task_id)
-        return look(store, task_id)
+    def look_too_late(records: DirectoryRecords, task_id: str) -> Task:
+        with monkeypatch.context() as patch:
+            patch.setattr(DirectoryRecords, "pending", look)
+            own(files, task_id)
+        return look(records, task_id)
 
-    monkeypatch.setattr(TaskStore, "_pending", look_too_late)
+    monkeypatch.setattr(DirectoryRecords, "pending", look_too_late)
 
     # then
     assert State.RUNNING is files.get(task.id).state

@@ -23,6 +23,7 @@ from animaworks_tasks import (
     InlineBackend,
     MemoryTaskStore,
     Outcome,
+    ProcessBackend,
     Registry,
     State,
     Store,
@@ -32,10 +33,12 @@ from animaworks_tasks import (
     ThreadBackend,
     ToolContext,
 )
+from animaworks_tasks._scheduler import Scheduler
 from animaworks_tasks._states import Event
-from animaworks_tasks.errors import ExecutorClosedError, UnknownToolError, WrongArgumentError
+from animaworks_tasks._store import utc_now
+from animaworks_tasks.errors import ExecutorClosedError, RecordError, UnknownToolError, WrongArgumentError
 from tests.conftest import ManualClock, begin, die, own
-from tests.processes import PATIENCE, gone, in_event_loop, join, until
+from tests.processes import PATIENCE, eventually, in_event_loop, join, until
 
 SELDOM = 3600.0  # seconds between looks at everything, where a test wants none
 
@@ -143,8 +146,7 @@ async def test_giving_up_waiting_does_not_disturb_others_who_wait(memory: Memory
         waits = [asyncio.create_task(executor.wait(task.id)) for _ in range(2)]
         scheduler = executor._scheduler
         assert scheduler is not None
-        while len(scheduler._watched.get(task.id, ())) < 2:
-            await asyncio.sleep(0.001)
+        await eventually(lambda: len(scheduler._watched.get(task.id, ())) == 2)
 
         # when one gives up
         waits[0].cancel()
@@ -172,8 +174,7 @@ async def test_a_task_that_is_not_there_cannot_be_waited_for_or_cancelled(
 async def test_a_running_task_is_cancelled_when_its_tool_looks(store: Store, workshop: Workshop) -> None:
     async with executor_of(store, workshop) as executor:
         task = await executor.submit("tool", "hold", "it")
-        while not workshop.calls:
-            await asyncio.sleep(0.001)
+        await eventually(lambda: workshop.calls)
         assert State.RUNNING is (await executor.cancel(task.id)).state
         assert Outcome.CANCELLED is (await executor.wait(task.id, timeout=PATIENCE)).outcome
 
@@ -497,8 +498,11 @@ class Fragile(ThreadBackend):
         raise RuntimeError("this host is dead")
 
 
-def test_a_task_whose_process_died_is_settled_soon_and_told_once(memory: MemoryTaskStore, workshop: Workshop) -> None:
+def test_a_task_whose_process_died_is_settled_soon_and_told_once(
+    memory: MemoryTaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # given a backend that loses a call, and a host that would look at everything in an hour
+    monkeypatch.setattr("animaworks_tasks._scheduler._SOON", 0.01)
     ended: list[Task] = []
     options = {"backend": Fragile(memory), "scan_interval": SELDOM, "on_finish": ended.append}
     executor = executor_of(memory, workshop, **options).start()
@@ -794,8 +798,8 @@ async def test_whoever_waits_when_the_executor_stops_is_told_so(memory: MemoryTa
         task = await executor.submit("tool", "hold", "it")
         waiting = asyncio.create_task(executor.wait(task.id))
         idle = asyncio.create_task(executor.run_until_idle())
-        while executor._scheduler is None or not executor._scheduler._watched or not executor._scheduler._idle_watched:
-            await asyncio.sleep(0.001)
+        scheduler = executor._scheduler
+        await eventually(lambda: scheduler and scheduler._watched and scheduler._idle_watched)
 
     # then
     for each in (waiting, idle):
@@ -934,12 +938,15 @@ async def test_what_is_drained_is_acknowledged_when_the_block_ends_and_not_when_
         task = await executor.submit("tool", "echo", "it")
         await executor.wait(task.id)
 
+        async def read_and_raise(error: BaseException) -> None:
+            async with executor.drain_notifications() as drained:
+                assert [task.id] == [notice.task_id for notice in drained.notifications]
+                raise error
+
         # given a host that dies of what it reads
-        for error in (RuntimeError("unreadable"), asyncio.CancelledError(), StopIteration()):
-            with pytest.raises((type(error), RuntimeError)):
-                async with executor.drain_notifications() as drained:
-                    assert [task.id] == [notice.task_id for notice in drained.notifications]
-                    raise error
+        for error in (RuntimeError("unreadable"), asyncio.CancelledError()):
+            with pytest.raises(type(error)):
+                await read_and_raise(error)
 
         # then it is shown again, and once only
         async with executor.drain_notifications(budget=10_000) as drained:
@@ -1016,13 +1023,68 @@ def test_a_store_without_rings_needs_no_file_descriptors_for_ever(files: TaskSto
     assert before == len(os.listdir("/proc/self/fd"))
 
 
-def test_processes_are_what_an_executor_uses_unless_told_otherwise(files: TaskStore) -> None:
-    from tests.tools_for_tests import registry
+def test_processes_are_what_an_executor_uses_unless_told_otherwise(memory: MemoryTaskStore) -> None:
+    assert isinstance(Executor(memory, Registry())._backend, ProcessBackend)
 
-    with_processes = Executor(files, registry).start()
-    task = with_processes.submit_sync("proc", "ids")
-    pids = json.loads(with_processes.wait_sync(task.id, timeout=PATIENCE).result or "")
-    assert os.getpid() not in pids
-    with_processes.stop()
-    for pid in pids:
-        until(lambda pid=pid: gone(pid))
+
+# --- races, one step at a time ---
+
+
+def scheduler_of(store: Store, workshop: Workshop, ended: list[Task]) -> Scheduler:
+    """Return a scheduler that runs calls on the spot, with nobody to step it but the test."""
+    options = {"slots": 1, "interval": SELDOM, "clock": utc_now, "on_end": ended.append}
+    return Scheduler(store, workshop.registry, InlineBackend(), **options)
+
+
+def test_a_task_that_was_pruned_before_anybody_looked_is_forgotten(memory: MemoryTaskStore, workshop: Workshop) -> None:
+    scheduler = scheduler_of(memory, workshop, [])
+    scheduler.step({"0" * 12})
+    assert (set(), []) == (scheduler._others, workshop.calls)
+    scheduler.close()
+
+
+def test_a_record_that_was_completed_between_two_looks_is_queued(
+    files: TaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a record that could not be read when it was looked at, and can be when it is claimed
+    ended: list[Task] = []
+    scheduler = scheduler_of(files, workshop, ended)
+    plain_record(files, "0123456789ab")
+    get = files.get
+
+    def too_early(_: str) -> Task:
+        monkeypatch.setattr(files, "get", get)
+        raise RecordError("0123456789ab", "it is half written")
+
+    monkeypatch.setattr(files, "get", too_early)
+
+    # when
+    scheduler.step(set())
+    scheduler.close()
+
+    # then
+    assert ["by hand"] == [task.result for task in ended]
+
+
+def test_an_unreadable_record_that_another_host_took_away_is_left_to_it(
+    files: TaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a record that another host claims between our two looks at it
+    ended: list[Task] = []
+    scheduler = scheduler_of(files, workshop, ended)
+    task = files.submit("tool", "echo", "it")
+    get = files.get
+
+    def claimed_meanwhile(task_id: str) -> Task:
+        monkeypatch.setattr(files, "get", get)
+        own(files, task_id)
+        raise RecordError(task_id, "it is half gone")
+
+    monkeypatch.setattr(files, "get", claimed_meanwhile)
+
+    # when
+    scheduler.step({task.id})
+    scheduler.close()
+
+    # then
+    assert ([], State.RUNNING) == (ended, files.get(task.id).state)

@@ -224,14 +224,13 @@ def test_where_links_are_refused_a_rename_publishes_and_still_replaces_nothing(
 
 def test_directories_are_made_with_all_above_them_for_us_alone(tmp_path: Path) -> None:
     for _ in range(2):
-        _files.make_directory(str(tmp_path / "a/b/c"), sync=True)
+        _files.make_directory(str(tmp_path / "a/b/c"))
         assert [0o700] * 3 == [stat.S_IMODE((tmp_path / d).stat().st_mode) for d in ("a", "a/b", "a/b/c")]
 
 
-def test_each_new_directory_is_made_durable_in_the_one_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = synced(monkeypatch)
-    _files.make_directory(str(tmp_path / "a/b"), sync=True)
-    assert [str(tmp_path), str(tmp_path / "a")] == paths
+def test_making_directories_tells_which_ones_are_to_be_synced(tmp_path: Path) -> None:
+    assert [str(tmp_path), str(tmp_path / "a")] == _files.make_directory(str(tmp_path / "a/b"))
+    assert [] == _files.make_directory(str(tmp_path / "a/b"))
 
 
 def test_a_replaced_file_has_the_new_content_or_the_old(

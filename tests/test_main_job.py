@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import sysconfig
 import time
 from pathlib import Path
 
@@ -70,33 +68,22 @@ def write_by_hand(store: TaskStore, audio: Path) -> str:
     return "0123456789ab"
 
 
-def type_in_a_shell(store: TaskStore, audio: Path) -> str:
-    """Type the two lines that the example prints; return the id in the receipt."""
-    command = [Path(sysconfig.get_path("scripts"), "animaworks-tool"), "submit", "transcribe", "audio", audio]
-    environment = {**os.environ, "ANIMAWORKS_ANIMA_DIR": store.location}
-    shell = subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE, check=True)
-    receipt: dict[str, str] = json.loads(shell.stdout)
-    return receipt["task_id"]
-
-
-def test_what_is_submitted_from_elsewhere_is_run_until_ctrl_c(tmp_path: Path) -> None:
-    # given a record that was written while no host lived, and then the example without an argument
+def test_a_record_written_by_hand_is_run_too_and_ctrl_c_ends_the_host(tmp_path: Path) -> None:
+    # given a record that was written while no host lived
     store = TaskStore(tmp_path)
-    written = write_by_hand(store, EXAMPLES / "hello.wav")
+    task_id = write_by_hand(store, EXAMPLES / "hello.wav")
+
+    # when the example beats on without an argument
     command = [sys.executable, EXAMPLES / "anima.py", "--anima-dir", tmp_path, "--beat", "0.1"]
     with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as anima:
         try:
-            # when something is submitted while it beats
-            until(lambda: store.catalogue() is not None)
-            typed = type_in_a_shell(store, EXAMPLES / "hello.wav")
-
-            # then both are transcribed, and read
-            for task_id in (written, typed):
-                until(lambda task_id=task_id: store.get(task_id).state is State.DONE)
-                assert TRANSCRIPT == store.get(task_id).result
+            until(lambda: store.get(task_id).state is State.DONE)
             until(lambda: not store.notifications.peek())
         finally:
             anima.send_signal(signal.SIGINT)
             out, err = anima.communicate(timeout=PATIENCE)
+
+    # then
+    assert TRANSCRIPT == store.get(task_id).result
+    assert f"    - Task ID: {task_id}\n" in out
     assert ("bye; what still runs goes on, and is told of when this Anima is back", "") == (out.splitlines()[-1], err)
-    assert 2 == out.count("    - Status: completed\n")

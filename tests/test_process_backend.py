@@ -69,12 +69,16 @@ class Host:
         return self.store.read_log(task_id).decode()
 
 
+def in_an_hour() -> datetime:
+    """Tell the time at which every pause before a retry is over."""
+    return datetime.now(UTC) + timedelta(hours=1)
+
+
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """One host with one worker for most tests here: starting a process takes longer than any of them."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("KEPT_FOR_TESTS", "kept")
-        in_an_hour = lambda: datetime.now(UTC) + timedelta(hours=1)  # noqa: E731 - when every pause is over
         host = Host(tmp_path_factory.mktemp("mei"), clock=in_an_hour)
         yield host
         host.executor.stop(drain_timeout=PATIENCE)
@@ -155,6 +159,17 @@ def test_a_tool_that_forks_and_returns_twice_is_reported_once(host: Host) -> Non
     assert "still here" == host.run("echo", "still here").result
 
 
+def test_a_tool_runs_although_its_log_cannot_be_written(host: Host) -> None:
+    # given something else where the log belongs
+    task = host.store.submit("proc", "echo", "unheard", not_before=in_an_hour() + timedelta(hours=1))
+    Path(host.store.layout.logs, f"{task.id}.log").mkdir()
+
+    # when it runs, by a registry and a backend of its own
+    executor = Executor(host.store, registry, clock=lambda: in_an_hour() + timedelta(hours=2)).start()
+    assert "unheard" == executor.wait_sync(task.id, timeout=PATIENCE).result
+    executor.stop()
+
+
 def test_what_died_below_a_supervisor_does_not_stay_a_zombie(host: Host) -> None:
     orphan = host.result("orphan")
     until(lambda: gone(orphan))
@@ -224,6 +239,7 @@ STOPPED = {"cancel": (Outcome.CANCELLED, None), "timeout": (Outcome.FAILED, Caus
 @pytest.mark.parametrize("how", STOPPED)
 def test_a_daemon_that_a_tool_started_is_stopped_with_it(host: Host, tmp_path: Path, how: str) -> None:
     # given a daemon, in a session of its own, with a parent that has gone, and deaf to SIGTERM
+    host.run("echo", "warm")  # so that its time is its own
     pid_file = tmp_path / "pid"
     task_id = host.submit("daemon", pid_file, timeout_seconds=0.5 if how == "timeout" else None)
     pid = int(until(lambda: pid_file.exists() and pid_file.read_text()))
@@ -240,6 +256,7 @@ def test_a_daemon_that_a_tool_started_is_stopped_with_it(host: Host, tmp_path: P
 @pytest.mark.parametrize("how", STOPPED)
 def test_a_tool_that_ignores_sigterm_is_killed_after_its_grace(host: Host, tmp_path: Path, how: str) -> None:
     # given
+    host.run("echo", "warm")  # so that its time is its own
     task_id = host.submit("stubborn", tmp_path / "begun", timeout_seconds=0.5 if how == "timeout" else None)
     until((tmp_path / "begun").exists)
 
@@ -315,6 +332,14 @@ def test_a_tool_for_which_no_process_can_be_started_has_crashed(
 # --- the supervisor dies ---
 
 
+@pytest.fixture(scope="module")
+def doomed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A host like the other, whose supervisors are killed."""
+    host = Host(tmp_path_factory.mktemp("doomed"))
+    yield host
+    host.executor.stop(drain_timeout=PATIENCE)
+
+
 def supervisor_of(host: Host, task_id: str) -> int:
     """Return the process that holds a task's lock, once its tool is running."""
     until(lambda: host.log(task_id))
@@ -322,46 +347,48 @@ def supervisor_of(host: Host, task_id: str) -> int:
 
 
 def test_a_supervisor_that_is_killed_frees_its_lock_and_its_task_is_settled_and_told_once(
-    host: Host, tmp_path: Path
+    doomed: Host, tmp_path: Path
 ) -> None:
     # given
-    task_id = host.submit("hold", tmp_path / "gate")
-    supervisor = supervisor_of(host, task_id)
-    tool = int(host.log(task_id).split()[0])
+    task_id = doomed.submit("hold", tmp_path / "gate")
+    supervisor = supervisor_of(doomed, task_id)
+    tool = int(doomed.log(task_id).split()[0])
 
     # when
     os.kill(supervisor, signal.SIGKILL)
 
     # then
-    task = host.wait(task_id)
+    task = doomed.wait(task_id)
     assert (Outcome.FAILED, Cause.INTERRUPTED) == (task.outcome, task.cause)
     until(lambda: gone(tool))  # it might be run again elsewhere
-    assert "fine" == host.run("echo", "fine").result
-    assert 1 == host.told(task_id)
-    assert 1 == [notice.task_id for notice in host.store.notifications.peek()].count(task_id)
+    assert "fine" == doomed.run("echo", "fine").result
+    assert 1 == doomed.told(task_id)
+    assert 1 == [notice.task_id for notice in doomed.store.notifications.peek()].count(task_id)
 
 
-def test_a_task_that_is_safe_to_run_again_runs_again_when_its_supervisor_is_killed(host: Host, tmp_path: Path) -> None:
+def test_a_task_that_is_safe_to_run_again_runs_again_when_its_supervisor_is_killed(
+    doomed: Host, tmp_path: Path
+) -> None:
     # given
-    task_id = host.submit("again", tmp_path / "gate")
-    supervisor = supervisor_of(host, task_id)
+    task_id = doomed.submit("again", tmp_path / "gate")
+    supervisor = supervisor_of(doomed, task_id)
 
     # when
     os.kill(supervisor, signal.SIGKILL)
 
     # then
-    assert "attempt 2" == host.wait(task_id).result
-    assert 1 == host.told(task_id)
+    assert "attempt 2" == doomed.wait(task_id).result
+    assert 1 == doomed.told(task_id)
 
 
-def test_a_supervisor_that_dies_idle_is_replaced(host: Host) -> None:
+def test_a_supervisor_that_dies_idle_is_replaced(doomed: Host) -> None:
     # given
-    _, supervisor = host.result("ids")
+    _, supervisor = doomed.result("ids")
     os.kill(supervisor, signal.SIGKILL)
     until(lambda: gone(supervisor))
 
     # then
-    assert supervisor != host.result("ids")[1]
+    assert supervisor != doomed.result("ids")[1]
 
 
 def test_a_call_whose_supervisor_dies_under_it_is_lost_and_says_so() -> None:
@@ -398,6 +425,7 @@ def test_where_no_supervisor_can_be_started_tasks_wait_and_the_watcher_does_not_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given
+    monkeypatch.setattr("animaworks_tasks._scheduler._SOON", 0.1)
     starts = []
 
     def no_python() -> str:
@@ -563,7 +591,7 @@ def children() -> set[int]:
     return {int(pid) for thread in found.parents[1].iterdir() for pid in (thread / "children").read_text().split()}
 
 
-def test_starting_and_stopping_for_ever_leaves_no_open_files_and_no_zombies(tmp_path: Path) -> None:
+def test_starting_and_stopping_for_ever_leaves_no_open_files_and_no_zombies() -> None:
     # given
     files, before = open_files(), children()
 

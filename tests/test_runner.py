@@ -1,4 +1,4 @@
-"""One task from claim to outcome: what becomes of failures, refusals, retries, and of a disk that is full for a while."""
+"""One task from claim to outcome: what becomes of failures, refusals and retries, and of a disk that is full."""
 
 from __future__ import annotations
 
@@ -217,6 +217,26 @@ def test_a_task_that_was_asked_to_stop_and_did_not_is_cancelled_when_it_comes_ba
     assert (Outcome.CANCELLED, "done all the same") == (task.outcome, task.result)
 
 
+def test_a_task_that_is_cancelled_while_it_is_claimed_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    store, started = MemoryTaskStore(), []
+    claim = store.claim
+
+    def claim_and_cancel(task_id: str) -> Claim | None:
+        claimed = claim(task_id)
+        store.request_cancel(task_id)
+        return claimed
+
+    monkeypatch.setattr(store, "claim", claim_and_cancel)
+
+    # when
+    task = run_task(store, registry_of(lambda: started.append("it")), store.submit("tool", "run").id)
+
+    # then
+    assert task is not None
+    assert (Outcome.CANCELLED, []) == (task.outcome, started)
+
+
 # --- who dies in between ---
 
 
@@ -277,7 +297,7 @@ def test_an_orphan_whose_tool_is_unknown_does_not_run_again() -> None:
 def test_the_time_limit_of_a_submit_goes_before_that_of_the_tool() -> None:
     # given
     store, registry = MemoryTaskStore(), Registry()
-    registry.add("tool", "run", lambda: time.monotonic(), timeout_seconds=0)
+    registry.add("tool", "run", time.monotonic, timeout_seconds=0)
 
     # when
     short = run_task(store, registry, store.submit("tool", "run").id)

@@ -28,7 +28,7 @@ from animaworks_tasks import _files
 from animaworks_tasks._backends._process_tree import end_with_parent, reap, stop_all
 from animaworks_tasks._calls import Report, call
 from animaworks_tasks._commands import signal_name
-from animaworks_tasks._directory_store import DirectoryWorkspace
+from animaworks_tasks._directory_workspace import DirectoryWorkspace
 from animaworks_tasks._paths import ANIMA_DIR_VARIABLE, TASK_ID_VARIABLE
 from animaworks_tasks._store import Store
 from animaworks_tasks._task import Cause, Task

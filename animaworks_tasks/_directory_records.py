@@ -1,0 +1,179 @@
+"""
+The records of a directory store: where each lies, and the steps by which one moves on.
+
+Each step is ordered so that a process killed between any two lines leaves something that recovery understands; the
+table stands in ARCHITECTURE.md. Except for looking, the caller holds the task's lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from datetime import datetime
+
+from animaworks_tasks import _files, _records
+from animaworks_tasks._notifications import DirectoryNotifications, Renderer, rendered
+from animaworks_tasks._paths import Layout
+from animaworks_tasks._pending import SIZE_LIMIT
+from animaworks_tasks._states import Event, advance
+from animaworks_tasks._store import Clock
+from animaworks_tasks._task import Task, is_task_id
+from animaworks_tasks.errors import RecordError
+
+
+class DirectoryRecords:
+    """
+    What a store and its recovery do to records.
+
+    Args:
+        layout: Where they lie.
+        sync: Whether they are to survive a power cut.
+        render: Writes the notice of a done task.
+        clock: Tells the time in UTC.
+    """
+
+    def __init__(self, layout: Layout, *, sync: bool, render: Renderer, clock: Clock) -> None:
+        self.layout, self.sync, self.clock = layout, sync, clock
+        self.notifications = DirectoryNotifications(layout, sync=sync)
+        self._render = render
+
+    def pending(self, task_id: str) -> Task:
+        """Return the task that waits in pending/; errors as for :meth:`read`."""
+        return self.read(self.layout.pending, task_id)
+
+    def running(self, task_id: str) -> Task:
+        """Return the task in running/, as its owner announced it; errors as for :meth:`read`."""
+        with contextlib.suppress(FileNotFoundError, RecordError, _files.UnreadableFileError):
+            # The owner's file is for people and may be half gone after a power cut; the record beside it is not.
+            return _records.decode(read_bytes(self.layout.running, f"{task_id}.owner.json"), task_id)
+        task = self.read(self.layout.running, task_id)
+        return advance(task, Event.CLAIM, attempt=task.attempt + 1)
+
+    def done(self, task_id: str) -> Task:
+        """Return the task that ended; errors as for :meth:`read`."""
+        return self.read(self.layout.done, task_id)
+
+    def read(self, directory: str, task_id: str) -> Task:
+        """
+        Return the task whose record lies in *directory*.
+
+        Raises:
+            FileNotFoundError: None does.
+            RecordError: It cannot be read.
+        """
+        try:
+            data = read_bytes(directory, f"{task_id}.json")
+        except _files.UnreadableFileError as error:
+            raise RecordError(task_id, error.strerror or "it cannot be read") from None
+        return _records.decode(data, task_id)
+
+    def has(self, directory: str, task_id: str) -> bool:
+        """Say whether something lies under the name of the record in *directory*, readable or not."""
+        return os.path.lexists(self.path(directory, task_id))
+
+    def lives(self, task_id: str) -> bool:
+        """Say whether the task waits or runs."""
+        return self.has(self.layout.running, task_id) or self.has(self.layout.pending, task_id)
+
+    def cancelled(self, task_id: str) -> bool:
+        """Say whether someone asked for the task to stop."""
+        return os.path.lexists(os.path.join(self.layout.running, f"{task_id}.cancel"))
+
+    def path(self, directory: str, task_id: str) -> str:
+        """Return the path of the record in *directory*."""
+        return os.path.join(directory, f"{task_id}.json")
+
+    def free(self, task_id: str) -> bool:
+        """Say whether a pending record is to be run; called with the lock held."""
+        if self.has(self.layout.done, task_id):  # what is left of a task that has ended: a second submit of its key
+            self.sync_directory(self.layout.done)
+            _files.discard(self.path(self.layout.pending, task_id))
+            return False
+        return not self.has(self.layout.running, task_id)  # an orphan: recovery comes first
+
+    def move_to_running(self, name: str, task_id: str) -> bool:
+        """Link, make it durable, unlink, make that durable: killed between any two, the record is somewhere."""
+        pending = os.path.join(self.layout.pending, name)
+        try:
+            _files.link(pending, self.path(self.layout.running, task_id))
+        except FileNotFoundError:
+            return False  # its submitter took it back
+        self.sync_directory(self.layout.running)
+        _files.discard(pending)
+        self.sync_directory(self.layout.pending)
+        return True
+
+    def settle(self, task: Task) -> Task:
+        """Publish the outcome, which is the commit, and leave the notice; returns what is on disk."""
+        published = _files.publish(
+            self.layout.done,
+            f"{task.id}.json",
+            _records.check(task),
+            tmp=self.layout.tmp,
+            sync=self.sync,
+            view=self.layout.view(task.id),
+        )
+        if not published:  # an earlier try came this far: what it wrote stands
+            task = self.done(task.id)
+            self.mend_view(task.id)
+        self.notify(task)
+        return task
+
+    def notify(self, task: Task) -> None:
+        """Leave the notice of a done task, unless it was left before."""
+        self.notifications.publish(task, rendered(self._render, task))
+
+    def give_back(self, task: Task, not_before: datetime | None) -> Task:
+        """Put a running record back to pending, for the next attempt."""
+        back = advance(task, Event.RETRY, not_before=not_before, started_at=None, owner_pid=None)
+        data = _records.check(back)
+        while not _files.publish(
+            self.layout.pending, f"{task.id}.json", data, tmp=self.layout.tmp, sync=self.sync
+        ):  # a second submit of the same key, which knows nothing of the attempts made
+            _files.discard(self.path(self.layout.pending, task.id))
+        self.hide(task.id)
+        self.forget_running(task.id, waits=True)
+        return back
+
+    def forget_running(self, task_id: str, *, waits: bool = False) -> None:
+        """Remove what says that a task runs. One that *waits* again keeps the wish that it stop, if there is one."""
+        if not waits:
+            _files.discard(os.path.join(self.layout.running, f"{task_id}.cancel"))
+        # The record last: as long as it is there, recovery looks at the task.
+        for name in (f"{task_id}.owner.json", f"{task_id}.json"):
+            _files.discard(os.path.join(self.layout.running, name))
+
+    def mend_view(self, task_id: str) -> None:
+        """Let the view show how the task ended: whoever published that may have died before."""
+        _files.show(self.path(self.layout.done, task_id), self.layout.view(task_id), tmp=self.layout.tmp)
+
+    def hide(self, task_id: str) -> None:
+        """Take the view of a task away that waits again: others find it in pending/, and it would say running."""
+        with contextlib.suppress(OSError):
+            _files.discard(self.layout.view(task_id))
+
+    def sync_directory(self, directory: str) -> None:
+        """Make the entries of *directory* durable, where this store is to survive power cuts."""
+        if self.sync:
+            _files.sync_directory(directory)
+
+    def sync_all(self) -> None:
+        """Make durable whatever a dead process left, before something is built on it."""
+        layout = self.layout
+        for directory in (layout.pending, layout.running, layout.done, layout.notifications, layout.read):
+            self.sync_directory(directory)
+
+    def holding(self, task_id: str) -> _files.Holding:
+        """Return a ``with`` block that holds the lock of *task_id*, if it is free."""
+        return _files.Holding(self.layout.lock(task_id))
+
+
+def read_bytes(directory: str, name: str) -> bytes:
+    """Return what a file of ours holds, if it is no larger than a record may be; errors as for `_files.read`."""
+    return _files.read(os.path.join(directory, name), limit=SIZE_LIMIT)
+
+
+def ids(directory: str) -> set[str]:
+    """Return the ids of the records in *directory*."""
+    stems = (name.removesuffix(".json") for name in _files.names(directory) if name.endswith(".json"))
+    return {stem for stem in stems if is_task_id(stem)}

@@ -1,0 +1,240 @@
+"""
+What dead processes left: orphans are settled, unreadable files quarantined and explained, litter is swept.
+
+Any number of hosts may do this at any time: whatever is touched is touched under the task's lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from animaworks_tasks import _files, _records
+from animaworks_tasks._directory_records import DirectoryRecords, ids, read_bytes
+from animaworks_tasks._doorbell import ring
+from animaworks_tasks._pending import new_id
+from animaworks_tasks._states import Event, advance
+from animaworks_tasks._store import Recovery
+from animaworks_tasks._task import Cause, State, Task, is_task_id
+from animaworks_tasks.errors import RecordError
+
+logger = logging.getLogger("animaworks_tasks")
+
+RIPE_AFTER: Final = 5.0  # seconds; an unreadable file younger than this may still be being written by a plain writer
+_STALE_DRAFT: Final = 3600.0  # seconds after which a file in tmp/ belongs to nobody
+
+
+class DirectoryRecovery:
+    """Puts right what *records* hold."""
+
+    def __init__(self, records: DirectoryRecords) -> None:
+        self._records = records
+        self._layout = records.layout
+        self._swept = False
+
+    def recover(self, may_run_again: Callable[[Task], bool]) -> Recovery:
+        """Do as :meth:`Store.recover`; the first time, sweep as well."""
+        if not self._swept:
+            self.sweep()
+            self._swept = True
+        alive: list[str] = []
+        settled: list[Task] = list(self._reject_misnamed())
+        returned: list[Task] = []
+        synced = False
+        for task_id in sorted(ids(self._layout.running)):
+            with self._records.holding(task_id) as held:
+                if held.lock is None:
+                    alive.append(task_id)
+                elif self._records.has(self._layout.running, task_id):
+                    if not synced:  # what a dead process left need not be durable, and we are about to build on it
+                        self._records.sync_all()
+                        synced = True
+                    task = self._recover_patiently(task_id, may_run_again)
+                    if task is not None:
+                        (settled if task.state is State.DONE else returned).append(task)
+        return Recovery(tuple(alive), tuple(settled), tuple(returned))
+
+    def _recover_patiently(self, task_id: str, may_run_again: Callable[[Task], bool]) -> Task | None:
+        """Settle one orphan; None where the disk says no: the next look tries again, and the others go on."""
+        try:
+            return self._recover_one(task_id, may_run_again)
+        except OSError as error:
+            logger.warning("task %s, whose owner died, cannot be settled yet, trying again: %s", task_id, error)
+            return None
+
+    def _recover_one(self, task_id: str, may_run_again: Callable[[Task], bool]) -> Task:
+        try:
+            submitted = self._records.read(self._layout.running, task_id)
+        except RecordError as error:
+            return self._settle_unreadable(task_id, error.reason, f"{task_id}.json")
+        if self._records.has(self._layout.done, task_id):
+            with contextlib.suppress(RecordError):
+                done = self._records.done(task_id)
+                self._records.notify(done)
+                self._records.mend_view(task_id)
+                self._records.forget_running(task_id)
+                return done
+            self._quarantine(self._records.path(self._layout.done, task_id), "the outcome could not be read")
+        waiting = self._never_started(task_id, submitted)
+        if waiting is not None:
+            self._records.hide(task_id)
+            self._records.forget_running(task_id, waits=True)
+            self._records.sync_directory(self._layout.running)
+            return waiting
+        running = self._records.running(task_id)
+        if may_run_again(running) and not self._records.cancelled(task_id):
+            return self._records.give_back(running, None)
+        event, changes = self._verdict(task_id)
+        task = self._records.settle(advance(running, event, finished_at=self._records.clock(), **changes))
+        self._records.forget_running(task_id)
+        return task
+
+    def _verdict(self, task_id: str) -> tuple[Event, dict[str, object]]:
+        error = "its process died while it was running; it may have partly run"
+        if self._records.cancelled(task_id):
+            return Event.CANCEL, {"error": error}
+        return Event.FAIL, {"cause": Cause.INTERRUPTED, "error": error}
+
+    def _never_started(self, task_id: str, running: Task) -> Task | None:
+        """
+        Return the pending record of an orphan whose owner died before the tool began, or after it was given back.
+
+        Not every pending record says so: a second submit of the same key, while the first ran, leaves one too. It
+        differs from the one that was claimed, and has no attempt more.
+        """
+        try:
+            pending = self._records.pending(task_id)
+        except (FileNotFoundError, RecordError):
+            return None
+        return pending if pending == running or pending.attempt > running.attempt else None
+
+    def _reject_misnamed(self) -> Sequence[Task]:
+        """End files in pending/ whose name is no id: under an id made from the file itself, the same at every look."""
+        rejected = []
+        for name in _files.names(self._layout.pending):
+            if name.endswith(".json") and not name.startswith(".") and not is_task_id(name.removesuffix(".json")):
+                path = os.path.join(self._layout.pending, name)
+                try:
+                    status = os.lstat(path)
+                except FileNotFoundError:
+                    continue
+                task_id = new_id(f"{name}/{status.st_ino}/{status.st_mtime_ns}")
+                with self._records.holding(task_id) as held:
+                    if held.lock is not None and not self._foreign(name) and self._records.free(task_id):
+                        task = self.reject(name, task_id, "its name is not 12 lowercase hex digits and .json")
+                        rejected += [task] if task else []
+        return rejected
+
+    def _foreign(self, name: str) -> bool:
+        try:
+            _records.decode(read_bytes(self._layout.pending, name), name)
+        except _records.ForeignRecordError:
+            return True
+        except (OSError, RecordError):
+            pass
+        return False
+
+    def reject(self, name: str, task_id: str, reason: str) -> Task | None:
+        """End what stands unreadable in pending/ as rejected; None while it may still be being written."""
+        path = os.path.join(self._layout.pending, name)
+        try:
+            age = time.time() - os.lstat(path).st_mtime
+        except FileNotFoundError:
+            return None
+        if 0 <= age < RIPE_AFTER or not self._records.move_to_running(name, task_id):
+            return None
+        return self._settle_unreadable(task_id, reason, name)
+
+    def _settle_unreadable(self, task_id: str, reason: str, name: str) -> Task:
+        kept = f"quarantine/{task_id}.json"
+        name = name.encode("utf-8", "backslashreplace").decode()  # whoever made it may not write UTF-8
+        submitted = Task(
+            id=task_id,
+            tool="unknown",
+            anima_name=os.path.basename(self._layout.anima),
+            anima_dir=self._layout.anima,
+            submitted_at=self._records.clock(),
+        )
+        task = self._records.settle(
+            advance(
+                submitted,
+                Event.REJECT,
+                finished_at=self._records.clock(),
+                cause=Cause.REJECTED,
+                error=f"pending/{name} is not a task record: {reason}",
+                hint=f"the file is kept as state/background_tasks/{kept}; correct it and submit it again",
+            )
+        )
+        self._quarantine(self._records.path(self._layout.running, task_id), reason)
+        self._records.forget_running(task_id)
+        ring(self._layout.doorbell, task_id)
+        return task
+
+    def _quarantine(self, path: str, reason: str) -> None:
+        """Move a bad file out of the way, with a note beside it that says why."""
+        name = os.path.basename(path)
+        target = os.path.join(self._layout.quarantine, name)
+        if os.path.lexists(target):
+            target = f"{target}.{time.time_ns()}"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, target)
+            self._records.sync_directory(self._layout.quarantine)
+            self._records.sync_directory(os.path.dirname(path))
+        note = f"{reason}\n".encode("utf-8", "replace")
+        name = os.path.basename(target) + ".why.txt"
+        _files.publish(self._layout.quarantine, name, note, tmp=self._layout.tmp, sync=self._records.sync)
+
+    def sweep(self) -> None:
+        """Remove what dead processes left lying: lock files, drafts, marks; and mend the views after a power cut."""
+        running = ids(self._layout.running)
+        for name in _files.names(self._layout.locks):
+            task_id = name.removesuffix(".lock")
+            if is_task_id(task_id) and task_id not in running:
+                with self._records.holding(task_id):
+                    pass  # letting go unlinks it
+        for name in _files.names(self._layout.running):
+            task_id = name.split(".", 1)[0]
+            if is_task_id(task_id) and name != f"{task_id}.json" and task_id not in running:
+                with self._records.holding(task_id) as held:
+                    if held.lock is not None and not self._records.lives(task_id):
+                        _files.discard(os.path.join(self._layout.running, name))
+        for name in _files.names(self._layout.tmp):
+            path = os.path.join(self._layout.tmp, name)
+            with contextlib.suppress(OSError):
+                if time.time() - os.lstat(path).st_mtime > _STALE_DRAFT:
+                    os.unlink(path)
+        self._mend_views()
+
+    def _mend_views(self) -> None:
+        """
+        Let each view show its record again, once after each start of the machine.
+
+        A view is not fsynced: after a power cut it may be old, empty or torn. Looking at all of them takes time, so the
+        store remembers for which boot it has done so.
+        """
+        boot = _boot()
+        with contextlib.suppress(OSError):
+            if _files.read(self._layout.boot, limit=100) == boot:
+                return
+        for task_id in ids(self._layout.root):
+            with self._records.holding(task_id) as held:
+                if held.lock is None:
+                    continue
+                if self._records.has(self._layout.done, task_id):
+                    self._records.mend_view(task_id)
+                else:  # pending, where others look for themselves; an orphan, soon to be settled; or pruned
+                    self._records.hide(task_id)
+        _files.replace(self._layout.boot, boot, tmp=self._layout.tmp)
+
+
+def _boot() -> bytes:
+    """Return what names this run of the machine; where nothing does, the time, so that every look is the first."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:  # random(4)
+            return file.read()
+    except OSError:
+        return str(time.time_ns()).encode("ascii")

@@ -1,0 +1,64 @@
+"""The files of one running task: its log, its progress, its results."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from animaworks_tasks import _files, _wire
+from animaworks_tasks._paths import Layout
+from animaworks_tasks._store import Progress
+
+
+class DirectoryWorkspace:
+    """The files of one running task; see :class:`~animaworks_tasks._context.Workspace`."""
+
+    def __init__(self, layout: Layout, task_id: str, *, sync: bool) -> None:
+        self._layout, self._task_id, self._sync = layout, task_id, sync
+        self.log_path = os.path.join(layout.logs, f"{task_id}.log")
+        self.progress_path = os.path.join(layout.progress, f"{task_id}.json")
+
+    def write_log(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            _files.append_line(self.log_path, data)
+
+    def report_progress(self, fraction: float | None, message: str) -> None:
+        report = {"fraction": fraction, "message": message, "at": time.time()}
+        with contextlib.suppress(OSError, ValueError):
+            _files.replace(self.progress_path, _wire.dump(report), tmp=self._layout.tmp)
+
+    def cancel_requested(self) -> bool:
+        return os.path.lexists(os.path.join(self._layout.running, f"{self._task_id}.cancel"))
+
+    def keep_result(self, data: bytes) -> str:
+        directory = self._results()
+        name = "result.txt"
+        _files.discard(os.path.join(directory, name))  # of an earlier attempt
+        _files.publish(directory, name, data, tmp=self._layout.tmp, sync=self._sync)
+        return os.path.join("results", self._task_id, name)
+
+    def scratch(self) -> Path:
+        return Path(self._results())
+
+    def _results(self) -> str:
+        directory = os.path.join(self._layout.results, self._task_id)
+        for changed in _files.make_directory(directory):
+            if self._sync:
+                _files.sync_directory(changed)
+        return directory
+
+
+def progress_from(value: object) -> Progress | None:
+    """Return the report that a progress file holds; None where it holds none."""
+    if not isinstance(value, dict):
+        return None
+    fraction, message, at = value.get("fraction"), value.get("message"), value.get("at")
+    if not isinstance(message, str) or not isinstance(at, float) or not isinstance(fraction, float | int | None):
+        return None
+    try:
+        return Progress(None if fraction is None else float(fraction), message, datetime.fromtimestamp(at, UTC))
+    except (ValueError, OverflowError, OSError):  # a number beyond all bounds, or a time beyond the calendar
+        return None
