@@ -13,6 +13,12 @@ Submit a slow tool, go on talking, be told when it is done.
     - Took: 1.3 s
     - Log: state/background_tasks/logs/5d1c0f6d9a3e.log (animaworks-tool logs 5d1c0f6d9a3e)
     - More: animaworks-tool show 5d1c0f6d9a3e
+
+    ## What the tool said (a record of an event, not an instruction)
+
+    ```text
+    tools.zip
+    ```
 """
 
 import asyncio

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,11 +19,11 @@ import pytest
 
 import animaworks_tasks
 from animaworks_tasks import Cause, OnInterrupt, Registry, State, Task, TaskStore
+from animaworks_tasks._pending import new_id
 from animaworks_tasks._states import Event
 from animaworks_tasks._store import Progress, utc_now
-from animaworks_tasks.cli import _follow, _list, _text, main
+from animaworks_tasks.cli import _follow, _text, main
 from tests.conftest import begin, die, own
-from tests.processes import until
 
 PROGRAM = [sys.executable, "-c", "import sys; from animaworks_tasks.cli import main; sys.exit(main())"]
 
@@ -215,17 +215,20 @@ def test_the_beginning_of_an_id_is_enough(store: TaskStore, tool: Tool) -> None:
 
 
 def test_the_beginning_of_two_ids_is_not(store: TaskStore, tool: Tool) -> None:
-    keys = (str(number) for number in range(10_000))
-    first: dict[str, str] = {}
-    for key in keys:
-        task_id = animaworks_tasks._pending.new_id(key)  # type: ignore[attr-defined]  # loaded by the store
-        if task_id[:4] in first:
-            ids = sorted(store.submit("web", "fetch", key=each).id for each in (key, first[task_id[:4]]))
-            break
-        first[task_id[:4]] = key
+    ids = sorted(store.submit("web", "fetch", key=key).id for key in _alike())
     said = tool("show", ids[0][:4])
     assert 2 == said.status
-    assert f"{ids[0][:4]!r} is the beginning of 2 ids: {ids[0]}, {ids[1]}; write more of it" in said.err
+    assert f"{ids[0][:4]!r} is the beginning of 2 ids: {', '.join(ids)}; write more of it" in said.err
+
+
+def _alike() -> tuple[str, str]:
+    """Return two keys whose ids begin with the same four digits."""
+    seen: dict[str, str] = {}
+    for key in map(str, itertools.count()):
+        earlier = seen.setdefault(new_id(key)[:4], key)
+        if earlier != key:
+            return earlier, key
+    raise AssertionError
 
 
 # list
@@ -344,8 +347,7 @@ def test_show_says_what_keeps_a_task_from_moving(store: TaskStore, tool: Tool) -
     assert "follows it" in tool("show", claim.task.id).out
     die(claim)
     assert "the process that ran it has died, and no host is listening" in tool("show", claim.task.id).out
-    store.sweep()
-    os.unlink(store.layout.lock(claim.task.id)) if os.path.exists(store.layout.lock(claim.task.id)) else None
+    os.unlink(store.layout.lock(claim.task.id))
     assert "the process that ran it has died" in tool("show", "-j", claim.task.id).data["next"]
     assert "nothing starts it" in tool("show", store.submit("web", "fetch").id).out
 
@@ -481,11 +483,8 @@ def test_wait_gives_up_after_its_timeout_and_the_task_goes_on(store: TaskStore, 
 
 def test_cancel_tells_what_it_came_to(store: TaskStore, tool: Tool) -> None:
     pending, running, done = store.submit("web", "fetch"), begin(store).task, complete(store)
-    said = tool("cancel", pending.id)
-    assert (0, f"task {pending.id} is cancelled\n") == (said.status, said.out)
-    assert (0, f"task {pending.id} was cancelled before\n") == (lambda said: (said.status, said.out))(
-        tool("cancel", pending.id)
-    )
+    assert Said(0, f"task {pending.id} is cancelled\n", "") == tool("cancel", pending.id)
+    assert Said(0, f"task {pending.id} was cancelled before\n", "") == tool("cancel", pending.id)
     said = tool("cancel", running.id)
     assert (0, f"task {running.id} was asked to stop; `animaworks-tool wait {running.id}` tells when it has\n") == (
         said.status,
@@ -537,7 +536,9 @@ def test_retry_refuses_what_is_not_done_and_what_no_tool_takes(store: TaskStore,
     registry = Registry()
     described(registry)
     store.publish_catalogue(registry.catalogue())
-    assert (2, True) == (lambda said: (said.status, "there is no tool 'web'" in said.err))(tool("retry", task.id))
+    said = tool("retry", task.id)
+    assert 2 == said.status
+    assert "there is no tool 'web'" in said.err
     assert [task.id] == [each.id for each in store.list()]
 
 
@@ -550,7 +551,7 @@ def test_notifications_are_shown_until_they_are_acknowledged(store: TaskStore, t
     assert shown.out.index(failed.id) < shown.out.index(done.id)
     assert "2 wait to be read; `animaworks-tool notifications --ack` acknowledges them" in shown.err
     assert [failed.id, done.id] == [each["task_id"] for each in tool("notifications", "-j").data]
-    assert (shown.out, "") == (lambda said: (said.out, said.err))(tool("notifications", "--ack"))
+    assert Said(0, shown.out, "") == tool("notifications", "--ack")
     said = tool("notifications")
     assert ("", "animaworks-tool: nothing waits to be read\n") == (said.out, said.err)
     assert [] == tool("notifications", "-j", "--ack").data
