@@ -12,6 +12,7 @@ import os
 from datetime import datetime
 
 from animaworks_tasks import _files, _records
+from animaworks_tasks._journal import Journal
 from animaworks_tasks._notifications import DirectoryNotifications, Renderer, rendered
 from animaworks_tasks._paths import Layout
 from animaworks_tasks._pending import SIZE_LIMIT
@@ -34,7 +35,8 @@ class DirectoryRecords:
 
     def __init__(self, layout: Layout, *, sync: bool, render: Renderer, clock: Clock) -> None:
         self.layout, self.sync, self.clock = layout, sync, clock
-        self.notifications = DirectoryNotifications(layout, sync=sync)
+        self.journal = Journal(layout.events)
+        self.notifications = DirectoryNotifications(layout, sync=sync, journal=self.journal)
         self._render = render
 
     def pending(self, task_id: str) -> Task:
@@ -116,12 +118,15 @@ class DirectoryRecords:
         if not published:  # an earlier try came this far: what it wrote stands
             task = self.done(task.id)
             self.mend_view(task.id)
+        elif task.outcome is not None:
+            self.journal.note("ended", task.id, outcome=task.outcome.value, cause=task.cause and task.cause.value)
         self.notify(task)
         return task
 
     def notify(self, task: Task) -> None:
         """Leave the notice of a done task, unless it was left before."""
-        self.notifications.publish(task, rendered(self._render, task))
+        if self.notifications.publish(task, rendered(self._render, task)):
+            self.journal.note("notified", task.id)
 
     def give_back(self, task: Task, not_before: datetime | None) -> Task:
         """Put a running record back to pending, for the next attempt."""
@@ -133,6 +138,7 @@ class DirectoryRecords:
             _files.discard(self.path(self.layout.pending, task.id))
         self.hide(task.id)
         self.forget_running(task.id, waits=True)
+        self.journal.note("returned", task.id, attempts=back.attempt)
         return back
 
     def forget_running(self, task_id: str, *, waits: bool = False) -> None:

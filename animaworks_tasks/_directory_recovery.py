@@ -185,6 +185,7 @@ class DirectoryRecovery:
             self._records.sync_directory(self._layout.quarantine)
             self._records.sync_directory(os.path.dirname(path))
         note = f"{reason}\n".encode("utf-8", "replace")
+        self._records.journal.note("quarantined", name.removesuffix(".json"), reason=reason)
         name = os.path.basename(target) + ".why.txt"
         _files.publish(self._layout.quarantine, name, note, tmp=self._layout.tmp, sync=self._records.sync)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, Unpack
 
@@ -165,6 +165,7 @@ class TaskStore:
             running = advance(
                 task, Event.CLAIM, attempt=task.attempt + 1, started_at=self._records.clock(), owner_pid=os.getpid()
             )
+            self._records.journal.note("claimed", task_id, tool=running.name, attempt=running.attempt)
             return Claim(running, held.keep())
 
     def announce(self, claim: Claim) -> None:
@@ -220,6 +221,7 @@ class TaskStore:
         # The mark first: it tells whoever owns the task, or is about to, and recovery if we die. It outlives a release.
         mark = os.path.join(self.layout.running, f"{task_id}.cancel")
         _files.touch(mark)
+        self._records.journal.note("cancel requested", task_id)
         claim = self.claim(task_id)
         if claim is None:
             task = self.get(task_id)
@@ -240,6 +242,8 @@ class TaskStore:
             self._records.sync_directory(self.layout.done)
         for task_id in pruned:
             self._remove_traces(task_id)
+            self._records.journal.note("pruned", task_id)
+        self._records.journal.rotate()
         return pruned
 
     def _prune_one(self, task_id: str, finished_before: datetime) -> bool:
@@ -269,6 +273,10 @@ class TaskStore:
             _files.discard(path)
 
     # What belongs to a task besides its record.
+
+    def events(self, task_id: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield what was noted in ``events.jsonl`` of one task, or of all, the oldest first."""
+        return self._records.journal.read(task_id)
 
     def workspace(self, task_id: str) -> DirectoryWorkspace:
         return DirectoryWorkspace(self.layout, task_id, sync=self._records.sync)

@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import re
+import sys
 import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,7 @@ from typing import Final, Protocol
 import attrs
 
 from animaworks_tasks import _files
+from animaworks_tasks._journal import Journal
 from animaworks_tasks._paths import Layout
 from animaworks_tasks._task import Cause, Outcome, Task, is_task_id
 
@@ -288,8 +290,8 @@ _HEADLINE_ROOM: Final = 200  # characters that a headline takes at most
 class DirectoryNotifications:
     """Notices as files: ``<anima>/state/background_notifications/<task_id>.md``, acknowledged into ``.read/``."""
 
-    def __init__(self, layout: Layout, *, sync: bool) -> None:
-        self._layout, self._sync = layout, sync
+    def __init__(self, layout: Layout, *, sync: bool, journal: Journal) -> None:
+        self._layout, self._sync, self._journal = layout, sync, journal
 
     def publish(self, task: Task, text: str) -> bool:
         """Leave the notice of *task* unless it was left before; say whether it was left now."""
@@ -358,7 +360,13 @@ class DirectoryNotifications:
         if paths and self._sync:
             _files.sync_directory(self._layout.read)
         for path in paths:
-            _files.discard(path)
+            if _files.discard(path):
+                self._journal.note("acknowledged", os.path.basename(path).removesuffix(".md"), by=_program())
+
+
+def _program() -> str:
+    """Return what this process is called, for who reads the journal: the name of its script."""
+    return one_line(os.path.basename(sys.argv[0] if sys.argv else ""), 100)
 
 
 def _pause() -> None:

@@ -10,6 +10,7 @@ import os
 
 from animaworks_tasks import _files
 from animaworks_tasks._doorbell import ring
+from animaworks_tasks._journal import Journal
 
 TYPE_CHECKING = False  # typing's own would import typing
 
@@ -74,5 +75,6 @@ def place(layout: Layout, task_id: str, data: bytes, *, sync: bool) -> bool:
     """Publish a pending record and wake whoever waits; False where the id is taken, which only a key can cause."""
     if not _files.publish(layout.pending, f"{task_id}.json", data, tmp=layout.tmp, sync=sync):
         return False
+    Journal(layout.events).note("submitted", task_id)
     ring(layout.doorbell, task_id)
     return True

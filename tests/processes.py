@@ -28,7 +28,7 @@ def until(condition: Callable[[], T]) -> T:
 async def eventually(condition: Callable[[], object]) -> None:
     """Do as :func:`until`, and let the event loop go on."""
     deadline = time.monotonic() + PATIENCE
-    while not condition():  # noqa: ASYNC110 - what is waited for happens in other threads, and sets no Event
+    while not condition():  # what is waited for happens in other threads
         assert time.monotonic() < deadline, "it did not come true"
         await asyncio.sleep(0.001)
 

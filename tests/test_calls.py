@@ -201,7 +201,7 @@ def test_an_exception_that_cannot_be_printed_still_fails_the_task() -> None:
 def test_an_exception_whose_traceback_cannot_be_printed_still_fails_the_task() -> None:
     class Spiky(Exception):  # noqa: N818 - as above
         @property
-        def __notes__(self) -> list[str]:
+        def __notes__(self) -> list[str]:  # type: ignore[override]  # it is to fail
             raise RuntimeError("no notes")
 
     task, log = called(raising(Spiky("ouch")))

@@ -33,6 +33,7 @@ def anima(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An Anima's directory, empty, named by the environment."""
     (tmp_path / "mei").mkdir()
     monkeypatch.setenv("ANIMAWORKS_ANIMA_DIR", str(tmp_path / "mei"))
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # what is held back and cannot be written is the harder case
     return tmp_path / "mei"
 
 

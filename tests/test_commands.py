@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,7 @@ def test_a_command_that_is_cancelled_is_stopped_with_what_it_started() -> None:
     # then
     assert Outcome.CANCELLED is run.store.get(run.id).outcome
     for pid in pids:
-        until(lambda pid=pid: gone(pid))
+        until(partial(gone, pid))
 
 
 def test_a_command_that_ignores_sigterm_is_killed_after_its_grace() -> None:

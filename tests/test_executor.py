@@ -95,7 +95,8 @@ def memory(clock: ManualClock) -> MemoryTaskStore:
 
 
 def executor_of(store: Store, workshop: Workshop, **options: Any) -> Executor:  # noqa: ANN401 - those of Executor
-    return Executor(store, workshop.registry, **{"backend": ThreadBackend(), "max_workers": 2} | options)
+    merged: dict[str, Any] = {"backend": ThreadBackend(), "max_workers": 2} | options
+    return Executor(store, workshop.registry, **merged)
 
 
 # --- submit, wait, cancel ---
@@ -1016,11 +1017,11 @@ async def test_the_loop_goes_on_while_a_disk_is_slow(
         assert State.PENDING is (await submitting).state
 
 
-def test_a_store_without_rings_needs_no_file_descriptors_for_ever(files: TaskStore, workshop: Workshop) -> None:
+def test_starting_and_stopping_for_ever_leaves_no_open_files(files: TaskStore, workshop: Workshop) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(30):
         executor_of(files, workshop).start().stop()
-    assert before == len(os.listdir("/proc/self/fd"))
+    assert before >= len(os.listdir("/proc/self/fd"))  # fewer, where earlier tests left some to the collector
 
 
 def test_processes_are_what_an_executor_uses_unless_told_otherwise(memory: MemoryTaskStore) -> None:
@@ -1032,7 +1033,7 @@ def test_processes_are_what_an_executor_uses_unless_told_otherwise(memory: Memor
 
 def scheduler_of(store: Store, workshop: Workshop, ended: list[Task]) -> Scheduler:
     """Return a scheduler that runs calls on the spot, with nobody to step it but the test."""
-    options = {"slots": 1, "interval": SELDOM, "clock": utc_now, "on_end": ended.append}
+    options: dict[str, Any] = {"slots": 1, "interval": SELDOM, "clock": utc_now, "on_end": ended.append}
     return Scheduler(store, workshop.registry, InlineBackend(), **options)
 
 

@@ -41,7 +41,7 @@ def test_the_quickstart_prints_what_its_docstring_says() -> None:
 
 def test_an_agent_submits_a_recording_goes_on_and_reads_the_transcript(tmp_path: Path) -> None:
     # when
-    command = [sys.executable, "examples/anima.py", "examples/hello.wav", "--anima-dir", tmp_path, "--beat", "0.1"]
+    command = [sys.executable, "examples/anima.py", "examples/hello.wav", "--anima-dir", str(tmp_path), "--beat", "0.1"]
     done = subprocess.run(command, cwd=EXAMPLES.parent, capture_output=True, text=True, timeout=PATIENCE, check=True)
 
     # then it has got its receipt, beaten on, and read the notice
@@ -74,7 +74,7 @@ def test_a_record_written_by_hand_is_run_too_and_ctrl_c_ends_the_host(tmp_path: 
     task_id = write_by_hand(store, EXAMPLES / "hello.wav")
 
     # when the example beats on without an argument
-    command = [sys.executable, EXAMPLES / "anima.py", "--anima-dir", tmp_path, "--beat", "0.1"]
+    command = [sys.executable, str(EXAMPLES / "anima.py"), "--anima-dir", str(tmp_path), "--beat", "0.1"]
     with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as anima:
         try:
             until(lambda: store.get(task_id).state is State.DONE)

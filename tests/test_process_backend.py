@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,9 @@ class Host:
     def __init__(self, anima_dir: Path, **options: Any) -> None:  # noqa: ANN401 - those of Executor
         self.store = TaskStore(anima_dir, language="en", durability="process")
         self.ended: list[str] = []
-        options = {"backend": ProcessBackend(), "max_workers": 1, "scan_interval": 0.05} | options
+        merged: dict[str, Any] = {"backend": ProcessBackend(), "max_workers": 1, "scan_interval": 0.05} | options
         tell = lambda task: self.ended.append(task.id)  # noqa: E731 - bound to this host
-        self.executor = Executor(self.store, registry, on_finish=tell, **options).start()
+        self.executor = Executor(self.store, registry, on_finish=tell, **merged).start()
 
     def run(self, subcommand: str, *words: object, tool: str = "proc", **options: Any) -> Task:  # noqa: ANN401 - as above
         """Run a tool to its end."""
@@ -485,7 +486,7 @@ sys.stdin.read()
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A host in a process of its own, on ``tmp_path / "mei"``, that lives until it is killed."""
-    command = [sys.executable, "-c", HOST, tmp_path / "mei"]
+    command = [sys.executable, "-c", HOST, str(tmp_path / "mei")]
     with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         assert "ready\n" == process.stdout.readline()
@@ -507,7 +508,7 @@ def test_an_idle_supervisor_and_its_tool_process_exit_when_their_host_is_killed(
 
     # then
     for pid in pids:
-        until(lambda pid=pid: gone(pid))
+        until(partial(gone, pid))
 
 
 def test_a_busy_supervisor_finishes_records_and_tells_when_its_host_is_killed_and_then_exits(
@@ -528,7 +529,7 @@ def test_a_busy_supervisor_finishes_records_and_tells_when_its_host_is_killed_an
     task = store.get(task_id)
     assert Outcome.COMPLETED is task.outcome
     for pid in json.loads(task.result or ""):
-        until(lambda pid=pid: gone(pid))
+        until(partial(gone, pid))
     assert [task_id] == [notice.task_id for notice in store.notifications.peek()]
 
 

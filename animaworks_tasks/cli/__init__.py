@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from animaworks_tasks.cli._basics import abandon_stdout, say
+from animaworks_tasks.cli._basics import abandon_unwritable, say
 from animaworks_tasks.errors import RegistryError, StoreError, TasksError, UsageError
 
 TYPE_CHECKING = False  # typing's own would import typing
@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         position += 2 if words[position] in _WITH_A_VALUE else 1
     options, command, rest = words[:position], words[position : position + 1], words[position + 1 :]
     status = _run(options, command, rest)
+    abandon_unwritable()
     if argv is None and command == ["submit"]:
         os._exit(status)  # everything is flushed, and an interpreter that ends in order takes as long as all of submit
     return status
@@ -46,13 +47,11 @@ def _run(options: Sequence[str], command: Sequence[str], rest: Sequence[str]) ->
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        abandon_stdout()
         return UNREAD
     except UsageError as error:
         say(str(error))
         return WRONG_USAGE
     except (TasksError, OSError) as error:
-        abandon_stdout()  # if it is what failed, it would fail again when the interpreter ends
         say(_in_one_line(error))
         return FAILED
 

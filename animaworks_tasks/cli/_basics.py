@@ -18,6 +18,7 @@ TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from typing import BinaryIO
 
 
 def put(text: str | bytes) -> None:
@@ -31,8 +32,15 @@ def put(text: str | bytes) -> None:
         raise OSError(errno.EBADF, "stdout is closed")
     data = text if isinstance(text, bytes) else text.encode(sys.stdout.encoding, "backslashreplace")
     sys.stdout.flush()  # what others printed comes first
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    write_all(sys.stdout.buffer, data)
+
+
+def write_all(stream: BinaryIO, data: bytes) -> None:
+    """Write all of *data* now; an unbuffered stream (``PYTHONUNBUFFERED``) may take a part of it at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[stream.write(view) :]
+    stream.flush()
 
 
 def say(text: str) -> None:
@@ -46,21 +54,21 @@ def murmur(data: bytes) -> None:
         return
     try:
         sys.stderr.flush()
-        sys.stderr.buffer.write(data)
-        sys.stderr.buffer.flush()
+        write_all(sys.stderr.buffer, data)
     except OSError:
         pass
 
 
-def abandon_stdout() -> None:
-    """Let what stdout still holds go nowhere, if it cannot be written: the interpreter tries again when it ends."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+def abandon_unwritable() -> None:
+    """Let what stdout and stderr hold go nowhere if it cannot be written: the interpreter would try, and complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def take(

@@ -21,7 +21,7 @@ from animaworks_tasks._registry import Registry
 from animaworks_tasks._store import utc_now
 from animaworks_tasks._task import Cause, Task
 from animaworks_tasks._tool import FunctionTarget, Tool
-from animaworks_tasks.cli._basics import put, say, take
+from animaworks_tasks.cli._basics import put, say, take, write_all
 from animaworks_tasks.cli._parser import COMMANDS, USAGE
 from animaworks_tasks.cli._text import as_json, duration
 from animaworks_tasks.cli._tools import named_anima, registry_of
@@ -131,6 +131,7 @@ class _Terminal:
         self._err: BinaryIO | None = None if sys.stderr is None else sys.stderr.buffer
         self._shows_progress = sys.stderr is not None and sys.stderr.isatty()
         self._progress_stands = False
+        self._scratch: Path | None = None
         self.kept: bytes | None = None
         self.refused: OSError | None = None
 
@@ -139,8 +140,7 @@ class _Terminal:
         self._clear()
         try:
             if self._out is not None:
-                self._out.write(data)
-                self._out.flush()
+                write_all(self._out, data)
         except OSError as error:
             self.refused = error
             raise
@@ -170,10 +170,11 @@ class _Terminal:
         return ""
 
     def scratch(self) -> Path:
-        """Return a new directory; it stays, because the result may name files in it."""
-        directory = mkdtemp(prefix="animaworks-tool-")
-        say(f"files of this call are kept in {directory}")
-        return Path(directory)
+        """Return a directory of this call's own; it stays, because the result may name files in it."""
+        if self._scratch is None:
+            self._scratch = Path(mkdtemp(prefix="animaworks-tool-"))
+            say(f"files of this call are kept in {self._scratch}")
+        return self._scratch
 
     def close(self) -> None:
         """Leave the terminal in order."""
@@ -187,8 +188,7 @@ class _Terminal:
     def _murmur(self, data: bytes) -> None:
         try:
             if self._err is not None:
-                self._err.write(data)
-                self._err.flush()
+                write_all(self._err, data)
         except OSError:
             pass  # nobody listens, which is no reason to stop
 

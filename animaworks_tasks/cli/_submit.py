@@ -12,7 +12,7 @@ import time
 
 from animaworks_tasks import _arguments, _files, _pending, _wire
 from animaworks_tasks._paths import Layout
-from animaworks_tasks.cli._basics import abandon_stdout, anima_dir, put, say, take
+from animaworks_tasks.cli._basics import anima_dir, put, say, take
 from animaworks_tasks.errors import TasksError, UsageError
 
 TYPE_CHECKING = False  # typing's own would import typing
@@ -99,7 +99,6 @@ def print_receipt(task_id: str, tool: str, subcommand: str) -> int:
     try:
         put(_wire.dump(receipt))
     except OSError as error:
-        abandon_stdout()
         say(f"task {task_id} is queued, do not submit it again; its receipt was not printed: {error.strerror}")
     return 0
 

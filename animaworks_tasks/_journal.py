@@ -1,0 +1,70 @@
+"""
+``events.jsonl``: one line per thing that happened, for people and audits. Nothing is ever decided by it.
+
+It answers "was this notice delivered, when, to whom". A line is ``{"at": <Unix seconds>, "event": ..., "task_id": ...,
+"pid": ...}`` and what else there is to say. Lines may be lost in a power cut or with a full disk; a task never is.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from animaworks_tasks import _files, _wire
+
+TYPE_CHECKING = False  # typing's own would import typing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Final
+
+_ROTATED_AT: Final = 16 << 20  # bytes; the one before is kept, so the last 16 MiB are always there
+_READ_LIMIT: Final = 4 * _ROTATED_AT
+
+
+class Journal:
+    """The journal in the file *path*, shared by all processes of a store."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def note(self, event: str, task_id: str, **facts: object) -> None:
+        """Add a line. Never raises: a full disk must not stop what is noted."""
+        line = {"at": time.time(), "event": event, "task_id": task_id, "pid": os.getpid(), **facts}
+        try:
+            _files.append_line(self._path, _in_one_line(line))
+        except (OSError, ValueError):
+            return
+
+    def rotate(self) -> None:
+        """Begin a new file if this one has grown large; the one before stays as ``events.jsonl.1``."""
+        try:
+            if os.stat(self._path).st_size > _ROTATED_AT:
+                os.rename(self._path, f"{self._path}.1")
+        except OSError:
+            return
+
+    def read(self, task_id: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the lines, of one task or of all, the oldest first; what is no line of ours is passed over."""
+        for path in (f"{self._path}.1", self._path):
+            try:
+                data = _files.read(path, limit=_READ_LIMIT)
+            except OSError:
+                continue
+            for line in data.splitlines():
+                found = _fact(line)
+                if found is not None and task_id in {None, found.get("task_id")}:
+                    yield found
+
+
+def _fact(line: bytes) -> dict[str, Any] | None:
+    try:
+        found = _wire.load(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _in_one_line(facts: dict[str, object]) -> bytes:
+    # No text has a raw line end in JSON, so the lines of the indented form can be joined.
+    return b" ".join(part.strip() for part in _wire.dump(facts).split(b"\n")).strip() + b"\n"

@@ -1,0 +1,156 @@
+"""
+What must be true of a store once somebody has cleaned up, whatever happened before.
+
+A process under test says what it promises, and what it does that nobody may do twice, in lines of words:
+
+    submitted ID            a submit was acknowledged
+    ran ID ATTEMPT          the tool began
+    finished ID OUTCOME     the caller was told how the task ended
+    shown ID                a drain handed the notice out
+    acknowledged ID         the drain has put it away
+    pruning                 from here on, tasks that have ended may be forgotten
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from animaworks_tasks import Cause, State, Task, _records
+from animaworks_tasks._notifications import MarkdownRenderer
+from animaworks_tasks._paths import Layout
+from animaworks_tasks._task import is_task_id
+from animaworks_tasks.errors import RecordError
+
+Runs = Callable[[str], int]
+
+_RENDER: Final = MarkdownRenderer()
+
+
+def once(_: str) -> int:
+    """The policy of a tool that is never run again by itself."""
+    return 1
+
+
+def problems(anima: str | os.PathLike[str], said: Iterable[str], *, runs: Runs = once) -> list[str]:
+    """
+    Say what is wrong with a store in which nobody works any more; nothing, if all promises were kept.
+
+    Args:
+        anima: Its Anima's directory.
+        said: What processes have said, in order.
+        runs: How often the tool of a task may begin, by id.
+    """
+    return [*_on_disk(Layout(anima)), *_as_said(Layout(anima), [line.split() for line in said], runs)]
+
+
+def _on_disk(layout: Layout) -> Iterator[str]:
+    for place in (layout.pending, layout.running):
+        yield from (f"STUCK {os.path.basename(place)}/{name}" for name in sorted(os.listdir(place)))
+    yield from (f"LOCK {name} is left" for name in os.listdir(layout.locks) if name != "drain.lock")
+    waiting, read = set(_stems(layout.notifications, ".md")), set(_stems(layout.read, ".md"))
+    done = set(_stems(layout.done, ".json"))
+    yield from (f"NOTICE {stem} of a task that has not ended" for stem in (waiting | read) - done)
+    yield from (f"TWICE {stem} is told of" for stem in waiting & read)
+    for stem in sorted(done):
+        try:
+            task = _records.decode(_bytes(layout.done, f"{stem}.json"), stem)
+        except RecordError as error:
+            yield f"OUTCOME {stem} cannot be read: {error.reason}"
+            continue
+        if task.state is not State.DONE:
+            yield f"OUTCOME {stem} says {task.state.value}"
+            continue
+        yield from _notice(layout, task, [d for d, s in ((layout.notifications, waiting), (layout.read, read)) if stem in s])
+    yield from _views(layout, done)
+    yield from _quarantine(layout, done)
+
+
+def _notice(layout: Layout, task: Task, places: Sequence[str]) -> Iterator[str]:
+    if not places:
+        yield f"SILENCE about {task.id}"
+    for place in places:
+        text = _bytes(place, f"{task.id}.md").decode("utf-8", "replace")
+        if text != _RENDER(task):
+            yield f"NOTICE {task.id} in {os.path.relpath(place, layout.anima)} says something else: {text[:80]!r}"
+
+
+def _views(layout: Layout, done: set[str]) -> Iterator[str]:
+    for stem in _stems(layout.root, ".json"):
+        data = _bytes(layout.root, f"{stem}.json")
+        try:
+            whole = isinstance(json.loads(data), dict)
+        except ValueError:
+            whole = False
+        if not whole:
+            yield f"VIEW {stem} is no JSON object: {data[:40]!r}"
+        elif stem not in done or data != _bytes(layout.done, f"{stem}.json"):
+            yield f"VIEW {stem} does not show how it ended"
+
+
+def _quarantine(layout: Layout, done: set[str]) -> Iterator[str]:
+    names = set(os.listdir(layout.quarantine))
+    for name in sorted(names):
+        if name.endswith(".why.txt"):
+            if name.removesuffix(".why.txt") not in names:
+                yield f"QUARANTINE {name} is about nothing"
+            continue
+        if name + ".why.txt" not in names:
+            yield f"QUARANTINE {name} is not explained"
+        stem = name.split(".", 1)[0]
+        if stem not in done:
+            yield f"QUARANTINE {name} belongs to no task that ended"
+        elif _records.decode(_bytes(layout.done, f"{stem}.json"), stem).cause is not Cause.REJECTED:
+            yield f"QUARANTINE {name} was not rejected"
+
+
+def _as_said(layout: Layout, said: Sequence[Sequence[str]], runs: Runs) -> Iterator[str]:
+    done = set(_stems(layout.done, ".json"))
+    if ["pruning"] not in said:
+        promised = {words[1] for words in said if words[0] in {"submitted", "finished", "acknowledged"}}
+        yield from (f"LOST {task_id}" for task_id in sorted(promised - done))
+    began = Counter(words[1] for words in said if words[0] == "ran")
+    yield from (f"RAN {task_id} {number} times" for task_id, number in began.items() if number > runs(task_id))
+    attempts = Counter(tuple(words[1:]) for words in said if words[0] == "ran")
+    yield from (f"ATTEMPT {attempt[1]} of {attempt[0]} began twice" for attempt, n in attempts.items() if n > 1)
+    outcomes: dict[str, str] = {}
+    acknowledged: set[str] = set()
+    for words in said:
+        if words[0] == "finished" and outcomes.setdefault(words[1], words[2]) != words[2]:
+            yield f"CHANGED {words[1]}: {outcomes[words[1]]}, then {words[2]}"
+        if words[0] == "acknowledged":
+            acknowledged.add(words[1])
+        if words[0] == "shown" and words[1] in acknowledged:
+            yield f"AGAIN {words[1]} is shown after it was acknowledged"
+    for task_id in sorted(acknowledged & set(_stems(layout.notifications, ".md"))):
+        yield f"AGAIN {task_id} waits after it was acknowledged"
+    for task_id in sorted(outcomes.keys() & done):
+        found = _outcome(layout, task_id)
+        if found not in {None, outcomes[task_id]}:
+            yield f"CHANGED {task_id}: {outcomes[task_id]} was told, and {found} is stored"
+
+
+def _outcome(layout: Layout, task_id: str) -> str | None:
+    try:
+        task = _records.decode(_bytes(layout.done, f"{task_id}.json"), task_id)
+    except RecordError:
+        return None  # told of above
+    return task.outcome and task.outcome.value
+
+
+def _stems(directory: str, suffix: str) -> list[str]:
+    stems = [name.removesuffix(suffix) for name in os.listdir(directory) if name.endswith(suffix)]
+    return sorted(stem for stem in stems if is_task_id(stem))
+
+
+def _bytes(directory: str, name: str) -> bytes:
+    with open(os.path.join(directory, name), "rb") as file:
+        return file.read()
+
+
+def words(*parts: Any) -> str:  # noqa: ANN401 - whatever has words
+    """Return one line of what a process says."""
+    return " ".join(map(str, parts))

@@ -1,0 +1,249 @@
+"""
+What a process does in these tests, and what another one does after it.
+
+A *life* is led by a process that may die at any of its calls; a *rest* brings everything to its end, as any host does.
+Whatever a life is built on was done *before*, by processes that were not disturbed, or that died, and really.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from animaworks_tasks import OnInterrupt, Registry, TaskStore, ToolContext, run_task
+from animaworks_tasks._directory_recovery import RIPE_AFTER
+from animaworks_tasks._files import UnreadableFileError
+from animaworks_tasks._paths import Layout
+from animaworks_tasks._runner import may_run_again
+from animaworks_tasks.errors import TaskNotFoundError
+from tests.conftest import die, own
+
+Say = Callable[..., object]
+
+ONE, TWO, SAFE, FLAKY, KEYED = "0000000000a1", "0000000000a2", "0000000000b1", "0000000000c1", "0000000000d1"
+LATER: Final = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def allowed(task_id: str) -> int:
+    """Say how often the tool of a task may begin: those of SAFE and FLAKY say that it is safe to run again."""
+    return {SAFE: 4, FLAKY: 4}.get(task_id, 1)
+
+
+def registry(say: Say) -> Registry:
+    """Return tools that say when they begin, and speak for a while."""
+    tools = Registry()
+
+    def work(context: ToolContext) -> str:
+        say("ran", context.task_id, context.attempt)
+        print("working")
+        context.progress(0.5, "half")
+        return "worked"
+
+    def fail_at_first(context: ToolContext) -> str:
+        say("ran", context.task_id, context.attempt)
+        if context.attempt == 1:
+            raise ConnectionError("not today")
+        return "worked"
+
+    tools.add("tool", "once", work)
+    tools.add("tool", "safe", work, on_interrupt="retry")
+    tools.add("tool", "flaky", fail_at_first, retries=1, on_interrupt="retry")
+    return tools
+
+
+def submit(store: TaskStore, say: Say, task_id: str = ONE, subcommand: str = "once") -> None:
+    """Submit under an id that is known beforehand, so that one life is like the other."""
+    place = "animaworks_tasks._store.new_id"
+    with _patched(place, lambda key=None: task_id):
+        task = store.submit("tool", subcommand)
+    say("submitted", task.id)
+
+
+@contextlib.contextmanager
+def _patched(place: str, value: object):  # noqa: ANN202 - a context manager
+    import importlib
+
+    module, name = place.rsplit(".", 1)
+    target = importlib.import_module(module)
+    old = getattr(target, name)
+    setattr(target, name, value)
+    try:
+        yield
+    finally:
+        setattr(target, name, old)
+
+
+def run(store: TaskStore, say: Say, task_id: str = ONE) -> None:
+    """Run a task as a worker does."""
+    task = run_task(store, registry(say), task_id)
+    if task is not None and task.outcome is not None:
+        say("finished", task.id, task.outcome.value)
+
+
+def drain(store: TaskStore, say: Say) -> None:
+    """Show the agent what waits."""
+    with store.notifications.drain() as drained:
+        for notification in drained.notifications:
+            say("shown", notification.task_id or notification.name)
+    for notification in drained.notifications:
+        say("acknowledged", notification.task_id or notification.name)
+
+
+def recover(store: TaskStore, say: Say) -> None:
+    """Settle what dead processes left, as any host does at its start and on every scan."""
+    for task in store.recover(may_run_again(registry(say))).settled:
+        assert task.outcome is not None
+        say("finished", task.id, task.outcome.value)
+    store.sweep()
+
+
+def rest(store: TaskStore, say: Say) -> None:
+    """Bring everything to its end."""
+    for name in os.listdir(store.layout.pending):  # whoever was writing a file has had his time
+        ripen(Path(store.layout.pending, name))
+    recover(store, say)
+    for _ in range(10):
+        for task_id in sorted(store.pending_ids()):
+            run(store, say, task_id)
+    drain(store, say)
+
+
+def ripen(path: Path) -> None:
+    """Make a file so old that nobody can still be writing it."""
+    then = time.time() - RIPE_AFTER - 60
+    os.utime(path, (then, then), follow_symlinks=False)
+
+
+@attrs.frozen
+class Life:
+    """
+    Something a process does; see the module.
+
+    Attributes:
+        name: As in the id of a test.
+        lead: What it does.
+        before: What others did before.
+    """
+
+    name: str
+    lead: Callable[[TaskStore, Say], None]
+    before: Callable[[TaskStore, Say], None] = lambda _store, _say: None
+
+
+def _submitted(store: TaskStore, say: Say) -> None:
+    submit(store, say)
+
+
+def _keyed(store: TaskStore, say: Say) -> None:
+    for _ in range(2):
+        say("submitted", store.submit("tool", "once", key="key").id)
+
+
+def _ended(store: TaskStore, say: Say) -> None:
+    submit(store, say)
+    run(store, say)
+
+
+def _read(store: TaskStore, say: Say) -> None:
+    _ended(store, say)
+    store.workspace(ONE).keep_result(b"x")
+    drain(store, say)
+
+
+def _flaky(store: TaskStore, say: Say) -> None:
+    submit(store, say, FLAKY, "flaky")
+
+
+def _run_twice(store: TaskStore, say: Say) -> None:
+    run(store, say, FLAKY)
+    run(store, say, FLAKY)
+
+
+def _cancel(store: TaskStore, say: Say) -> None:
+    task = store.request_cancel(ONE)
+    if task.outcome is not None:
+        say("finished", task.id, task.outcome.value)
+
+
+def _cancel_running(store: TaskStore, say: Say) -> None:
+    tools = Registry()
+
+    def work(context: ToolContext) -> None:
+        say("ran", context.task_id, context.attempt)
+        store.request_cancel(context.task_id)
+        context.raise_if_cancelled()
+
+    tools.add("tool", "once", work)
+    task = run_task(store, tools, ONE)
+    if task is not None and task.outcome is not None:
+        say("finished", task.id, task.outcome.value)
+
+
+def _orphaned(store: TaskStore, say: Say) -> None:
+    """Two whose tool had begun, one of which may run again, and one whose owner died while claiming it."""
+    submit(store, say)
+    submit(store, say, SAFE, "safe")
+    for task_id in (ONE, SAFE):
+        claim = own(store, task_id)
+        say("ran", task_id, 1)
+        die(claim)
+    submit(store, say, TWO)
+    os.link(os.path.join(store.layout.pending, f"{TWO}.json"), os.path.join(store.layout.running, f"{TWO}.json"))
+
+
+def _bad(store: TaskStore, _: Say) -> None:
+    for name in (f"{ONE}.json", "what is this.json"):
+        path = Path(store.layout.pending, name)
+        path.write_text('{"task_id": ')
+        ripen(path)
+
+
+def _reject(store: TaskStore, say: Say) -> None:
+    store.claim(ONE)
+    recover(store, say)
+
+
+def _prune(store: TaskStore, say: Say) -> None:
+    say("pruning")
+    store.prune(finished_before=LATER)
+
+
+def _everything(store: TaskStore, say: Say) -> None:
+    """One of most things, in one process from its start."""
+    submit(store, say)
+    run(store, say)
+    _keyed(store, say)
+    submit(store, say, TWO)
+    store.request_cancel(TWO)
+    drain(store, say)
+    submit(store, say, SAFE, "safe")
+    die(own(store, SAFE))
+    recover(store, say)
+    for task_id in sorted(store.pending_ids()):
+        run(store, say, task_id)
+    drain(store, say)
+
+
+EVERYTHING: Final = Life("everything", _everything)
+
+LIVES: Final[Sequence[Life]] = (
+    Life("submit", _submitted),
+    Life("keyed submit", _keyed),
+    Life("claim, run, finish, notify", run, _submitted),
+    Life("fail, retry, finish", _run_twice, _flaky),
+    Life("drain", drain, _ended),
+    Life("cancel, pending", _cancel, _submitted),
+    Life("cancel, running", _cancel_running, _submitted),
+    Life("recover", recover, _orphaned),
+    Life("quarantine", _reject, _bad),
+    Life("prune", _prune, _read),
+)
+
+SAYS_WHY_NOT: Final = (OSError, TaskNotFoundError)
