@@ -22,6 +22,7 @@ import attrs
 from animaworks_tasks import _commands
 from animaworks_tasks._context import ToolContext, Workspace
 from animaworks_tasks._output import Printed, Sink, printed_to
+from animaworks_tasks._secrets import without_secrets
 from animaworks_tasks._task import Cause, Task
 from animaworks_tasks._tool import CommandTarget, FunctionTarget, Tool
 from animaworks_tasks.errors import (
@@ -95,7 +96,14 @@ def call(
             report = _failed(error, err)
             if report.cause is not None and not isinstance(error, _SPEAKS_FOR_ITSELF):
                 err.write(_traceback(error).encode("utf-8", "backslashreplace"))
-    return attrs.evolve(report, timed_out=context.timed_out)
+    return _redacted(attrs.evolve(report, timed_out=context.timed_out))
+
+
+def _redacted(report: Report) -> Report:
+    def clean(text: str | None) -> str | None:
+        return text and without_secrets(text, os.environ)
+
+    return attrs.evolve(report, result=clean(report.result), error=clean(report.error), hint=clean(report.hint))
 
 
 # Whoever raises one of these has said what is wrong; a traceback would tell nothing more.
