@@ -176,18 +176,21 @@ class DirectoryRecovery:
 
     def _quarantine(self, path: str, reason: str) -> None:
         """Move a bad file out of the way, with a note beside it that says why."""
-        name = os.path.basename(path)
-        target = os.path.join(self._layout.quarantine, name)
-        if os.path.lexists(target):
-            target = f"{target}.{time.time_ns()}"
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(path, target)
-            self._records.sync_directory(self._layout.quarantine)
-            self._records.sync_directory(os.path.dirname(path))
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return
+        target = os.path.join(self._layout.quarantine, os.path.basename(path))
+        if os.path.lexists(target) and not os.path.samestat(status, os.lstat(target)):  # another one of this name
+            target = f"{target}.{status.st_mtime_ns}"
         note = f"{reason}\n".encode("utf-8", "replace")
-        self._records.journal.note("quarantined", name.removesuffix(".json"), reason=reason)
         name = os.path.basename(target) + ".why.txt"
+        # The note first: killed in between, whoever comes next finds the file where it was and goes on from there.
         _files.publish(self._layout.quarantine, name, note, tmp=self._layout.tmp, sync=self._records.sync)
+        _files.link(path, target)
+        self._records.sync_directory(self._layout.quarantine)
+        _files.discard(path)
+        self._records.sync_directory(os.path.dirname(path))
 
     def sweep(self) -> None:
         """Remove what dead processes left lying: lock files, drafts, marks; and mend the views after a power cut."""

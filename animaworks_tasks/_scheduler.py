@@ -295,9 +295,9 @@ class Scheduler:
                 self._others.add(task_id)  # until the next look, which finds it settled, or still pending
                 self._next_look = min(self._next_look, time.monotonic() + _SOON)
                 continue
-            if task is None:  # another host was faster, or the store has ended it as unreadable
+            if task is None:  # another host was faster, or the store will not have it, for now or for good
                 self._others.add(task_id)
-                self._look_at_each([task_id])
+                self._next_look = min(self._next_look, time.monotonic() + _SOON)
             elif task.state is State.DONE:
                 self._end(task)
             else:

@@ -7,27 +7,24 @@ Whatever a life is built on was done *before*, by processes that were not distur
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
+from unittest import mock
 
 import attrs
 
-from animaworks_tasks import OnInterrupt, Registry, TaskStore, ToolContext, run_task
+from animaworks_tasks import Registry, TaskStore, ToolContext, run_task
 from animaworks_tasks._directory_recovery import RIPE_AFTER
-from animaworks_tasks._files import UnreadableFileError
-from animaworks_tasks._paths import Layout
 from animaworks_tasks._runner import may_run_again
-from animaworks_tasks.errors import TaskNotFoundError
 from tests.conftest import die, own
 
 Say = Callable[..., object]
 
-ONE, TWO, SAFE, FLAKY, KEYED = "0000000000a1", "0000000000a2", "0000000000b1", "0000000000c1", "0000000000d1"
+ONE, TWO, SAFE, FLAKY = "0000000000a1", "0000000000a2", "0000000000b1", "0000000000c1"
 LATER: Final = datetime(2100, 1, 1, tzinfo=UTC)
 
 
@@ -60,24 +57,9 @@ def registry(say: Say) -> Registry:
 
 def submit(store: TaskStore, say: Say, task_id: str = ONE, subcommand: str = "once") -> None:
     """Submit under an id that is known beforehand, so that one life is like the other."""
-    place = "animaworks_tasks._store.new_id"
-    with _patched(place, lambda key=None: task_id):
+    with mock.patch("animaworks_tasks._store.new_id", lambda _=None: task_id):
         task = store.submit("tool", subcommand)
     say("submitted", task.id)
-
-
-@contextlib.contextmanager
-def _patched(place: str, value: object):  # noqa: ANN202 - a context manager
-    import importlib
-
-    module, name = place.rsplit(".", 1)
-    target = importlib.import_module(module)
-    old = getattr(target, name)
-    setattr(target, name, value)
-    try:
-        yield
-    finally:
-        setattr(target, name, old)
 
 
 def run(store: TaskStore, say: Say, task_id: str = ONE) -> None:
@@ -245,5 +227,3 @@ LIVES: Final[Sequence[Life]] = (
     Life("quarantine", _reject, _bad),
     Life("prune", _prune, _read),
 )
-
-SAYS_WHY_NOT: Final = (OSError, TaskNotFoundError)
