@@ -38,6 +38,7 @@ OnFinish = Callable[[Task], Awaitable[object] | object]
 
 SCAN_INTERVAL: Final = 3.0  # seconds; for writers that do not ring the doorbell, AnimaWorks' own among them
 _DRAIN_TIMEOUT: Final = 10.0  # seconds
+_STOP_TIMEOUT: Final = 60.0  # seconds; the grace of most tools, and the time to kill and settle what ignored it
 _PAUSE_AFTER_ERROR: Final = 1.0  # seconds
 
 
@@ -132,6 +133,9 @@ class Executor:
         if scheduler is None or self._stopping.is_set():
             return
         self._drain(scheduler, self._drain_timeout if drain_timeout is None else drain_timeout)
+        if isinstance(self._backend, ProcessBackend) and self._backend.on_host_exit == "stop":
+            self._backend.interrupt()
+            self._drain(scheduler, _STOP_TIMEOUT)
         self._stopping.set()
         scheduler.wake()
         if self._thread is not None:

@@ -96,6 +96,8 @@ def _conclude(store: Store, claim: Claim, tool: Tool, report: Report, timeout: f
         report = attrs.evolve(report, cause=Cause.TIMEOUT, error=error)
     if report.cause is None:
         return _finish(store, claim, Event.COMPLETE, **kept)
+    if report.cause is Cause.INTERRUPTED and _survives(tool, claim.task):
+        return _patiently(lambda: store.release(claim), claim.task.id)
     retries = tool.retries if claim.task.retries is None else claim.task.retries
     if report.cause in _WORTH_A_RETRY and claim.task.attempt <= retries:
         return _again(store, claim, report)
@@ -144,11 +146,12 @@ def may_run_again(registry: Registry) -> Callable[[Task], bool]:
             tool = registry.resolve(task.tool, task.argv)
         except UsageError:
             return False
-        policy = task.on_interrupt or tool.on_interrupt
-        retries = tool.retries if task.retries is None else task.retries
-        return policy is OnInterrupt.RETRY and task.attempt <= max(retries, _INTERRUPTIONS)
+        return _survives(tool, task)
 
     return answer
 
 
-_INTERRUPTIONS: Final = 3  # runs begun at most for a task that may run again, where it names no higher number
+def _survives(tool: Tool, task: Task) -> bool:
+    """Say whether an interrupted task may run again, having not yet taken its process along too often."""
+    policy = task.on_interrupt or tool.on_interrupt
+    return policy is OnInterrupt.RETRY and task.attempt < (task.max_attempts or tool.max_attempts)

@@ -90,10 +90,11 @@ class SubmitOptions(TypedDict, total=False):
         not_before: Not to be started earlier.
         key: A name for this piece of work: while a task with this key is kept, it is returned instead of a new one.
         retry_of: The id of the task that this one repeats.
-        expected_seconds: Overrides the tool's, as do the next three; see :class:`Task`.
+        expected_seconds: Overrides the tool's, as do the next four; see :class:`Task`.
         timeout_seconds: Longest run of one attempt.
         retries: How often a failure is run again.
         on_interrupt: What to do if its owner dies.
+        max_attempts: How many runs are begun at most where its owner dies in each.
         cwd: Where paths among *argv* begin; by default wherever the host is.
     """
 
@@ -106,6 +107,7 @@ class SubmitOptions(TypedDict, total=False):
     timeout_seconds: float | None
     retries: int | None
     on_interrupt: OnInterrupt | None
+    max_attempts: int | None
     cwd: str | None
 
 

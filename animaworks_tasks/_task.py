@@ -95,6 +95,7 @@ class Task:
         timeout_seconds: Longest run of one attempt; None takes the tool's.
         retries: How often a failure is run again; None takes the tool's.
         on_interrupt: What to do if its owner dies; None takes the tool's.
+        max_attempts: How many runs are begun at most where its owner dies in each; None takes the tool's.
         attempt: Runs begun so far: 0 while it never ran, 1 during and after the first run.
         state: Where its record lies.
         started_at: When the last attempt began; None before the first.
@@ -125,6 +126,7 @@ class Task:
     timeout_seconds: float | None = attrs.field(default=None, validator=_seconds)
     retries: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(0)))
     on_interrupt: OnInterrupt | None = None
+    max_attempts: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(1)))
     attempt: int = attrs.field(default=0, validator=attrs.validators.ge(0))
     state: State = State.PENDING
     started_at: datetime | None = attrs.field(default=None, validator=_aware)

@@ -140,6 +140,7 @@ class Tool:
         timeout_seconds: Longest run of one attempt; by default the larger of 1800 and twice the expectation.
         retries: How often a failure is run again.
         on_interrupt: What to do with a task whose owner died.
+        max_attempts: How many runs are begun at most where the owner dies in each; by default 3, or one more than retries.
         grace_seconds: From being asked to stop until being killed.
         summary: What it does, in one line; may be empty.
         parameters: What it takes; None if only it knows.
@@ -154,6 +155,7 @@ class Tool:
     timeout_seconds: float = attrs.field(validator=_seconds)
     retries: int = attrs.field(default=0, validator=[attrs.validators.instance_of(int), attrs.validators.ge(0)])
     on_interrupt: OnInterrupt = attrs.field(default=OnInterrupt.FAIL, converter=OnInterrupt)
+    max_attempts: int = attrs.field(validator=[attrs.validators.instance_of(int), attrs.validators.ge(1)])
     grace_seconds: float = attrs.field(default=5.0, validator=_seconds)
     summary: str = ""
     parameters: tuple[Mapping[str, Any], ...] | None = attrs.field(default=None, hash=False)
@@ -162,6 +164,10 @@ class Tool:
     @long_running.default
     def _promises(self) -> bool:
         return self.expected_seconds is not None
+
+    @max_attempts.default
+    def _a_few(self) -> int:
+        return max(self.retries + 1, 3)
 
     @timeout_seconds.default
     def _generous(self) -> float:

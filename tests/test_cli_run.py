@@ -97,18 +97,34 @@ class Host:
         return next(line for line in self.process.stderr if words in line)
 
 
+@pytest.fixture
+def start(store: TaskStore) -> Iterator[Callable[..., Host]]:
+    """Start hosts; none of them outlives the test."""
+    hosts: list[Host] = []
+
+    def start(*words: str) -> Host:
+        hosts.append(Host(*words))
+        return hosts[-1]
+
+    assert store
+    yield start
+    for host in hosts:
+        with host.process:
+            host.process.kill()
+
+
 def running(store: TaskStore, task: Task) -> bool:
     """Say whether the tool itself runs, not only its supervisor."""
     return store.get(task.id).state is State.RUNNING and store.read_progress(task.id) is not None
 
 
-def test_until_idle_runs_everything_in_processes_and_leaves(store: TaskStore) -> None:
+def test_until_idle_runs_everything_in_processes_and_leaves(store: TaskStore, start: Callable[..., Host]) -> None:
     """Retries are waited for; what somebody delayed is left to the next host."""
     good = store.submit("gate", "echo", "日本語")
     bad = store.submit("gate", "refuse")
     unknown = store.submit("door", "open")
     late = store.submit("gate", "echo", not_before=good.submitted_at.replace(year=2100))
-    host = Host("--until-idle", "--language", "en")
+    host = start("--until-idle", "--language", "en")
     status, out, err = host.end()
 
     assert 0 == status
@@ -125,10 +141,12 @@ def test_until_idle_runs_everything_in_processes_and_leaves(store: TaskStore) ->
     assert "# Background task" in store.notifications.peek()[0].text
 
 
-def test_ctrl_c_waits_for_what_runs_and_leaves_the_rest(store: TaskStore, tmp_path: Path) -> None:
+def test_ctrl_c_waits_for_what_runs_and_leaves_the_rest(
+    store: TaskStore, start: Callable[..., Host], tmp_path: Path
+) -> None:
     first = store.submit("gate", "wait", str(tmp_path / "gate"))
     second = store.submit("gate", "wait", str(tmp_path / "gate"))
-    host = Host("--max-workers", "1")
+    host = start("--max-workers", "1")
     until(lambda: running(store, first))
     assert host.process.stdout is not None
     assert "⚠ gate wait, gate refuse, gate echo" in host.process.stdout.readline()
@@ -146,10 +164,10 @@ def test_ctrl_c_waits_for_what_runs_and_leaves_the_rest(store: TaskStore, tmp_pa
 
 @pytest.mark.parametrize("signals", [[signal.SIGINT, signal.SIGINT], [signal.SIGTERM]])
 def test_whoever_has_no_patience_leaves_the_task_running_and_it_ends_by_itself(
-    store: TaskStore, tmp_path: Path, signals: list[signal.Signals]
+    store: TaskStore, start: Callable[..., Host], tmp_path: Path, signals: list[signal.Signals]
 ) -> None:
     task = store.submit("gate", "wait", str(tmp_path / "gate"))
-    host = Host()
+    host = start()
     until(lambda: running(store, task))
     host.process.send_signal(signals[0])
     for number in signals[1:]:
@@ -166,9 +184,9 @@ def test_whoever_has_no_patience_leaves_the_task_running_and_it_ends_by_itself(
     until(lambda: [task.id] == [each.task_id for each in store.notifications.peek()])
 
 
-def test_a_host_whose_reader_has_left_leaves_too(store: TaskStore) -> None:
+def test_a_host_whose_reader_has_left_leaves_too(store: TaskStore, start: Callable[..., Host]) -> None:
     task = store.submit("gate", "wait", "/no/such/gate")
-    host = Host("--json")
+    host = start("--json")
     assert host.process.stdout is not None
     host.process.stdout.close()
     assert host.process.stderr is not None

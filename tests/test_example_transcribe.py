@@ -356,9 +356,7 @@ def test_it_is_listed_as_long_running_without_loading_an_engine() -> None:
         f"load_directory(registry, {str(EXAMPLES / 'tools')!r})",
         "print(registry.is_long_running('transcribe:audio'), {'pocketsphinx', 'faster_whisper'} & {*sys.modules})",
     ]
-    listed = subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-c", "\n".join(lines)], check=True, capture_output=True, text=True
-    )
+    listed = subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, capture_output=True, text=True)
     assert "True set()\n" == listed.stdout
 
 

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from animaworks_tasks import State, TaskStore
 from tests.processes import PATIENCE, until
 
@@ -21,15 +23,18 @@ TRANSCRIPT = "hello this is a message from the machine\nthe message is waiting f
 def masked(text: str) -> list[str]:
     """Return the lines of *text* with ids and times blotted out, and what is said again and again said once."""
     text = re.sub(r"\b[0-9a-f]{12}\b", "<id>", re.sub(r"\d+\.\d s", "<time> s", text))
+    text = re.sub(r"\d+\.\d of", "<time> of", re.sub(r"host \d+", "host <pid>", text))
     lines = [line.strip() for line in text.strip().splitlines()]
     return [line for number, line in enumerate(lines) if number == 0 or line != lines[number - 1]]
 
 
-def test_the_quickstart_prints_what_its_docstring_says() -> None:
+@pytest.mark.parametrize("name", ["quickstart.py", "restart.py"])
+def test_an_example_prints_what_its_docstring_says(name: str) -> None:
+    """Packing a folder while the host talks; and killing the host in the middle of a transcription."""
     # given
-    script = EXAMPLES / "quickstart.py"
+    script = EXAMPLES / name
     docstring = ast.get_docstring(ast.parse(script.read_text("utf-8"))) or ""
-    said = docstring.partition("$ python examples/quickstart.py\n")[2]
+    said = docstring.partition(f"$ python examples/{name}\n")[2]
 
     # when
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=PATIENCE, check=True)

@@ -117,7 +117,7 @@ def registered(function: Callable[..., Any], **options: Any) -> Tool:  # noqa: A
 def python(*arguments: str | Path, directory: Path) -> str:
     """Run a script as a user would, and return what it printed."""
     command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=directory)  # noqa: S603 - our own
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=directory)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -633,7 +633,7 @@ def test_a_function_that_only_its_process_can_call_says_so_elsewhere(function: C
     assert function is tool.load()
     assert not tool.portable
     # when it has been to another process
-    pickled = pickle.loads(pickle.dumps(tool))  # noqa: S301 - our own bytes
+    pickled = pickle.loads(pickle.dumps(tool))
     # then
     with pytest.raises(ToolLoadError, match=r"'a b' does not load: it is a lambda.*or use ThreadBackend"):
         pickled.load()
@@ -648,7 +648,7 @@ def test_an_error_that_says_what_did_not_load_survives_the_way_home(modules: Pat
         reference.load()
     # then
     assert "tool 'shrunk:Here.gone' does not load: AttributeError: type object 'Here' has no attribute 'gone'" == str(
-        pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
+        pickle.loads(pickle.dumps(caught.value))
     )
 
 
@@ -692,6 +692,6 @@ def test_a_file_that_fails_halfway_is_not_taken_for_loaded(modules: Path) -> Non
 
 def test_targets_are_equal_by_where_they_lead() -> None:
     tool = registered(plain)
-    assert tool == pickle.loads(pickle.dumps(tool))  # noqa: S301 - our own bytes
+    assert tool == pickle.loads(pickle.dumps(tool))
     assert {tool: 1}[tool]
     assert FunctionTarget.to(plain) == FunctionTarget(Reference.to(plain))

@@ -199,4 +199,12 @@ def again(gate: Path, *, context: ToolContext) -> str:
     return f"attempt {context.attempt}"
 
 
+@registry.tool("proc", "doom", on_interrupt="retry")
+def doom() -> None:
+    """Take the supervisor along, as running out of memory does."""
+    print("here", flush=True)
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(600)
+
+
 registry.add_command("command", "sleep", [sys.executable, "-c", "import time; time.sleep(600)"])

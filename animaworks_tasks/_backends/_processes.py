@@ -19,7 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from multiprocessing.spawn import get_executable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import animaworks_tasks
 from animaworks_tasks._backends._threads import ThreadBackend
@@ -37,12 +37,20 @@ class ProcessBackend:
 
     Args:
         max_tasks_per_worker: A tool process is replaced after so many tasks; None keeps it.
+        on_host_exit: What becomes of running tasks when the executor stops. ``"detach"``: they go on, and end, on their
+            own. ``"stop"``: they are stopped, and settled as interrupted: failed, or pending again where they may run
+            again. A host that is killed can stop nobody: then they go on in any case.
     """
 
-    def __init__(self, *, max_tasks_per_worker: int | None = None) -> None:
+    def __init__(
+        self, *, max_tasks_per_worker: int | None = None, on_host_exit: Literal["detach", "stop"] = "detach"
+    ) -> None:
+        if on_host_exit not in {"detach", "stop"}:
+            raise ValueError(f"on_host_exit is 'detach' or 'stop', not {on_host_exit!r}")
         if max_tasks_per_worker is not None and max_tasks_per_worker < 1:
             raise ValueError(f"max_tasks_per_worker must be at least 1, not {max_tasks_per_worker}")
         self._max_tasks = max_tasks_per_worker
+        self.on_host_exit = on_host_exit
         self._threads = ThreadBackend()  # one waits for each supervisor that is busy
         self._mutex = threading.Lock()
         self._idle: list[_Supervisor] = []
@@ -74,6 +82,13 @@ class ProcessBackend:
             self._idle.clear()
         for supervisor in supervisors:
             supervisor.leave()
+
+    def interrupt(self) -> None:
+        """Let what runs be stopped and settled as interrupted; returns at once, the futures tell of the end."""
+        with self._mutex:
+            busy = list(self._busy)
+        for supervisor in busy:
+            supervisor.interrupt()
 
     def _run(self, call: bytes) -> Any:  # noqa: ANN401 - what the call returns
         with self._mutex:
@@ -144,6 +159,10 @@ class _Supervisor:
         if good:
             return value
         raise value
+
+    def interrupt(self) -> None:
+        """Ask the process to stop its task, tree and all, and to settle it."""
+        self._process.terminate()
 
     def leave(self) -> None:
         """Part with the process: idle, it exits; busy, it ends its task first."""

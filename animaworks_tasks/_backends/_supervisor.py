@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import signal
 import sys
 from multiprocessing.connection import Connection
 from typing import Any
@@ -27,6 +28,7 @@ def main(fd: int, max_tasks: int | None) -> None:
         sys.path[:] = pickle.loads(host.recv_bytes())  # noqa: S301 - our host wrote it
         tools = ToolProcess(max_tasks)
         _runner.invoke_with(tools.invoke)
+        signal.signal(signal.SIGTERM, lambda *_: tools.interrupt())  # the host, or the machine, goes down in order
         try:
             while True:
                 call = host.recv_bytes()

@@ -62,6 +62,13 @@ class ToolProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._calls = 0
+        self._calling = self._interrupted = False
+
+    def interrupt(self) -> None:
+        """End the call in hand soon, as interrupted; without one, exit. For the handler of a signal."""
+        if not self._calling:
+            raise SystemExit(0)
+        self._interrupted = True
 
     def invoke(self, tool: Tool, task: Task, store: Store, timeout: float) -> Report:
         """Make one call; whatever becomes of the process, a report comes back."""
@@ -73,11 +80,14 @@ class ToolProcess:
             return Report(cause=Cause.CRASHED, error=f"no process could be started for the tool: {error}")
         self._calls += 1
         deadline = time.monotonic() + timeout
+        self._calling = True
         try:
             connection.send(Call(tool, task, workspace, timeout))
             report = self._watch(process, connection, workspace, deadline, tool.grace_seconds)
         except (EOFError, OSError):
             report = self._crashed(process)
+        finally:
+            self._calling = False
         if self._calls == self._max_tasks:
             self.close()
         reap(process)
@@ -111,7 +121,7 @@ class ToolProcess:
             if connection.poll(max(0.0, min(_LOOK, left))):
                 report: Report = connection.recv()
                 return report
-            if left <= 0 or workspace.cancel_requested():
+            if left <= 0 or self._interrupted or workspace.cancel_requested():
                 connection.close()  # so that a process that ends its call in order exits then, within the grace
                 return self._stopped(process, grace, timed_out=left <= 0)
 
@@ -119,6 +129,9 @@ class ToolProcess:
         left = stop_all(process, grace)
         self.close()
         error = "it was stopped" + (f", but not all of it: processes {left} are still there" if left else "")
+        if self._interrupted:
+            words = f"its host or the machine was going down, and it may have partly run: {error}"
+            return Report(cause=Cause.INTERRUPTED, error=words)
         return Report(cancelled=not timed_out, timed_out=timed_out, error=error)
 
     def _crashed(self, process: subprocess.Popen[bytes]) -> Report:
