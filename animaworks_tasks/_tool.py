@@ -140,7 +140,7 @@ class Tool:
         timeout_seconds: Longest run of one attempt; by default the larger of 1800 and twice the expectation.
         retries: How often a failure is run again.
         on_interrupt: What to do with a task whose owner died.
-        max_attempts: How many runs are begun at most where the owner dies in each; by default 3, or one more than retries.
+        max_attempts: How many runs are begun at most where the owner dies in each; by default 3, or retries + 1.
         grace_seconds: From being asked to stop until being killed.
         summary: What it does, in one line; may be empty.
         parameters: What it takes; None if only it knows.
