@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from datetime import datetime
 
 from animaworks_tasks import _files, _records
@@ -114,6 +115,7 @@ class DirectoryRecords:
             tmp=self.layout.tmp,
             sync=self.sync,
             view=self.layout.view(task.id),
+            at=task.finished_at and task.finished_at.timestamp(),  # so that a prune need not read it
         )
         if not published:  # an earlier try came this far: what it wrote stands
             task = self.done(task.id)
@@ -158,6 +160,26 @@ class DirectoryRecords:
         with contextlib.suppress(OSError):
             _files.discard(self.layout.view(task_id))
 
+    def forget_read(self, task: Task) -> None:
+        """
+        Forget the notice of an earlier task with the same key; called with the lock held, and before the tool starts.
+
+        Whoever pruned that task may have died before it came to this, and it would pass for a notice of this one.
+        """
+        if task.key is not None and _files.discard(os.path.join(self.layout.read, f"{task.id}.md")):
+            self.sync_directory(self.layout.read)
+
+    def remove_traces(self, task_id: str) -> None:
+        """Remove what belonged to a task whose record is gone."""
+        shutil.rmtree(os.path.join(self.layout.results, task_id), ignore_errors=True)
+        for path in (
+            os.path.join(self.layout.logs, f"{task_id}.log"),
+            os.path.join(self.layout.progress, f"{task_id}.json"),
+            os.path.join(self.layout.read, f"{task_id}.md"),
+            self.layout.view(task_id),
+        ):
+            _files.discard(path)
+
     def sync_directory(self, directory: str) -> None:
         """Make the entries of *directory* durable, where this store is to survive power cuts."""
         if self.sync:
@@ -183,3 +205,14 @@ def ids(directory: str) -> set[str]:
     """Return the ids of the records in *directory*."""
     stems = (name.removesuffix(".json") for name in _files.names(directory) if name.endswith(".json"))
     return {stem for stem in stems if is_task_id(stem)}
+
+
+def aged(directory: str) -> list[tuple[int, str]]:
+    """Return the time of each record's file in *directory*, in nanoseconds, and its id."""
+    found = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.endswith(".json") and is_task_id(entry.name.removesuffix(".json")):
+                with contextlib.suppress(FileNotFoundError):
+                    found.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name.removesuffix(".json")))
+    return found

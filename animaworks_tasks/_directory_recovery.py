@@ -25,7 +25,7 @@ from animaworks_tasks.errors import RecordError
 logger = logging.getLogger("animaworks_tasks")
 
 RIPE_AFTER: Final = 5.0  # seconds; an unreadable file younger than this may still be being written by a plain writer
-_STALE_DRAFT: Final = 3600.0  # seconds after which a file in tmp/ belongs to nobody
+STALE_DRAFT: Final = 3600.0  # seconds after which a file in tmp/ belongs to nobody
 
 
 class DirectoryRecovery:
@@ -78,7 +78,7 @@ class DirectoryRecovery:
                 self._records.mend_view(task_id)
                 self._records.forget_running(task_id)
                 return done
-            self._quarantine(self._records.path(self._layout.done, task_id), "the outcome could not be read")
+            self.quarantine(self._records.path(self._layout.done, task_id), "the outcome could not be read")
         waiting = self._never_started(task_id, submitted)
         if waiting is not None:
             self._records.hide(task_id)
@@ -169,12 +169,12 @@ class DirectoryRecovery:
                 hint=f"the file is kept as state/background_tasks/{kept}; correct it and submit it again",
             )
         )
-        self._quarantine(self._records.path(self._layout.running, task_id), reason)
+        self.quarantine(self._records.path(self._layout.running, task_id), reason)
         self._records.forget_running(task_id)
         ring(self._layout.doorbell, task_id)
         return task
 
-    def _quarantine(self, path: str, reason: str) -> None:
+    def quarantine(self, path: str, reason: str) -> None:
         """Move a bad file out of the way, with a note beside it that says why."""
         try:
             status = os.lstat(path)
@@ -209,9 +209,19 @@ class DirectoryRecovery:
         for name in _files.names(self._layout.tmp):
             path = os.path.join(self._layout.tmp, name)
             with contextlib.suppress(OSError):
-                if time.time() - os.lstat(path).st_mtime > _STALE_DRAFT:
+                if time.time() - os.lstat(path).st_mtime > STALE_DRAFT:
                     os.unlink(path)
         self._mend_views()
+
+    def mend_view(self, task_id: str) -> None:
+        """Let the view of a task show how it stands, unless it runs: then its owner sees to that."""
+        with self._records.holding(task_id) as held:
+            if held.lock is None:
+                return
+            if self._records.has(self._layout.done, task_id):
+                self._records.mend_view(task_id)
+            else:  # pending, where others look for themselves; an orphan, soon to be settled; or pruned
+                self._records.hide(task_id)
 
     def _mend_views(self) -> None:
         """
@@ -225,13 +235,7 @@ class DirectoryRecovery:
             if _files.read(self._layout.boot, limit=100) == boot:
                 return
         for task_id in ids(self._layout.root):
-            with self._records.holding(task_id) as held:
-                if held.lock is None:
-                    continue
-                if self._records.has(self._layout.done, task_id):
-                    self._records.mend_view(task_id)
-                else:  # pending, where others look for themselves; an orphan, soon to be settled; or pruned
-                    self._records.hide(task_id)
+            self.mend_view(task_id)
         _files.replace(self._layout.boot, boot, tmp=self._layout.tmp)
 
 

@@ -15,16 +15,17 @@ The order of the steps, and why each fsync is there, stands in ARCHITECTURE.md. 
 from __future__ import annotations
 
 import contextlib
-import errno
+import enum
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, Unpack
 
+import attrs
 from filelock import FileLock
 
 from animaworks_tasks import _files, _records, _wire
-from animaworks_tasks._directory_records import DirectoryRecords, ids, read_bytes
+from animaworks_tasks._directory_records import DirectoryRecords, aged, ids, read_bytes
 from animaworks_tasks._directory_recovery import DirectoryRecovery
 from animaworks_tasks._directory_workspace import DirectoryWorkspace, progress_from
 from animaworks_tasks._doorbell import FifoDoorbell, ring
@@ -132,11 +133,14 @@ class TaskStore:
         for wanted, directory, find in (
             (State.PENDING, self.layout.pending, self._records.pending),
             (State.RUNNING, self.layout.running, self._records.running),
-            (State.DONE, self.layout.done, self._records.done),  # the last word on what moved on between two looks
+            (State.PENDING, self.layout.pending, self._records.pending),  # what was given back between the two looks
+            (State.DONE, self.layout.done, self._records.done),  # the last word on what moved on
         ):
             if state in {None, wanted}:
                 # A running record is as old as its submit, so its file does not tell when it was claimed; they are few.
                 for task_id in _newest(directory, None if wanted is State.RUNNING else limit):
+                    if wanted is State.PENDING and task_id in found:
+                        continue
                     with contextlib.suppress(FileNotFoundError, RecordError, _files.UnreadableFileError):
                         found[task_id] = find(task_id)
         return sorted(found.values(), key=changed_at, reverse=True)[:limit]
@@ -155,6 +159,7 @@ class TaskStore:
             try:
                 task = self._records.pending(task_id)
                 _records.check(task, room=ROOM)  # a plain writer may have left less room than we need
+                self._records.forget_read(task)
             except (FileNotFoundError, _records.ForeignRecordError):
                 return None
             except RecordError as error:
@@ -233,44 +238,58 @@ class TaskStore:
             _files.discard(mark)
         return task
 
-    def prune(self, *, finished_before: datetime) -> Sequence[str]:
+    def prune(self, *, finished_before: datetime | None = None, keep: int | None = None) -> Sequence[str]:
         # What stands against pruning must be durable before the done record goes.
         self._records.sync_directory(self.layout.running)
         self._records.sync_directory(self.layout.notifications)
-        pruned = [task_id for task_id in ids(self.layout.done) if self._prune_one(task_id, finished_before)]
+        pruned = [task_id for task_id, before in self._ripe(finished_before, keep) if self._prune_one(task_id, before)]
         if pruned:
             self._records.sync_directory(self.layout.done)
         for task_id in pruned:
-            self._remove_traces(task_id)
+            self._records.remove_traces(task_id)
             self._records.journal.note("pruned", task_id)
         self._records.journal.rotate()
         return pruned
 
-    def _prune_one(self, task_id: str, finished_before: datetime) -> bool:
+    def prunable(self, *, finished_before: datetime | None = None, keep: int | None = None) -> Prunable:
+        """Say what :meth:`prune` would forget now, and what only because nobody has read its notice it would not."""
+        fates: dict[Fate, list[str]] = {fate: [] for fate in Fate}
+        for task_id, before in self._ripe(finished_before, keep):
+            fates[self._fate(task_id, before)].append(task_id)
+        return Prunable(tuple(fates[Fate.FORGET]), tuple(fates[Fate.UNREAD]))
+
+    def _ripe(self, finished_before: datetime | None, keep: int | None) -> Sequence[tuple[str, datetime | None]]:
+        """
+        Return what may be pruned by the times of the files, and before which moment the record must say that it ended.
+
+        The file of a done record has the time at which its task ended, or, if it was copied, a later one: so no record
+        need be read that is to stay. None: whatever it says, it is not among the newest.
+        """
+        oldest_first = sorted(aged(self.layout.done))
+        besides = 0 if keep is None else max(0, len(oldest_first) - keep)
+        limit = -1 if finished_before is None else _files.file_time(finished_before.timestamp())
+        return [
+            (task_id, None if place < besides else finished_before)
+            for place, (at, task_id) in enumerate(oldest_first)
+            if place < besides or at <= limit
+        ]
+
+    def _prune_one(self, task_id: str, finished_before: datetime | None) -> bool:
         with self._records.holding(task_id) as held:
-            if held.lock is None or self.notifications.waits(task_id):
-                return False
-            if self._records.has(self.layout.running, task_id) or self._records.has(self.layout.pending, task_id):
-                return False
-            try:
-                task = self._records.done(task_id)
-            except (RecordError, FileNotFoundError):
-                return False
-            if task.finished_at is None or task.finished_at >= finished_before:
+            if held.lock is None or self._fate(task_id, finished_before) is not Fate.FORGET:
                 return False
             return _files.discard(self._records.path(self.layout.done, task_id))
 
-    def _remove_traces(self, task_id: str) -> None:
-        import shutil
-
-        shutil.rmtree(os.path.join(self.layout.results, task_id), ignore_errors=True)
-        for path in (
-            os.path.join(self.layout.logs, f"{task_id}.log"),
-            os.path.join(self.layout.progress, f"{task_id}.json"),
-            os.path.join(self.layout.read, f"{task_id}.md"),
-            self.layout.view(task_id),
-        ):
-            _files.discard(path)
+    def _fate(self, task_id: str, finished_before: datetime | None) -> Fate:
+        if self._records.lives(task_id):
+            return Fate.KEEP
+        try:
+            finished_at = self._records.done(task_id).finished_at
+        except (RecordError, FileNotFoundError):
+            return Fate.KEEP
+        if finished_before is not None and (finished_at is None or finished_at >= finished_before):
+            return Fate.KEEP
+        return Fate.UNREAD if self.notifications.waits(task_id) else Fate.FORGET
 
     # What belongs to a task besides its record.
 
@@ -312,30 +331,40 @@ class TaskStore:
 
     def _check_locks(self) -> None:
         """Refuse a file system on which a lock keeps nobody out, or which has none."""
-        path = os.path.join(self.layout.tmp, f"probe.{os.getpid()}.{os.urandom(4).hex()}")
-        try:
-            with _files.Holding(path) as first, _files.Holding(path) as second:
-                if first.lock is None or second.lock is not None:
-                    raise StoreError(self.layout.root, "locks do not work on its file system; use a local one")
-        except OSError as error:
-            if error.errno not in {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}:
-                raise
-            reason = f"its file system has no locks ({error.strerror}); use a local one"
-            raise StoreError(self.layout.root, reason) from error
+        trouble = _files.lock_trouble(self.layout.tmp)
+        if trouble is not None:
+            raise StoreError(self.layout.root, f"{trouble}; use a local one")
+
+
+@attrs.frozen
+class Prunable:
+    """
+    What a prune would do.
+
+    Attributes:
+        forget: Ids of the tasks that would be forgotten, the oldest first.
+        unread: Ids of those that would be too, had anybody acknowledged their notices.
+    """
+
+    forget: tuple[str, ...]
+    unread: tuple[str, ...]
+
+
+class Fate(enum.Enum):
+    """What a prune does with a done task."""
+
+    FORGET = enum.auto()
+    UNREAD = enum.auto()  # kept, because its notice waits
+    KEEP = enum.auto()
 
 
 def _newest(directory: str, limit: int | None) -> Sequence[str]:
     """Return at least the *limit* ids whose files changed last; the time of the file is close enough to choose by."""
     if limit is None:
         return sorted(ids(directory))
-    aged = []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name.endswith(".json") and is_task_id(entry.name.removesuffix(".json")):
-                with contextlib.suppress(FileNotFoundError):
-                    aged.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name.removesuffix(".json")))
-    newest = sorted(aged, reverse=True)[:limit]
-    return [task_id for at, task_id in aged if newest and at >= newest[-1][0] - _TICK]
+    by_age = aged(directory)
+    newest = sorted(by_age, reverse=True)[:limit]
+    return [task_id for at, task_id in by_age if newest and at >= newest[-1][0] - _TICK]
 
 
 def _rebuild(

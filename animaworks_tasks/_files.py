@@ -54,7 +54,9 @@ def sync_directory(path: str) -> None:
         os.close(fd)
 
 
-def publish(directory: str, name: str, data: bytes, *, tmp: str, sync: bool, view: str | None = None) -> bool:
+def publish(
+    directory: str, name: str, data: bytes, *, tmp: str, sync: bool, view: str | None = None, at: float | None = None
+) -> bool:
     """
     Make *data* appear whole as *directory*/*name*; an existing name is never replaced.
 
@@ -65,6 +67,7 @@ def publish(directory: str, name: str, data: bytes, *, tmp: str, sync: bool, vie
         tmp: A directory for files being written.
         sync: Survive a power cut once this has returned.
         view: A path that becomes, or stays, another name of the same bytes; needs no fsync. None for none.
+        at: Unix seconds that the file has as its time; None for now.
 
     Returns:
         Whether it was published now; False: the name was taken, and what has it is durable now (with *sync*).
@@ -76,7 +79,7 @@ def publish(directory: str, name: str, data: bytes, *, tmp: str, sync: bool, vie
     target = os.path.join(directory, name)
     draft = os.path.join(tmp, f"{name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
-        _write(draft, data, sync=sync)
+        _write(draft, data, sync=sync, at=at)
         published = link(draft, target)
         if sync:
             sync_directory(directory)  # also where the name was taken: the earlier link need not be durable yet
@@ -219,10 +222,33 @@ def hold(path: str) -> FileLock | None:
     return None
 
 
+def file_time(at: float) -> int:
+    """Return Unix seconds as the nanoseconds that a file has as its time."""
+    return round(at * 1e9)
+
+
+def lock_trouble(directory: str) -> str | None:
+    """Say why locks are not to be relied on in *directory*: they keep nobody out, or there are none; None if they are."""
+    path = os.path.join(directory, f"probe.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        with Holding(path) as first, Holding(path) as second:
+            if first.lock is None or second.lock is not None:
+                return "locks do not work on its file system"
+    except OSError as error:
+        if error.errno not in {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}:
+            raise
+        return f"its file system has no locks ({error.strerror})"
+    return None
+
+
 def drop(lock: FileLock) -> None:
     """Unlink the lock file while it is still held, then let go: who waits on the old file finds it without a name."""
-    discard(lock.lock_file)
-    lock.release()
+    try:
+        discard(lock.lock_file)
+    except OSError:
+        pass  # a sweep takes it away; what the lock was held for is done, and must not be taken for undone
+    finally:
+        lock.release()
 
 
 class Holding:
@@ -247,12 +273,14 @@ class Holding:
             drop(self.lock)
 
 
-def _write(path: str, data: bytes, *, sync: bool) -> None:
+def _write(path: str, data: bytes, *, sync: bool, at: float | None = None) -> None:
     fd = os.open(path, _CREATE, FILE_MODE)
     try:
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
+        if at is not None:
+            os.utime(fd, ns=(file_time(at), file_time(at)))
         if sync:
             os.fsync(fd)
     finally:

@@ -169,14 +169,15 @@ class MemoryTaskStore:
                 self._cancelled.add(task_id)
             return task
 
-    def prune(self, *, finished_before: datetime) -> Sequence[str]:
+    def prune(self, *, finished_before: datetime | None = None, keep: int | None = None) -> Sequence[str]:
         with self._mutex:
+            newest_first = self.list(State.DONE)
+            newest = len(newest_first) if keep is None else keep
             pruned = [
                 task.id
-                for task in self.list(State.DONE)
-                if task.finished_at is not None
-                and task.finished_at < finished_before
-                and not self.notifications.waits(task.id)
+                for place, task in enumerate(newest_first)
+                if not self.notifications.waits(task.id)
+                and (place >= newest or (finished_before and task.finished_at and task.finished_at < finished_before))
             ]
             for task_id in pruned:
                 del self._tasks[task_id]

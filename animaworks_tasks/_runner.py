@@ -154,4 +154,5 @@ def may_run_again(registry: Registry) -> Callable[[Task], bool]:
 def _survives(tool: Tool, task: Task) -> bool:
     """Say whether an interrupted task may run again, having not yet taken its process along too often."""
     policy = task.on_interrupt or tool.on_interrupt
-    return policy is OnInterrupt.RETRY and task.attempt < (task.max_attempts or tool.max_attempts)
+    limit = task.max_attempts or max(tool.max_attempts, (task.retries or 0) + 1)
+    return policy is OnInterrupt.RETRY and task.attempt < limit

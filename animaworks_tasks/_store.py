@@ -237,8 +237,18 @@ class Store(Protocol):
             TaskNotFoundError: The store has no such task.
         """
 
-    def prune(self, *, finished_before: datetime) -> Sequence[str]:
-        """Forget done tasks that finished earlier, except those whose notification nobody acknowledged; return ids."""
+    def prune(self, *, finished_before: datetime | None = None, keep: int | None = None) -> Sequence[str]:
+        """
+        Forget done tasks, except those whose notification nobody has acknowledged.
+
+        Args:
+            finished_before: Those that finished earlier; None: none because of its age.
+            keep: Besides, all but the so many that finished last, what cannot be forgotten included; None: none because
+                of their number.
+
+        Returns:
+            The ids of what was forgotten.
+        """
 
     def workspace(self, task_id: str) -> Workspace:
         """Return what the tool of *task_id* works with while it runs."""

@@ -48,6 +48,7 @@ Tool = Callable[..., Said]
 def anima(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An Anima's directory, empty, named by the environment; and nobody else's tools."""
     (tmp_path / "mei").mkdir()
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # nobody cuts the power in these tests
     monkeypatch.setenv("ANIMAWORKS_ANIMA_DIR", str(tmp_path / "mei"))
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # what is held back and cannot be written is the harder case
     monkeypatch.setenv("ANIMAWORKS_DATA_DIR", str(tmp_path / "data"))

@@ -129,6 +129,7 @@ def anima(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tools / "cats.py").write_text(FUNCTIONS)
     (tools / "mod.py").write_text(MODULE)
     (tools / "bad.py").write_text("def (\n")
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # nobody cuts the power in these tests
     monkeypatch.setenv("ANIMAWORKS_ANIMA_DIR", str(tmp_path / "mei"))
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # what is held back and cannot be written is the harder case
     monkeypatch.setenv("ANIMAWORKS_DATA_DIR", str(tmp_path / "data"))

@@ -62,6 +62,7 @@ def anima(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "mei/tools").mkdir(parents=True)
     (tmp_path / "mei/tools/gate.py").write_text(TOOLS)
     (tmp_path / "mei/tools/bad.py").write_text("def (\n")
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # nobody cuts the power in these tests
     monkeypatch.setenv("ANIMAWORKS_ANIMA_DIR", str(tmp_path / "mei"))
     monkeypatch.setenv("ANIMAWORKS_DATA_DIR", str(tmp_path / "data"))
     return tmp_path / "mei"

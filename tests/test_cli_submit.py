@@ -32,6 +32,7 @@ ALLOWED = {"__future__", "_json", "errno"}
 def anima(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An Anima's directory, empty, named by the environment."""
     (tmp_path / "mei").mkdir()
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # nobody cuts the power in these tests
     monkeypatch.setenv("ANIMAWORKS_ANIMA_DIR", str(tmp_path / "mei"))
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # what is held back and cannot be written is the harder case
     return tmp_path / "mei"
@@ -130,6 +131,7 @@ argument = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_submit_writes_is_what_the_store_would_write(
+    anima: Path,
     tmp_path_factory: pytest.TempPathFactory,
     tool: str,
     argv: list[str],
@@ -139,7 +141,7 @@ def test_what_submit_writes_is_what_the_store_would_write(
     retries: int | None,
 ) -> None:
     """The fast way and the library's way leave the same record, byte for byte but for id, time and place."""
-    ours, theirs = tmp_path_factory.mktemp("cli"), tmp_path_factory.mktemp("store")
+    ours, theirs = tmp_path_factory.mktemp(anima.name), tmp_path_factory.mktemp("store")
     given = {"--key": key, "--priority": priority, "--timeout": timeout, "--retries": retries}
     options = [f"{name}={value}" for name, value in given.items() if value is not None]
     assert 0 == main(["submit", f"--anima-dir={ours}", *options, tool, *argv])

@@ -143,6 +143,7 @@ def test_its_log_names_the_engine_the_length_and_each_utterance(hello: tuple[str
     assert all(line in recorder.lines for line in text.splitlines())
 
 
+@pytest.mark.slow
 def test_a_pause_begins_a_new_line(tmp_path: Path, hello: tuple[str, Recorder]) -> None:
     # given a recording that says the same again after two seconds of silence
     text, _ = hello
@@ -152,6 +153,7 @@ def test_a_pause_begins_a_new_line(tmp_path: Path, hello: tuple[str, Recorder]) 
     assert 2 * len(text.splitlines()) == len(transcribe(twice).splitlines())
 
 
+@pytest.mark.slow
 def test_speech_that_lasts_to_the_very_end_is_heard(tmp_path: Path) -> None:
     """Whether the last frame is a whole one or not: the endpointer must be told that it is the last."""
     speech = read(HELLO)
@@ -162,10 +164,12 @@ def test_speech_that_lasts_to_the_very_end_is_heard(tmp_path: Path) -> None:
         assert {"hello", "message"} <= set(text.split())
 
 
+@pytest.mark.slow
 def test_a_recording_at_11_khz_is_heard(tmp_path: Path) -> None:
     assert_key_words(transcribe(write(tmp_path / "11k.wav", at_rate(read(HELLO), 11_025), rate=11_025)))
 
 
+@pytest.mark.slow
 def test_a_telephone_recording_is_read_and_the_log_warns_of_mistakes(tmp_path: Path) -> None:
     """At 8 kHz half of what the model listens to is missing, however well it is resampled: not every word is right."""
     recorder = Recorder()
@@ -174,6 +178,7 @@ def test_a_telephone_recording_is_read_and_the_log_warns_of_mistakes(tmp_path: P
     assert "WARNING the model was trained on sound up to 6.8 kHz" in recorder.lines
 
 
+@pytest.mark.slow
 def test_compact_disc_stereo_is_heard(tmp_path: Path) -> None:
     both = [sample for sample in at_rate(read(HELLO), 44_100) for _channel in "LR"]
     assert_key_words(transcribe(write(tmp_path / "44k.wav", both, rate=44_100, channels=2)))
@@ -183,6 +188,7 @@ def test_silence_is_no_failure(tmp_path: Path) -> None:
     assert example.NO_SPEECH == transcribe(write(tmp_path / "silence.wav", [0] * 2 * RATE))
 
 
+@pytest.mark.slow
 def test_what_is_there_of_a_broken_off_recording_is_heard_and_the_log_tells(tmp_path: Path) -> None:
     # given a file whose header promises more than follows, and whose last sample is cut in half
     whole = HELLO.read_bytes()
@@ -281,6 +287,7 @@ def test_what_is_no_wav_is_refused_with_the_command_that_converts_it(tmp_path: P
     assert f"`ffmpeg -i {shlex.quote(str(file))} " in hint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["ffmpeg", "sox"])
 def test_the_commands_in_the_hint_make_a_file_that_is_heard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str

@@ -263,9 +263,9 @@ def test_ctrl_c_in_the_middle_of_a_call_leaves_an_orphan_that_recovery_settles()
     ("tools", "tasks", "retries", "runs"),
     [
         ("fail", None, None, 1),
-        ("retry", None, None, 4),
+        ("retry", None, None, 3),
         ("retry", OnInterrupt.FAIL, None, 1),
-        ("fail", OnInterrupt.RETRY, None, 4),
+        ("fail", OnInterrupt.RETRY, None, 3),
         ("retry", None, 6, 7),
     ],
 )

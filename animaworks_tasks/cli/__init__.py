@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     status = _run(options, command, rest)
     abandon_unwritable()
     if argv is None and command == ["submit"]:
-        os._exit(status)  # everything is flushed, and an interpreter that ends in order takes as long as all of submit
+        os._exit(status)  # all is flushed, and an interpreter that ends in order takes 1.6 ms more (measured), of 16
     return status
 
 

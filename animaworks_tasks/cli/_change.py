@@ -17,7 +17,7 @@ from animaworks_tasks.errors import TasksError
 
 def cancel_(options: Namespace) -> int:
     """Ask for a task to stop; 1 if it had ended otherwise."""
-    store = open_store(options, language=options.language)
+    store = open_store(options, changing=True, language=options.language)
     had_ended = find(store, options.id).state is State.DONE
     task = store.request_cancel(find(store, options.id).id)
     if options.json:
@@ -36,7 +36,7 @@ def cancel_(options: Namespace) -> int:
 
 def retry_(options: Namespace) -> int:
     """Submit a done task once more and print the receipt."""
-    store = open_store(options)
+    store = open_store(options, changing=True)
     task = find(store, options.id)
     if task.state is not State.DONE:
         raise TasksError(
@@ -62,7 +62,7 @@ def retry_(options: Namespace) -> int:
 
 def notifications_(options: Namespace) -> int:
     """Print what waits to be read; with ``--ack`` put away exactly what was printed, once it was."""
-    notifications = open_store(options).notifications
+    notifications = open_store(options, changing=options.ack).notifications
     looking = contextlib.nullcontext(within(notifications.peek(), None))
     with notifications.drain() if options.ack else looking as drained:
         _print(drained, as_data=options.json)  # what raises here acknowledges nothing

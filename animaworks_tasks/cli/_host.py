@@ -46,7 +46,7 @@ def run_(options: Namespace) -> int:
     report_problems(registry)
     if not registry.tools():  # every task that waits would be rejected
         raise TasksError(f"nothing could be run: {no_tools(options)}")
-    store = open_store(options, language=options.language)
+    store = open_store(options, changing=True, language=options.language)
     with _Signals() as signals, _said_plainly():
         return _Host(store, registry, signals, options).serve()
 

@@ -204,7 +204,7 @@ COMMANDS: Final[Mapping[str, _Command]] = {
     "run": _Command(
         "_host",
         "Run what is submitted, in the foreground. Ctrl-C takes no more and waits for what runs; a second one leaves: "
-        "in processes, tasks go on and end by themselves. SIGTERM leaves at once.",
+        "in processes, tasks go on and end by themselves. SIGTERM leaves at once, threads are given ten seconds.",
         _run,
     ),
     "list": _Command("_list", "List tasks: running, pending, and the ten that were done last.", _list),

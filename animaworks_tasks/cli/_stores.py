@@ -16,14 +16,19 @@ from animaworks_tasks.errors import TaskNotFoundError, UsageError
 _SHORTEST: Final = 4  # digits of an id
 
 
-def open_store(options: Namespace, *, language: str = "ja") -> TaskStore:
+def open_store(options: Namespace, *, changing: bool = False, language: str = "ja") -> TaskStore:
     """
     Open the store of the Anima that *options* or the environment name.
+
+    Args:
+        options: As parsed.
+        changing: Whether something will be changed that must survive a power cut; who only looks waits for no disk.
+        language: Of the notifications.
 
     Raises:
         TasksError: None is named, it is not there, or it cannot hold tasks. No Anima is made.
     """
-    return TaskStore(anima_dir(options.anima_dir), language=language)
+    return TaskStore(anima_dir(options.anima_dir), language=language, durability="full" if changing else "process")
 
 
 def find(store: TaskStore, text: str) -> Task:

@@ -17,7 +17,7 @@ from unittest import mock
 
 import attrs
 
-from animaworks_tasks import Registry, TaskStore, ToolContext, run_task
+from animaworks_tasks import Registry, TaskStore, ToolContext, _files, run_task
 from animaworks_tasks._directory_recovery import RIPE_AFTER
 from animaworks_tasks._runner import may_run_again
 from tests.conftest import die, own
@@ -183,7 +183,7 @@ def _orphaned(store: TaskStore, say: Say) -> None:
 def _bad(store: TaskStore, _: Say) -> None:
     for name in (f"{ONE}.json", "what is this.json"):
         path = Path(store.layout.pending, name)
-        path.write_text('{"task_id": ')
+        _files.append_line(str(path), b'{"task_id": ')
         ripen(path)
 
 

@@ -65,42 +65,47 @@ class Turns(Tap):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self._me = threading.local()
-        self._back = threading.Semaphore(0)
         self._to_close: list[int] = []
         self.touched: dict[int, dict[str, bool]] = {}  # by thread: what it has to do with, and whether it changes that
 
     def play(self, operations: Sequence[Callable[[], object]], plan: Plan) -> tuple[list[Step], list[str]]:
         """Run *operations* as *plan* says; return the decisions, and what was raised."""
-        self._go = [threading.Semaphore(0) for _ in operations]
+        self._plan = plan
+        self._steps: list[Step] = []
+        self._go = [threading.Lock() for _ in operations]
         self._done = [False for _ in operations]
         self._dead = [False for _ in operations]
         self._pending: list[Call | None] = [None for _ in operations]
         self._changed = [False for _ in operations]
+        self._over = threading.Lock()
         raised: list[str] = []
+        for lock in (self._over, *self._go):
+            lock.acquire()
         threads = [
             threading.Thread(target=self._perform, args=(me, operation, raised), daemon=True)
             for me, operation in enumerate(operations)
         ]
         for thread in threads:
             thread.start()
-        steps: list[Step] = []
-        last = 0
-        while not all(self._done):
-            ready = tuple(me for me, done in enumerate(self._done) if not done)
-            me, kill = plan[len(steps)] if len(steps) < len(plan) else (last if last in ready else ready[0], False)
-            steps.append(Step(me, kill, ready, last, self._pending[me], self._changed[me]))
-            self._dead[me] = kill
-            last = me
-            self._go[me].release()
-            if not self._back.acquire(timeout=PATIENCE / 2):
-                raise TimeoutError(f"thread {me} hangs after {self._pending[me]}")
+        self._go[self._decide(0)].release()
+        if not self._over.acquire(timeout=PATIENCE / 2):
+            raise TimeoutError(f"it hangs after {_told(self._steps)}")
         for thread in threads:
             thread.join()
-        return steps, raised
+        return self._steps, raised
+
+    def _decide(self, last: int) -> int:
+        """Decide who goes on; called by whoever has gone *last*."""
+        ready = tuple(me for me, done in enumerate(self._done) if not done)
+        at = len(self._steps)
+        me, kill = self._plan[at] if at < len(self._plan) else (last if last in ready else ready[0], False)
+        self._steps.append(Step(me, kill, ready, last, self._pending[me], self._changed[me]))
+        self._dead[me] = kill
+        return me
 
     def bury(self) -> None:
         """Close what the dead have left; called once nothing refers to their locks any more."""
-        gc.collect()
+        gc.collect()  # what is left of a lock would close a descriptor that is another's by then
         for descriptor in self._to_close:
             os.close(descriptor)
         self._to_close.clear()
@@ -121,7 +126,10 @@ class Turns(Tap):
                 os.dup2(_nothing(), descriptor)
                 self._to_close.append(descriptor)
         self._done[me] = True
-        self._back.release()
+        if all(self._done):
+            self._over.release()
+        else:
+            self._go[self._decide(me)].release()
 
     def before(self, call: Call) -> None:
         me = getattr(self._me, "number", None)
@@ -129,14 +137,16 @@ class Turns(Tap):
             return
         if self._dead[me]:
             raise Killed
-        if call.name not in _POINTS or any(part in call.path for part in _NOBODYS):
+        if call.name not in _POINTS or not any(touches(call)):
             return
         for path, changes in touches(call):
             known = self.touched.setdefault(me, {})
             known[path] = known.get(path, False) or changes
         self._pending[me] = call
-        self._back.release()
-        self._go[me].acquire()
+        chosen = self._decide(me)
+        if chosen != me:
+            self._go[chosen].release()
+            self._go[me].acquire()
         if self._dead[me]:
             raise Killed
 
@@ -163,12 +173,13 @@ _null: int | None = None
 
 
 def touches(call: Call) -> Iterator[tuple[str, bool]]:
-    """Yield each path that a call has to do with, and whether it changes what others find there."""
+    """Yield each path that a call has to do with and another may, and whether it changes what others find there."""
     changes = call.changes or call.name == "flock"
     for path in [call.path, *(arg for arg in call.args[1:2] if call.name in {"link", "rename"})]:
-        yield path, changes
-        if changes:
-            yield os.path.dirname(path), True
+        if not any(part in path for part in _NOBODYS):
+            yield path, changes
+            if changes:
+                yield os.path.dirname(path), True
 
 
 @attrs.frozen
@@ -261,11 +272,16 @@ def _conflict(call: Call | None, touched: dict[int, dict[str, bool]], other: int
     return any(path in theirs and (changes or theirs[path]) for path, changes in touches(call))
 
 
+def _place(call: Call) -> str:
+    path = call.args[1] if call.name in {"link", "rename"} else call.path
+    return "/".join(path.split("/")[-2:])
+
+
 def _told(steps: Sequence[Step]) -> str:
     """Tell a schedule in its switches."""
     parts = []
     for step in steps:
-        what = "start" if step.pending is None else f"{step.pending.name} {os.path.basename(step.pending.path)}"
+        what = "start" if step.pending is None else f"{step.pending.name} {_place(step.pending)}"
         if step.kill or step.preempts or step.pending is None:
             parts.append(f"{'KILL ' if step.kill else ''}{step.thread} before {what}")
     with contextlib.suppress(IndexError):

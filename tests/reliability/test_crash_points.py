@@ -86,8 +86,9 @@ class Stage:
 
 def recovered_under(tap: Killer, stage: Stage) -> End:
     def body(say: Callable[..., None]) -> int:
+        store = stage.store()
         tap.put_on()
-        rest(stage.store(), say)
+        rest(store, say)
         return tap.calls
 
     return forked(body)
