@@ -36,6 +36,7 @@ from animaworks_tasks.errors import (
 
 RESULT_LIMIT: Final = 1 << 16  # bytes of a result that stand in the record; the whole of a larger one in a file
 _ERROR_LIMIT: Final = 4000  # characters of an error in the record; the whole of it in the log
+_UNPRINTABLE: Final = "(which cannot be printed)"
 _USAGE_EXIT: Final = 2  # with which argparse leaves a program that was called wrongly
 
 
@@ -93,17 +94,24 @@ def call(
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a tool may raise anything, and none of it is ours to pass on
+            if isinstance(error, MemoryError):
+                traceback.clear_frames(error.__traceback__)  # what it had filled the memory with
             report = _failed(error, err)
             if report.cause is not None and not isinstance(error, _SPEAKS_FOR_ITSELF):
                 err.write(_traceback(error).encode("utf-8", "backslashreplace"))
-    return _redacted(attrs.evolve(report, timed_out=context.timed_out))
+    return _fit_to_be_told(attrs.evolve(report, timed_out=context.timed_out))
 
 
-def _redacted(report: Report) -> Report:
-    def clean(text: str | None) -> str | None:
-        return text and without_secrets(text, os.environ)
+def _fit_to_be_told(report: Report) -> Report:
+    """Return *report* in plain, bounded text without credentials: a tool may have put anything into an exception."""
 
-    return attrs.evolve(report, result=clean(report.result), error=clean(report.error), hint=clean(report.hint))
+    def clean(value: object) -> str | None:
+        return None if value is None else without_secrets(_plain(value), os.environ)
+
+    error, hint = clean(report.error), clean(report.hint)
+    return attrs.evolve(
+        report, result=clean(report.result), error=error and error[:_ERROR_LIMIT], hint=hint and hint[:_ERROR_LIMIT]
+    )
 
 
 # Whoever raises one of these has said what is wrong; a traceback would tell nothing more.
@@ -263,16 +271,22 @@ def _exit_words(code: object, err: Printed) -> str:
 
 def _say(error: BaseException, *, with_type: bool = True) -> str:
     kind = type(error).__name__
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - a __str__ may raise anything
-        return f"{kind} (which cannot be printed)"
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    text = _plain(error)
+    if text is _UNPRINTABLE:
+        return f"{kind} {text}"
     return (f"{kind}: {text}" if text else kind) if with_type else text or kind
+
+
+def _plain(value: object) -> str:
+    """Return ``str(value)`` as UTF-8 can hold it, whatever that is and does."""
+    try:
+        return str.encode(str(value), "utf-8", "backslashreplace").decode("utf-8")
+    except (Exception, SystemExit, TaskCancelled):  # noqa: BLE001 - a __str__ may raise anything
+        return _UNPRINTABLE
 
 
 def _traceback(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001 - as _say
+    except (Exception, SystemExit, TaskCancelled):  # noqa: BLE001 - as _plain
         return f"{type(error).__name__} (whose traceback cannot be printed)\n"

@@ -19,7 +19,7 @@ from animaworks_tasks._paths import Layout
 from animaworks_tasks._pending import SIZE_LIMIT
 from animaworks_tasks._states import Event, advance
 from animaworks_tasks._store import Clock
-from animaworks_tasks._task import Task, is_task_id
+from animaworks_tasks._task import State, Task, is_task_id
 from animaworks_tasks.errors import RecordError
 
 
@@ -48,7 +48,9 @@ class DirectoryRecords:
         """Return the task in running/, as its owner announced it; errors as for :meth:`read`."""
         with contextlib.suppress(FileNotFoundError, RecordError, _files.UnreadableFileError):
             # The owner's file is for people and may be half gone after a power cut; the record beside it is not.
-            return _records.decode(read_bytes(self.layout.running, f"{task_id}.owner.json"), task_id)
+            task = _records.decode(read_bytes(self.layout.running, f"{task_id}.owner.json"), task_id)
+            if task.state is State.RUNNING:
+                return task
         task = self.read(self.layout.running, task_id)
         return advance(task, Event.CLAIM, attempt=task.attempt + 1)
 
@@ -62,13 +64,18 @@ class DirectoryRecords:
 
         Raises:
             FileNotFoundError: None does.
-            RecordError: It cannot be read.
+            RecordError: It cannot be read, or says that it belongs elsewhere.
         """
         try:
             data = read_bytes(directory, f"{task_id}.json")
         except _files.UnreadableFileError as error:
             raise RecordError(task_id, error.strerror or "it cannot be read") from None
-        return _records.decode(data, task_id)
+        task = _records.decode(data, task_id)
+        # What lies in running/ is still the record as it was submitted.
+        expected = State.DONE if directory == self.layout.done else State.PENDING
+        if task.state is not expected:
+            raise RecordError(task_id, f"it says that the task is {task.state.value}, and lies where it is not")
+        return task
 
     def has(self, directory: str, task_id: str) -> bool:
         """Say whether something lies under the name of the record in *directory*, readable or not."""
@@ -90,7 +97,12 @@ class DirectoryRecords:
         """Say whether a pending record is to be run; called with the lock held."""
         if self.has(self.layout.done, task_id):  # what is left of a task that has ended: a second submit of its key
             self.sync_directory(self.layout.done)
-            _files.discard(self.path(self.layout.pending, task_id))
+            try:
+                self.done(task_id)
+            except RecordError:  # so nobody knows whether it ran: recovery decides that, by the policy for orphans
+                self.move_to_running(f"{task_id}.json", task_id)
+            else:
+                _files.discard(self.path(self.layout.pending, task_id))
             return False
         return not self.has(self.layout.running, task_id)  # an orphan: recovery comes first
 
@@ -115,7 +127,7 @@ class DirectoryRecords:
             tmp=self.layout.tmp,
             sync=self.sync,
             view=self.layout.view(task.id),
-            at=task.finished_at and task.finished_at.timestamp(),  # so that a prune need not read it
+            at=None if task.finished_at is None else task.finished_at.timestamp(),  # so that a prune need not read it
         )
         if not published:  # an earlier try came this far: what it wrote stands
             task = self.done(task.id)
@@ -146,10 +158,10 @@ class DirectoryRecords:
     def forget_running(self, task_id: str, *, waits: bool = False) -> None:
         """Remove what says that a task runs. One that *waits* again keeps the wish that it stop, if there is one."""
         if not waits:
-            _files.discard(os.path.join(self.layout.running, f"{task_id}.cancel"))
+            _files.clear(os.path.join(self.layout.running, f"{task_id}.cancel"))
         # The record last: as long as it is there, recovery looks at the task.
         for name in (f"{task_id}.owner.json", f"{task_id}.json"):
-            _files.discard(os.path.join(self.layout.running, name))
+            _files.clear(os.path.join(self.layout.running, name))
 
     def mend_view(self, task_id: str) -> None:
         """Let the view show how the task ended: whoever published that may have died before."""
@@ -178,7 +190,7 @@ class DirectoryRecords:
             os.path.join(self.layout.read, f"{task_id}.md"),
             self.layout.view(task_id),
         ):
-            _files.discard(path)
+            _files.clear(path)
 
     def sync_directory(self, directory: str) -> None:
         """Make the entries of *directory* durable, where this store is to survive power cuts."""

@@ -10,12 +10,13 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from animaworks_tasks import _files, _records
 from animaworks_tasks._directory_records import DirectoryRecords, ids, read_bytes
 from animaworks_tasks._doorbell import ring
+from animaworks_tasks._notifications import one_line
 from animaworks_tasks._pending import new_id
 from animaworks_tasks._states import Event, advance
 from animaworks_tasks._store import Recovery
@@ -46,7 +47,7 @@ class DirectoryRecovery:
         returned: list[Task] = []
         synced = False
         for task_id in sorted(ids(self._layout.running)):
-            with self._records.holding(task_id) as held:
+            with _going_on(f"task {task_id} cannot be looked at"), self._records.holding(task_id) as held:
                 if held.lock is None:
                     alive.append(task_id)
                 elif self._records.has(self._layout.running, task_id):
@@ -65,6 +66,8 @@ class DirectoryRecovery:
         except OSError as error:
             logger.warning("task %s, whose owner died, cannot be settled yet, trying again: %s", task_id, error)
             return None
+        except RecordError as error:  # it could be read, but not be written again: too large, say
+            return self._settle_unreadable(task_id, error.reason, f"{task_id}.json")
 
     def _recover_one(self, task_id: str, may_run_again: Callable[[Task], bool]) -> Task:
         try:
@@ -72,13 +75,13 @@ class DirectoryRecovery:
         except RecordError as error:
             return self._settle_unreadable(task_id, error.reason, f"{task_id}.json")
         if self._records.has(self._layout.done, task_id):
-            with contextlib.suppress(RecordError):
+            with contextlib.suppress(RecordError):  # dealt with below
                 done = self._records.done(task_id)
                 self._records.notify(done)
                 self._records.mend_view(task_id)
                 self._records.forget_running(task_id)
                 return done
-            self.quarantine(self._records.path(self._layout.done, task_id), "the outcome could not be read")
+        self._quarantine_outcome(task_id)
         waiting = self._never_started(task_id, submitted)
         if waiting is not None:
             self._records.hide(task_id)
@@ -123,7 +126,7 @@ class DirectoryRecovery:
                 except FileNotFoundError:
                     continue
                 task_id = new_id(f"{name}/{status.st_ino}/{status.st_mtime_ns}")
-                with self._records.holding(task_id) as held:
+                with _going_on(f"pending/{name!r} cannot be rejected"), self._records.holding(task_id) as held:
                     if held.lock is not None and not self._foreign(name) and self._records.free(task_id):
                         task = self.reject(name, task_id, "its name is not 12 lowercase hex digits and .json")
                         rejected += [task] if task else []
@@ -151,7 +154,8 @@ class DirectoryRecovery:
 
     def _settle_unreadable(self, task_id: str, reason: str, name: str) -> Task:
         kept = f"quarantine/{task_id}.json"
-        name = name.encode("utf-8", "backslashreplace").decode()  # whoever made it may not write UTF-8
+        name = one_line(name.encode("utf-8", "backslashreplace").decode(), 300)  # whoever made it chose it
+        self._quarantine_outcome(task_id)
         submitted = Task(
             id=task_id,
             tool="unknown",
@@ -173,6 +177,15 @@ class DirectoryRecovery:
         self._records.forget_running(task_id)
         ring(self._layout.doorbell, task_id)
         return task
+
+    def _quarantine_outcome(self, task_id: str) -> None:
+        """Make room for an outcome where one lies that cannot be read."""
+        try:
+            self._records.done(task_id)
+        except FileNotFoundError:
+            pass
+        except RecordError:
+            self.quarantine(self._records.path(self._layout.done, task_id), "the outcome could not be read")
 
     def quarantine(self, path: str, reason: str) -> None:
         """Move a bad file out of the way, with a note beside it that says why."""
@@ -198,14 +211,14 @@ class DirectoryRecovery:
         for name in _files.names(self._layout.locks):
             task_id = name.removesuffix(".lock")
             if is_task_id(task_id) and task_id not in running:
-                with self._records.holding(task_id):
+                with _going_on(f"locks/{name} cannot be swept"), self._records.holding(task_id):
                     pass  # letting go unlinks it
         for name in _files.names(self._layout.running):
             task_id = name.split(".", 1)[0]
             if is_task_id(task_id) and name != f"{task_id}.json" and task_id not in running:
-                with self._records.holding(task_id) as held:
+                with _going_on(f"running/{name} cannot be swept"), self._records.holding(task_id) as held:
                     if held.lock is not None and not self._records.lives(task_id):
-                        _files.discard(os.path.join(self._layout.running, name))
+                        _files.clear(os.path.join(self._layout.running, name))
         for name in _files.names(self._layout.tmp):
             path = os.path.join(self._layout.tmp, name)
             with contextlib.suppress(OSError):
@@ -235,8 +248,21 @@ class DirectoryRecovery:
             if _files.read(self._layout.boot, limit=100) == boot:
                 return
         for task_id in ids(self._layout.root):
-            self.mend_view(task_id)
-        _files.replace(self._layout.boot, boot, tmp=self._layout.tmp)
+            with _going_on(f"the view of task {task_id} cannot be mended"):
+                # One that neither waits, runs nor has ended here is another program's.
+                if self._records.lives(task_id) or self._records.has(self._layout.done, task_id):
+                    self.mend_view(task_id)
+        with _going_on("all views will be looked at again"):
+            _files.replace(self._layout.boot, boot, tmp=self._layout.tmp)
+
+
+@contextlib.contextmanager
+def _going_on(what: str) -> Iterator[None]:
+    """Let one thing that the disk refuses, or that is not what its name says, not keep us from the others."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("%s: %s", what, error)
 
 
 def _boot() -> bytes:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, Unpack
@@ -176,7 +177,7 @@ class TaskStore:
     def announce(self, claim: Claim) -> None:
         self._lock_of(claim)
         name = f"{claim.task.id}.owner.json"
-        _files.discard(os.path.join(self.layout.running, name))  # of an attempt whose owner died
+        _files.clear(os.path.join(self.layout.running, name))  # of an attempt whose owner died
         # For people, so not fsynced: after a power cut the record beside it and the free lock say all that counts.
         _files.publish(
             self.layout.running,
@@ -253,10 +254,10 @@ class TaskStore:
 
     def prunable(self, *, finished_before: datetime | None = None, keep: int | None = None) -> Prunable:
         """Say what :meth:`prune` would forget now, and what only because nobody has read its notice it would not."""
-        fates: dict[Fate, list[str]] = {fate: [] for fate in Fate}
+        found: dict[_Verdict, list[str]] = {verdict: [] for verdict in _Verdict}
         for task_id, before in self._ripe(finished_before, keep):
-            fates[self._fate(task_id, before)].append(task_id)
-        return Prunable(tuple(fates[Fate.FORGET]), tuple(fates[Fate.UNREAD]))
+            found[self._verdict(task_id, before)].append(task_id)
+        return Prunable(tuple(found[_Verdict.FORGET]), tuple(found[_Verdict.UNREAD]))
 
     def _ripe(self, finished_before: datetime | None, keep: int | None) -> Sequence[tuple[str, datetime | None]]:
         """
@@ -275,21 +276,23 @@ class TaskStore:
         ]
 
     def _prune_one(self, task_id: str, finished_before: datetime | None) -> bool:
+        if self.notifications.waits(task_id):  # before all that costs more
+            return False
         with self._records.holding(task_id) as held:
-            if held.lock is None or self._fate(task_id, finished_before) is not Fate.FORGET:
+            if held.lock is None or self._verdict(task_id, finished_before) is not _Verdict.FORGET:
                 return False
             return _files.discard(self._records.path(self.layout.done, task_id))
 
-    def _fate(self, task_id: str, finished_before: datetime | None) -> Fate:
+    def _verdict(self, task_id: str, finished_before: datetime | None) -> _Verdict:
         if self._records.lives(task_id):
-            return Fate.KEEP
+            return _Verdict.KEEP
         try:
             finished_at = self._records.done(task_id).finished_at
         except (RecordError, FileNotFoundError):
-            return Fate.KEEP
+            return _Verdict.KEEP
         if finished_before is not None and (finished_at is None or finished_at >= finished_before):
-            return Fate.KEEP
-        return Fate.UNREAD if self.notifications.waits(task_id) else Fate.FORGET
+            return _Verdict.KEEP
+        return _Verdict.UNREAD if self.notifications.waits(task_id) else _Verdict.FORGET
 
     # What belongs to a task besides its record.
 
@@ -301,9 +304,10 @@ class TaskStore:
         return DirectoryWorkspace(self.layout, task_id, sync=self._records.sync)
 
     def read_log(self, task_id: str) -> bytes:
-        with contextlib.suppress(FileNotFoundError), open(os.path.join(self.layout.logs, f"{task_id}.log"), "rb") as f:
-            return f.read()
-        return b""
+        try:
+            return _files.read(os.path.join(self.layout.logs, f"{task_id}.log"), limit=sys.maxsize)
+        except OSError:  # none, or something else in its place
+            return b""
 
     def read_progress(self, task_id: str) -> Progress | None:
         try:
@@ -350,7 +354,7 @@ class Prunable:
     unread: tuple[str, ...]
 
 
-class Fate(enum.Enum):
+class _Verdict(enum.Enum):
     """What a prune does with a done task."""
 
     FORGET = enum.auto()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from datetime import UTC, datetime
@@ -48,6 +49,8 @@ class DirectoryWorkspace:
         for changed in _files.make_directory(directory):
             if self._sync:
                 _files.sync_directory(changed)
+        if os.path.islink(directory):  # what is written there would land elsewhere, and a prune would not find it
+            raise NotADirectoryError(errno.ENOTDIR, "it is a symbolic link", directory)
         return directory
 
 

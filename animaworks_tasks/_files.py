@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 
 TYPE_CHECKING = False  # typing's own would import typing
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
@@ -41,7 +42,11 @@ def make_directory(path: str) -> list[str]:
     except FileExistsError:
         return []
     except FileNotFoundError:
-        return [*make_directory(os.path.dirname(path)), *make_directory(path)]
+        above = os.path.dirname(path)
+        made = make_directory(above)
+        if not made and not os.path.isdir(above):  # a link to nothing
+            raise
+        return [*made, *make_directory(path)]
     return [os.path.dirname(path)]
 
 
@@ -114,6 +119,19 @@ def discard(path: str) -> bool:
     return True
 
 
+def clear(path: str) -> bool:
+    """Unlink *path*, or, where a directory stands in the place of a file of ours, remove that; False for neither."""
+    try:
+        return discard(path)
+    except (IsADirectoryError, PermissionError):  # EPERM: what POSIX says where Linux says EISDIR
+        if not os.path.isdir(path) or os.path.islink(path):
+            raise
+    import shutil
+
+    shutil.rmtree(path)
+    return True
+
+
 def replace(path: str, data: bytes, *, tmp: str) -> None:
     """Make *data* the content of *path* at once, for what may be lost in a power cut: progress, the catalogue."""
     draft = os.path.join(tmp, f"{os.path.basename(path)}.{os.getpid()}.{os.urandom(4).hex()}")
@@ -136,8 +154,18 @@ def show(source: str, view: str, *, tmp: str) -> None:
 
 
 def open_append(path: str) -> int:
-    """Open *path* for appending, made if it is not there; the caller closes the descriptor."""
-    return os.open(path, _APPEND, FILE_MODE)
+    """
+    Open *path* for appending, made if it is not there; the caller closes the descriptor.
+
+    Raises:
+        UnreadableFileError: It is no regular file: nobody may be reading the FIFO, and who writes to it would wait.
+    """
+    fd = os.open(path, _APPEND, FILE_MODE)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise UnreadableFileError(errno.EINVAL, _NOT_REGULAR, path)
+    os.set_blocking(fd, True)  # for the tools that inherit it
+    return fd
 
 
 def append_line(path: str, line: bytes) -> None:
@@ -150,8 +178,11 @@ def append_line(path: str, line: bytes) -> None:
 
 
 def touch(path: str) -> None:
-    """Make an empty file; one that exists stays."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE))
+    """Make an empty file; what exists there stays, whatever it is."""
+    try:
+        os.close(os.open(path, _CREATE, FILE_MODE))
+    except FileExistsError:
+        return
 
 
 def read(path: str, *, limit: int) -> bytes:
@@ -172,20 +203,23 @@ def read(path: str, *, limit: int) -> bytes:
         problem = _suspicion(os.fstat(fd), limit)
         if problem:
             raise UnreadableFileError(errno.EINVAL, problem, path)
-        data = b"".join(iter(lambda: os.read(fd, 1 << 16), b""))
+        data = bytearray()
+        while len(data) <= limit and (more := os.read(fd, 1 << 16)):
+            data += more
     finally:
         os.close(fd)
     if len(data) > limit:  # it grew while we read
         raise UnreadableFileError(errno.EFBIG, f"it is larger than {limit} bytes", path)
-    return data
+    return bytes(data)
 
 
+_NOT_REGULAR = "it is not a regular file"
 _UNREADABLE = {errno.ELOOP: "it is a symbolic link", errno.ENXIO: "it is a socket or a device that does not answer"}
 
 
 def _suspicion(status: os.stat_result, limit: int) -> str | None:
     if not stat.S_ISREG(status.st_mode):
-        return "it is not a regular file"
+        return _NOT_REGULAR
     if status.st_uid != os.geteuid():
         return f"it belongs to another user (uid {status.st_uid})"
     if status.st_size > limit:
@@ -222,13 +256,21 @@ def hold(path: str) -> FileLock | None:
     return None
 
 
+def age(path: str) -> float:
+    """Return how many seconds ago *path* was written; less than 0 where it is not there."""
+    try:
+        return time.time() - os.lstat(path).st_mtime
+    except FileNotFoundError:
+        return -1.0
+
+
 def file_time(at: float) -> int:
     """Return Unix seconds as the nanoseconds that a file has as its time."""
     return round(at * 1e9)
 
 
 def lock_trouble(directory: str) -> str | None:
-    """Say why locks are not to be relied on in *directory*: they keep nobody out, or there are none; None if they are."""
+    """Say why locks are not to be relied on in *directory*: they keep nobody out, or there are none."""
     path = os.path.join(directory, f"probe.{os.getpid()}.{os.urandom(4).hex()}")
     try:
         with Holding(path) as first, Holding(path) as second:

@@ -223,7 +223,7 @@ class Notification:
         """Say it in one line, with the id where there is one."""
         first = next((line for line in self.text.splitlines() if line.strip()), "")
         result = next((line for line in self.text.splitlines() if line.startswith("- ") and "] " in line), first)
-        return f"- {self.task_id or self.name}: {one_line(result.lstrip('#- '), 160)}"
+        return f"- {self.task_id or one_line(self.name, 100)}: {one_line(result.lstrip('#- '), 160)}"
 
 
 @attrs.frozen

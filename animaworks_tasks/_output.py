@@ -11,6 +11,7 @@ import contextlib
 import io
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import IO, Any, Final, TextIO
@@ -52,6 +53,11 @@ class Printed:
         with self._mutex:
             self._pass_on()
 
+    def close(self) -> None:
+        """Let what is still written go nowhere."""
+        with self._mutex:
+            self._sink = _nowhere
+
     def text(self) -> str:
         """Return what is kept; bytes that are not UTF-8 are replaced."""
         text = self.kept.decode("utf-8", "replace")
@@ -64,11 +70,16 @@ class Printed:
             self._sink(data)
 
 
+def _nowhere(_: bytes) -> None:
+    pass
+
+
 _Routes = tuple[Printed, Printed]
 _routes: ContextVar[_Routes | None] = ContextVar("animaworks_tasks_output", default=None)
 _mutex = threading.Lock()
 _users = 0
 _for_all_threads: _Routes | None = None
+_earlier: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # threads that were there before that task
 
 
 @contextlib.contextmanager
@@ -79,13 +90,15 @@ def printed_to(sink: Sink, *, out: Sink | None = None, all_threads: bool = False
     Args:
         sink: Takes the bytes; called from whichever thread prints.
         out: Takes those of stdout instead.
-        all_threads: Collect what other threads print too: right in a process that runs one task at a time.
+        all_threads: Collect what other threads print too: right in a process that runs one task at a time. What is
+            printed by threads that an earlier task has left behind goes nowhere: nobody can say whose it is.
     """
-    global _for_all_threads  # noqa: PLW0603 - as sys.stdout, which it stands in for
+    global _for_all_threads, _earlier  # noqa: PLW0603 - as sys.stdout, which they stand in for
     routes = (Printed(out or sink), Printed(sink))
     _install()
     token = _routes.set(routes)
     if all_threads:
+        _earlier = weakref.WeakSet(thread for thread in threading.enumerate() if thread.ident != threading.get_ident())
         _for_all_threads = routes
     try:
         yield routes
@@ -95,6 +108,8 @@ def printed_to(sink: Sink, *, out: Sink | None = None, all_threads: bool = False
             _for_all_threads = None
         for printed in routes:
             printed.flush()
+            if all_threads:
+                printed.close()
         _uninstall()
 
 
@@ -119,6 +134,14 @@ def _uninstall() -> None:
                 sys.stderr = sys.stderr.original
 
 
+class _Silence(Printed):
+    def write(self, data: bytes) -> None:
+        """Keep nothing: it may go on for ever."""
+
+
+_SILENCE: Final = _Silence(_nowhere)
+
+
 class _Router(io.TextIOBase):
     """A text stream that writes to the route of whoever writes, or else to the stream it replaced."""
 
@@ -132,7 +155,11 @@ class _Router(io.TextIOBase):
 
     def route(self) -> Printed | None:
         routes = _routes.get() or _for_all_threads
-        return routes[self._index] if routes else None
+        if routes is None:
+            return None
+        if routes is _for_all_threads and _routes.get() is None and threading.current_thread() in _earlier:
+            return _SILENCE
+        return routes[self._index]
 
     def write(self, text: str, /) -> int:
         printed = self.route()

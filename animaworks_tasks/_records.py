@@ -187,8 +187,9 @@ def _parse(data: bytes, name: str) -> dict[str, object]:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands in it twice")
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # None
+        raise ValueError(f"the key {twice!r} stands in it twice")
     return found
 
 
@@ -253,6 +254,8 @@ class _Fields:
 
     def integer(self, key: str) -> int | None:
         value = self._take(key, "a whole number", lambda v: type(v) is int)
+        if value is not None and not _is_number(value):  # 4,300 digits can be read, and one more cannot be written
+            self.refuse(f"{key} is beyond 2**53")
         return None if value is None else int(value)  # type: ignore[call-overload]  # as above
 
     def moment(self, key: str) -> datetime | None:

@@ -68,9 +68,9 @@ class Registry:
             **options: ``expected_seconds``: how long it takes, promised to the agent. ``long_running``: to be submitted
                 instead of called; by default if it promises a time. ``timeout_seconds``: longest run; by default the
                 larger of 1800 and twice the expectation. ``retries``: how often a failure is run again (0).
-                ``on_interrupt``: "fail" or "retry", if whoever runs it dies; ``max_attempts``: how many runs at
-                most die so (3). ``grace_seconds``: from being asked to stop until being killed (5). ``summary``: instead of
-                the docstring's. ``gated``: needs a permission.
+                ``on_interrupt``: "fail" or "retry", if whoever runs it dies; ``max_attempts``: how many runs may end so
+                (3). ``grace_seconds``: from being asked to stop until being killed (5). ``summary``: instead of the
+                docstring's. ``gated``: needs a permission.
 
         Raises:
             RegistryError: The name is taken, an option impossible, or the signature no command line.

@@ -27,6 +27,7 @@ from animaworks_tasks.errors import RecordError, UnknownToolError, UsageError
 logger = logging.getLogger("animaworks_tasks")
 
 _WORTH_A_RETRY: Final = {Cause.TOOL, Cause.CRASHED, Cause.TIMEOUT}  # the rest fails the same way again
+_ERROR_LIMIT: Final = 4000  # characters; an error may quote the name of a tool, which may be as long as a record
 _LONGEST_BACKOFF: Final = 600.0  # seconds
 _PATIENCE: Final = 600.0  # seconds for which an outcome that the disk refuses is offered again
 
@@ -72,7 +73,9 @@ def _run(store: Store, registry: Registry, claim: Claim) -> Task:
         tool = registry.resolve(claim.task.tool, claim.task.argv)
     except UsageError as error:
         cause = Cause.REJECTED if isinstance(error, UnknownToolError) else Cause.ARGUMENTS
-        return _finish(store, claim, Event.FAIL, **{**never_began(claim.task), "cause": cause, "error": str(error)})
+        return _finish(
+            store, claim, Event.FAIL, **{**never_began(claim.task), "cause": cause, "error": str(error)[:_ERROR_LIMIT]}
+        )
     if store.workspace(claim.task.id).cancel_requested():  # while it was being claimed, or between two attempts
         return _finish(store, claim, Event.CANCEL, **never_began(claim.task))
     claim.task = attrs.evolve(claim.task, subcommand=tool.subcommand)

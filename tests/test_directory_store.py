@@ -926,6 +926,69 @@ def test_a_done_task_with_a_record_elsewhere_is_not_pruned(
     assert remains.done == files.get(ID)
 
 
+def test_a_prune_reads_no_record_that_is_to_stay(
+    files: TaskStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of a done record has the time at which the task ended, whatever the machine's clock says."""
+    # given
+    done = []
+    for _ in range(4):
+        done.append(files.finish(begin(files), Event.COMPLETE))
+        clock.advance(60)
+    files.notifications.acknowledge(files.notifications.peek())
+    read = []
+    look = DirectoryRecords.done
+
+    def noted(records: DirectoryRecords, task_id: str) -> Task:
+        read.append(task_id)
+        return look(records, task_id)
+
+    monkeypatch.setattr(DirectoryRecords, "done", noted)
+
+    # then
+    assert done[1].finished_at is not None
+    assert [done[0].id] == files.prune(finished_before=done[1].finished_at)
+    assert [done[1].id] == files.prune(keep=2)
+    assert {done[0].id, done[1].id} == set(read)
+
+
+def test_what_a_prune_would_forget_can_be_asked_first(files: TaskStore, clock: ManualClock) -> None:
+    read, unread = files.finish(begin(files), Event.COMPLETE), files.finish(begin(files), Event.COMPLETE)
+    files.notifications.acknowledge(notice for notice in files.notifications.peek() if notice.task_id == read.id)
+    clock.advance(1)
+    files.finish(begin(files), Event.COMPLETE)
+    for found in (files.prunable(finished_before=clock.now), files.prunable(keep=1)):
+        assert ((read.id,), (unread.id,)) == (found.forget, found.unread)
+    assert 3 == len(files.list())
+
+
+def test_a_record_that_was_copied_is_pruned_by_what_it_says(files: TaskStore, root: Path, clock: ManualClock) -> None:
+    """Its file may be younger than its end, and then it stays; or older, and then its end counts."""
+    done = files.finish(begin(files), Event.COMPLETE)
+    files.notifications.acknowledge(files.notifications.peek())
+    os.utime(root / "done" / f"{done.id}.json", (0, 0))
+    assert [] == files.prune(finished_before=clock.now)
+    os.utime(root / "done" / f"{done.id}.json")
+    clock.advance(1)
+    assert [] == files.prune(finished_before=clock.now)
+
+
+def test_a_task_is_told_of_though_a_prune_was_killed_before_it_forgot_the_notice_of_another_with_its_key(
+    files: TaskStore, root: Path
+) -> None:
+    # given what such a prune leaves
+    first = files.finish(begin(files, key="daily"), Event.COMPLETE)
+    files.notifications.acknowledge(files.notifications.peek())
+    (root / "done" / f"{first.id}.json").unlink()
+
+    # when
+    second = files.finish(begin(files, key="daily"), Event.COMPLETE)
+
+    # then
+    assert first.id == second.id
+    assert [second.id] == notices(files)
+
+
 # --- what belongs to a task besides its record ---
 
 
@@ -1094,3 +1157,25 @@ def test_a_pending_record_that_its_submitter_took_back_is_gone(
     assert files.claim(task.id) is None
     with pytest.raises(TaskNotFoundError):
         files.get(task.id)
+
+
+def test_after_a_power_cut_the_views_of_our_tasks_are_mended_and_those_of_others_left_alone(
+    files: TaskStore, root: Path
+) -> None:
+    # given a view that is torn, one that says that a pending task runs, and one that another program made
+    done = files.finish(begin(files), Event.COMPLETE)
+    waiting = files.submit("image_gen", "3d")
+    torn, old, foreign = (Path(files.layout.view(task_id)) for task_id in (done.id, waiting.id, "f" * 12))
+    torn.unlink()
+    torn.write_bytes(b'{"task')
+    old.write_text('{"status": "running"}')
+    foreign.write_text('{"status": "running", "task_id": "' + "f" * 12 + '"}')
+
+    # when the machine has been started anew
+    Path(files.layout.boot).unlink(missing_ok=True)
+    TaskStore(files.layout.anima, durability="process").recover()
+
+    # then
+    assert torn.samefile(root / "done" / f"{done.id}.json")
+    assert not old.exists()
+    assert foreign.exists()

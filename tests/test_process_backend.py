@@ -28,6 +28,7 @@ from animaworks_tasks import (
     TaskStore,
 )
 from animaworks_tasks._backends import _processes, _tool_process
+from animaworks_tasks._backends._process_tree import Stopped
 from animaworks_tasks.errors import BackendError, RegistryError
 from tests.processes import PATIENCE, gone, state, until
 from tests.tools_for_tests import die, divide, registry
@@ -267,7 +268,7 @@ def test_a_tool_that_ignores_sigterm_is_killed_after_its_grace(host: Host, tmp_p
     # then
     task = host.wait(task_id)
     assert STOPPED[how] == (task.outcome, task.cause)
-    assert ("it ran longer than 0.5 s: " if how == "timeout" else "") + "it was stopped" == task.error
+    assert ("it ran longer than 0.5 s: " if how == "timeout" else "") + "it was stopped: 1 process ended" == task.error
     assert "fine" == host.run("echo", "fine").result
 
 
@@ -296,10 +297,10 @@ def test_what_cannot_be_stopped_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pat
     claim = store.claim(store.submit("proc", "hold", str(tmp_path / "gate")).id)
     assert claim is not None
 
-    def stop_half(child: subprocess.Popen[bytes], _grace: float) -> tuple[int, ...]:
+    def stop_half(child: subprocess.Popen[bytes], _grace: float) -> Stopped:
         child.kill()
         child.wait()
-        return (4711,)
+        return Stopped(1, (4711,))
 
     monkeypatch.setattr(_tool_process, "stop_all", stop_half)
     monkeypatch.setattr(_tool_process, "reap", lambda _: None)  # what is below this process is not the tool's
@@ -310,7 +311,7 @@ def test_what_cannot_be_stopped_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     # then
     assert report.timed_out
-    assert "it was stopped, but not all of it: processes (4711,) are still there" == report.error
+    assert "it was stopped: 1 process ended, but not 4711" == report.error
 
 
 def test_a_tool_for_which_no_process_can_be_started_has_crashed(

@@ -197,15 +197,15 @@ tasks: Final = st.builds(
     anima_name=text,
     anima_dir=text,
     submitted_at=moments,
-    priority=st.integers(),
+    priority=st.integers(1 - (1 << 53), (1 << 53) - 1),
     not_before=st.none() | moments,
     key=st.none() | text,
     retry_of=st.none() | text,
     expected_seconds=st.none() | seconds,
     timeout_seconds=st.none() | seconds,
-    retries=st.none() | st.integers(0),
+    retries=st.none() | st.integers(0, (1 << 53) - 1),
     on_interrupt=st.none() | st.sampled_from(OnInterrupt),
-    attempt=st.integers(0),
+    attempt=st.integers(0, (1 << 53) - 1),
     extra=st.dictionaries(text.map("x-{}".format), json_values, max_size=2),
 )
 

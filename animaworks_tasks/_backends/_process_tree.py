@@ -2,8 +2,8 @@
 Every process that a tool has started, and how to end them all.
 
 On Linux the supervisor is a *child subreaper* (prctl(2)): whatever a tool starts stays below it in the tree, also what
-leaves its process group, its session or its parent, so /proc shows all of it. Elsewhere only the tool's own session is
-known, and daemons that left it are not found.
+leaves its process group, its session or its parent, so /proc shows all of it, and a supervisor without children has
+nothing below it. Elsewhere only the tool process is known, and what it started is not found.
 """
 
 from __future__ import annotations
@@ -14,14 +14,42 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
+
+import attrs
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _LOOK: Final = 0.02  # seconds between looks at what is left
 _KILLING: Final = 5.0  # seconds in which the kernel must have taken what was killed; longer is a process stuck in it
 _ON_LINUX: Final = sys.platform == "linux"
+
+
+@attrs.frozen
+class Stopped:
+    """
+    What became of a process tree.
+
+    Attributes:
+        ended: How many processes were seen in it and have ended.
+        left: The ids of those that could not be ended within five seconds; nearly always none.
+    """
+
+    ended: int
+    left: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        words = f"{self.ended} process{'' if self.ended == 1 else 'es'} ended"
+        return f"{words}, but not {', '.join(map(str, self.left))}" if self.left else words
+
+
+@attrs.frozen
+class _Process:
+    """One process. Its id may be given to another later; the id with the time of its start, in ticks, is its own."""
+
+    pid: int
+    started: int
 
 
 def adopt_orphans() -> None:
@@ -47,21 +75,28 @@ def reap(child: subprocess.Popen[bytes]) -> None:
             os.waitpid(dead.si_pid, 0)
 
 
-def stop_all(child: subprocess.Popen[bytes], grace: float) -> tuple[int, ...]:
-    """
-    End *child* and everything below this process: SIGTERM, up to *grace* seconds, then SIGKILL until nothing is left.
+def stop_all(child: subprocess.Popen[bytes], grace: float) -> Stopped:
+    """End *child* and all below this process: SIGTERM, up to *grace* seconds, then SIGKILL until none is left."""
+    seen: set[_Process] = set()
 
-    Returns:
-        The ids of processes that could not be ended within five seconds more; nearly always none.
-    """
-    _signal(_alive(child), signal.SIGTERM)
-    _wait(lambda: not _alive(child), grace)
+    def left() -> list[_Process]:
+        found = _alive(child)
+        seen.update(found)
+        return found
+
+    def over() -> bool:
+        # The kernel has the last word: between two looks at /proc, one process may hand over to the next unseen.
+        return not left() and not _has_children()
+
+    _signal(left(), signal.SIGTERM)
+    _wait(over, grace)
     deadline = time.monotonic() + _KILLING
-    while (left := _alive(child)) and time.monotonic() < deadline:
-        _signal(left, signal.SIGSTOP)  # first, so that none of them starts another while we go through the list
-        _signal(_alive(child), signal.SIGKILL)
-        _wait(lambda: not _alive(child), 10 * _LOOK)
-    return tuple(left)
+    while not over() and time.monotonic() < deadline:
+        _signal(left(), signal.SIGSTOP)  # first, so that none of them starts another while we go through the list
+        _signal(left(), signal.SIGKILL)
+        _wait(over, 10 * _LOOK)
+    stuck = left()
+    return Stopped(len(seen) - len(stuck), tuple(process.pid for process in stuck))
 
 
 def _wait(done: Callable[[], bool], seconds: float) -> None:
@@ -70,41 +105,81 @@ def _wait(done: Callable[[], bool], seconds: float) -> None:
         time.sleep(_LOOK)
 
 
-def _signal(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
+def _signal(processes: Iterable[_Process], number: signal.Signals) -> None:
+    for process in processes:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
+            _send(process, number)
 
 
-def _alive(child: subprocess.Popen[bytes]) -> list[int]:
+def _send(process: _Process, number: signal.Signals) -> None:
+    """Signal *process*, and never another one that was given its id since we looked."""
+    try:
+        fd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        raise
+    except (AttributeError, OSError):  # a kernel, or a Python, without: the gap is microseconds then
+        os.kill(process.pid, number)
+        return
+    try:
+        if _started(process.pid) == process.started:  # looked up once we have hold of it
+            signal.pidfd_send_signal(fd, number)
+    finally:
+        os.close(fd)
+
+
+def _alive(child: subprocess.Popen[bytes]) -> list[_Process]:
     """Return who lives below us, having reaped who died; *child* is reaped by its own object."""
     child.poll()
     if not _ON_LINUX:  # pragma: no cover - CI is Linux
-        return [] if child.returncode is not None else [child.pid]
+        return [] if child.returncode is not None else [_Process(child.pid, 0)]
     found = []
-    for pid in _below(os.getpid()):
-        if pid != child.pid:
+    for process in _below(os.getpid()):
+        if process.pid != child.pid:
             with contextlib.suppress(ChildProcessError):
-                if os.waitpid(pid, os.WNOHANG)[0]:
+                if os.waitpid(process.pid, os.WNOHANG)[0]:
                     continue
         elif child.returncode is not None:
             continue
-        found.append(pid)
+        found.append(process)
     return found
 
 
-def _below(root: int) -> list[int]:
-    """Return the ids of all descendants of *root*, from /proc/<pid>/stat: proc_pid_stat(5)."""
-    children: dict[int, list[int]] = {}
+def _has_children() -> bool:
+    if not _ON_LINUX:  # pragma: no cover - CI is Linux
+        return False
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _below(root: int) -> list[_Process]:
+    """Return all descendants of *root*."""
+    children: dict[int, list[_Process]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-                # The name of the program may hold spaces and brackets; the last bracket ends it. Then: state, ppid.
-                parent = int(file.read().rpartition(b")")[2].split()[1])
-                children.setdefault(parent, []).append(int(name))
-    found: list[int] = []
+            with contextlib.suppress(OSError):
+                fields = _stat(int(name))
+                children.setdefault(int(fields[1]), []).append(_Process(int(name), int(fields[19])))
+    found: list[_Process] = []
     level = [root]
     while level:
-        level = [pid for parent in level for pid in children.get(parent, ())]
-        found += level
+        below = [process for parent in level for process in children.get(parent, ())]
+        level = [process.pid for process in below]
+        found += below
     return found
+
+
+def _started(pid: int) -> int | None:
+    try:
+        return int(_stat(pid)[19])
+    except OSError:
+        return None
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Return the fields of /proc/<pid>/stat from the third on, as in proc_pid_stat(5): state, ppid, ... starttime."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        # The name of the program may hold spaces and brackets; the last bracket ends it.
+        return file.read().rpartition(b")")[2].split()

@@ -1,9 +1,9 @@
 """
 The tool process: a warm interpreter that imports tools and runs one call at a time, watched over by a supervisor.
 
-Seen from the supervisor it is a :class:`ToolProcess`; inside it, :func:`main` runs. Between the two there is a socket,
-over which calls go one way and reports, plain text, come back. What the tool prints goes straight to the task's log, at
-the level of file descriptors, so that what it starts prints there too, and the log is whole whoever dies.
+Seen from the supervisor it is a :class:`ToolProcess`; inside it, :func:`main` runs. Between the two there is a socket
+(see ``_link.py``). What the tool prints goes straight to the task's log, at the level of file descriptors, so that what
+it starts prints there too, and the log is whole whoever dies.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from multiprocessing.connection import Connection
 from multiprocessing.spawn import get_executable
 from types import FrameType
 from typing import Final
@@ -24,7 +24,8 @@ from typing import Final
 import attrs
 
 import animaworks_tasks
-from animaworks_tasks import _files
+from animaworks_tasks._backends._home import Home, print_to
+from animaworks_tasks._backends._link import Link, encode, receive
 from animaworks_tasks._backends._process_tree import end_with_parent, reap, stop_all
 from animaworks_tasks._calls import Report, call
 from animaworks_tasks._commands import signal_name
@@ -60,7 +61,7 @@ class ToolProcess:
     def __init__(self, max_tasks: int | None) -> None:
         self._max_tasks = max_tasks
         self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
+        self._link: Link | None = None
         self._calls = 0
         self._calling = self._interrupted = False
 
@@ -75,17 +76,20 @@ class ToolProcess:
         workspace = store.workspace(task.id)
         assert isinstance(workspace, DirectoryWorkspace)  # noqa: S101 - only such a store can come to this process
         try:
-            process, connection = self._ready()
+            process, link = self._ready()
         except OSError as error:
             return Report(cause=Cause.CRASHED, error=f"no process could be started for the tool: {error}")
         self._calls += 1
         deadline = time.monotonic() + timeout
         self._calling = True
         try:
-            connection.send(Call(tool, task, workspace, timeout))
-            report = self._watch(process, connection, workspace, deadline, tool.grace_seconds)
+            link.send(pickle.dumps(Call(tool, task, workspace, timeout)))
+            report = self._watch(process, link, workspace, deadline, tool.grace_seconds)
         except (EOFError, OSError):
             report = self._crashed(process)
+        except ValueError as error:
+            self.close()
+            report = Report(cause=Cause.CRASHED, error=f"the tool's process was ended: {error} on its connection")
         finally:
             self._calling = False
         if self._calls == self._max_tasks:
@@ -95,40 +99,43 @@ class ToolProcess:
 
     def close(self) -> None:
         """End the process and everything that tools left running below it."""
-        if self._connection is not None:
-            self._connection.close()
+        if self._link is not None:
+            self._link.close()
         if self._process is not None:
             stop_all(self._process, _LAST_WORDS)
-        self._process = self._connection = None
+        self._process = self._link = None
         self._calls = 0
 
-    def _ready(self) -> tuple[subprocess.Popen[bytes], Connection]:
-        if self._process is None or self._connection is None or self._process.poll() is not None:
-            self.close()  # one that died while idle
-            self._process, self._connection = _start()
-        return self._process, self._connection
+    def _ready(self) -> tuple[subprocess.Popen[bytes], Link]:
+        process, link = self._process, self._link
+        if process is None or link is None or process.poll() is not None or not (link.fit and link.quiet()):
+            self.close()  # one that died while idle, was left talking, or could not be put back
+            process, link = self._process, self._link = _start()
+        return process, link
 
     def _watch(
         self,
         process: subprocess.Popen[bytes],
-        connection: Connection,
+        link: Link,
         workspace: DirectoryWorkspace,
         deadline: float,
         grace: float,
     ) -> Report:
         while True:
             left = deadline - time.monotonic()
-            if connection.poll(max(0.0, min(_LOOK, left))):
-                report: Report = connection.recv()
+            died = process.poll() is not None
+            report = link.report(min(_LOOK, left))
+            if report is not None:
                 return report
+            if died:  # and its socket is still open: in a process that it started
+                raise EOFError("the tool process has ended")
             if left <= 0 or self._interrupted or workspace.cancel_requested():
-                connection.close()  # so that a process that ends its call in order exits then, within the grace
+                link.close()  # so that a process that ends its call in order exits then, within the grace
                 return self._stopped(process, grace, timed_out=left <= 0)
 
     def _stopped(self, process: subprocess.Popen[bytes], grace: float, *, timed_out: bool) -> Report:
-        left = stop_all(process, grace)
+        error = f"it was stopped: {stop_all(process, grace)}"
         self.close()
-        error = "it was stopped" + (f", but not all of it: processes {left} are still there" if left else "")
         if self._interrupted:
             words = f"its host or the machine was going down, and it may have partly run: {error}"
             return Report(cause=Cause.INTERRUPTED, error=words)
@@ -151,15 +158,16 @@ def _end(status: int | None) -> str:
     return f"was killed by {signal_name(-status)}{hint}"
 
 
-def _start() -> tuple[subprocess.Popen[bytes], Connection]:
+def _start() -> tuple[subprocess.Popen[bytes], Link]:
     ours, theirs = socket.socketpair()
     home = os.path.dirname(os.path.dirname(os.path.abspath(animaworks_tasks.__file__)))
     program = (
         f"import sys; sys.path.insert(0, {home!r});"
         f"from animaworks_tasks._backends._tool_process import main; main({theirs.fileno()})"
     )
-    with theirs:
-        connection = Connection(ours.detach())
+    link = Link(ours)
+    with theirs, contextlib.ExitStack() as undo:
+        undo.callback(link.close)
         process = subprocess.Popen(  # noqa: S603 - our own program
             [os.fsdecode(get_executable() or sys.executable), "-P", "-c", program],
             stdin=subprocess.DEVNULL,
@@ -168,8 +176,9 @@ def _start() -> tuple[subprocess.Popen[bytes], Connection]:
             pass_fds=[theirs.fileno()],
             start_new_session=True,
         )
-    connection.send_bytes(pickle.dumps(list(sys.path)))
-    return process, connection
+        undo.pop_all()
+    link.send(pickle.dumps(list(sys.path)))
+    return process, link
 
 
 # From here on: inside the tool process.
@@ -198,27 +207,37 @@ class _Stop:
 
 def main(fd: int) -> None:
     """Serve the supervisor at the other end of the socket *fd* until it goes."""
-    supervisor = Connection(fd)
+    supervisor = socket.socket(fileno=fd)
+    supervisor.set_inheritable(False)  # so that no program which a tool starts has it
     end_with_parent()  # busy, we would not see that it has gone, and the task may be run again elsewhere
-    stop, home = _Stop(), _Home()
-    with contextlib.suppress(EOFError, OSError):
-        sys.path[:] = pickle.loads(supervisor.recv_bytes())  # noqa: S301 - our supervisor wrote it
-        while True:
-            asked: Call = supervisor.recv()
-            report = _make(asked, stop)
-            if os.getpid() != home.pid:  # the tool forked, and its child came back from the call as well
-                os._exit(0)
-            supervisor.send(report)  # first: should we be beyond restoring, the report is safe
-            home.restore()
+    stop, home = _Stop(), Home()
+    try:
+        with contextlib.suppress(EOFError, OSError):
+            _serve(supervisor, stop, home)
+    finally:
+        if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+            os._exit(0)  # a thread that a tool left behind would keep the interpreter for ever
+
+
+def _serve(supervisor: socket.socket, stop: _Stop, home: Home) -> None:
+    sys.path[:] = pickle.loads(receive(supervisor))  # noqa: S301 - our supervisor wrote it
+    fit = True
+    while fit:
+        asked: Call = pickle.loads(receive(supervisor))  # noqa: S301 - as above
+        report = _make(asked, stop)
+        if os.getpid() != home.pid:  # the tool forked, and its child came back from the call as well
+            os._exit(0)
+        fit = home.restore()  # first: an alarm that the tool has set must not cost its report
+        supervisor.sendall(encode(report, fit=fit))
 
 
 def _make(asked: Call, stop: _Stop) -> Report:
     os.environ[ANIMA_DIR_VARIABLE] = asked.task.anima_dir
     os.environ[TASK_ID_VARIABLE] = asked.task.id
     if asked.task.cwd is not None:
-        with contextlib.suppress(OSError):  # gone since: the host's will have to do
+        with contextlib.suppress(OSError, ValueError):  # gone since, or no path: the host's will have to do
             os.chdir(asked.task.cwd)
-    _print_to(asked.workspace.log_path)
+    print_to(asked.workspace.log_path)
     deadline = time.monotonic() + asked.timeout
     stop.calling, stop.asked = True, False
     try:
@@ -230,8 +249,10 @@ def _make(asked: Call, stop: _Stop) -> Report:
             log=_write,
             all_threads=True,
         )
-    except (TaskCancelled, KeyboardInterrupt) as error:  # while the report was being made
+    except TaskCancelled as error:  # while the report was being made
         return Report(cancelled=True, error=str(error))
+    except KeyboardInterrupt:  # the tool's own: there is no keyboard here
+        return Report(cause=Cause.TOOL, error="KeyboardInterrupt")
     finally:
         stop.calling = False
 
@@ -241,36 +262,3 @@ def _write(data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(2, view) :]
-
-
-def _print_to(path: str) -> None:
-    """Let the descriptors 1 and 2 be the file *path*, for this process and all that it starts."""
-    try:
-        fd = _files.open_append(path)
-    except OSError:  # no room, or none of our own: better no log than no call
-        fd = os.open(os.devnull, os.O_WRONLY)
-    for standard in (1, 2):
-        os.dup2(fd, standard)
-    if fd not in {1, 2}:
-        os.close(fd)
-
-
-class _Home:
-    """What a tool may change of its process, put back for the next one."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self._cwd = os.getcwd()
-        self._umask = os.umask(0o077)
-        os.umask(self._umask)
-        self._environment = dict(os.environ)
-
-    def restore(self) -> None:
-        """Put it back; and let what is still printed, by threads that were left behind, go nowhere."""
-        _print_to(os.devnull)
-        os.umask(self._umask)
-        with contextlib.suppress(OSError):
-            os.chdir(self._cwd)
-        if dict(os.environ) != self._environment:
-            os.environ.clear()
-            os.environ.update(self._environment)

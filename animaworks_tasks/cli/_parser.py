@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from importlib import import_module
 from typing import Final, NoReturn
 
@@ -33,6 +35,9 @@ commands:
   notifications [--ack]       what finished tasks left to be read
   tools                       the tools that there are; ⚠ takes long: submit it, do not call it
   guide                       the same, for an agent's system prompt
+  events [--task ID]          what happened, when; and whether a notice was delivered, and to whom
+  doctor [--fix]              whether the store is well, and what to do where it is not
+  prune                       forget what was done long ago, and was read
 
 An ID may be shortened to its first four digits or more, as long as it is one task's. The Anima is the directory that
 --anima-dir names, or the environment variable ANIMAWORKS_ANIMA_DIR. -j prints JSON. COMMAND --help tells more.
@@ -47,6 +52,7 @@ exit status:
 """
 
 _EXITS: Final = "exit status: 0 done, 1 failed, 2 wrong usage; `animaworks-tool --help` lists all"
+_UNITS: Final = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -101,6 +107,16 @@ def _at_least(least: float, kind: type[int | float]) -> Callable[[str], float]:
         return number
 
     return convert
+
+
+def _age(text: str) -> timedelta:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|min|h|d)", text, re.ASCII)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length of time: write it as 90s, 5min, 12h or 30d")
+    try:
+        return timedelta(**{_UNITS[found[2]]: float(found[1])})
+    except OverflowError:
+        raise argparse.ArgumentTypeError(f"{text} is too long") from None
 
 
 def _id(parser: argparse.ArgumentParser) -> None:
@@ -182,6 +198,29 @@ def _guide(parser: argparse.ArgumentParser) -> None:
     _language(parser, "the guide")
 
 
+def _events(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--task", metavar="ID", help="only of this task, and what became of its notice; also of one that was pruned"
+    )
+    parser.add_argument("--since", metavar="AGE", type=_age, help="only what is not older: 90s, 5min, 12h, 30d")
+
+
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--fix", action="store_true", help="mend what can be mended without losing anything")
+    _language(parser, "the notifications that are left")
+
+
+def _prune(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--older-than",
+        metavar="AGE",
+        type=_age,
+        help="tasks that ended longer ago: 90s, 5min, 12h, 30d; default 30d, unless there is a --keep",
+    )
+    parser.add_argument("--keep", metavar="N", type=_at_least(0, int), help="besides, all but the N that ended last")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be forgotten")
+
+
 @attrs.frozen
 class _Command:
     """
@@ -223,4 +262,18 @@ COMMANDS: Final[Mapping[str, _Command]] = {
     "notifications": _Command("_change", "Print what finished tasks left to be read.", _notifications),
     "tools": _Command("_tools", "List the tools; ⚠ takes long: submit it, do not call it.", tool_sources),
     "guide": _Command("_tools", "Print the tool guide that goes into an agent's system prompt.", _guide),
+    "events": _Command(
+        "_events", "Print what happened to tasks, the oldest first, and what became of a notice.", _events
+    ),
+    "doctor": _Command(
+        "_housekeeping",
+        "Look whether the store is well: files, tasks, the file system, and who is at work there. Hosts may go on.",
+        _doctor,
+        "exit status: 0 well; 1 there are problems left. What is marked (fix) is mended with --fix",
+    ),
+    "prune": _Command(
+        "_housekeeping",
+        "Forget tasks that were done long ago: record, log, results. What nobody has acknowledged stays.",
+        _prune,
+    ),
 }

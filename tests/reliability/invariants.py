@@ -5,6 +5,7 @@ A process under test says what it promises, and what it does that nobody may do 
 
     submitted ID            a submit was acknowledged
     ran ID ATTEMPT          the tool began
+    left ID ATTEMPT         the tool came to its end
     finished ID OUTCOME     the caller was told how the task ended
     shown ID                a drain handed the notice out
     acknowledged ID         the drain has put it away
@@ -117,37 +118,74 @@ def _quarantine(layout: Layout, done: set[str]) -> Iterator[str]:
 
 
 def _as_said(layout: Layout, said: Sequence[Sequence[str]], runs: Runs) -> Iterator[str]:
+    yield from _kept(layout, said)
+    yield from _run(said, runs)
+    yield from _acknowledged(layout, said)
+
+
+def _kept(layout: Layout, said: Sequence[Sequence[str]]) -> Iterator[str]:
+    """What was acknowledged has ended, and what was told of its end is true."""
     done = set(_stems(layout.done, ".json"))
+    submitted = {words[1] for words in said if words[0] == "submitted"}
+    promised = submitted | {words[1] for words in said if words[0] in {"finished", "acknowledged"}}
     if ["pruning"] not in said:
-        promised = {words[1] for words in said if words[0] in {"submitted", "finished", "acknowledged"}}
         yield from (f"LOST {task_id}" for task_id in sorted(promised - done))
+    for task_id in sorted(submitted & done):
+        if _cause(layout, task_id) is Cause.REJECTED:
+            yield f"SPOILT {task_id}: what was acknowledged could not be read"
+    for task_id in sorted(promised & done):
+        outcomes = {words[2]: None for words in said if words[:2] == ["finished", task_id]}
+        found = _outcome(layout, task_id)
+        if found is not None and set(outcomes) - {found}:
+            yield f"CHANGED {task_id}: {', then '.join(outcomes)} was told, and {found} is stored"
+
+
+def _run(said: Sequence[Sequence[str]], runs: Runs) -> Iterator[str]:
+    """A tool begins as often as its policy says, and while a task runs it is nobody else's."""
     began = Counter(words[1] for words in said if words[0] == "ran")
     yield from (f"RAN {task_id} {number} times" for task_id, number in began.items() if number > runs(task_id))
     attempts = Counter(tuple(words[1:]) for words in said if words[0] == "ran")
     yield from (f"ATTEMPT {attempt[1]} of {attempt[0]} began twice" for attempt, n in attempts.items() if n > 1)
-    outcomes: dict[str, str] = {}
+    finished: set[str] = set()
+    running: dict[str, str] = {}  # where a process died, it never left
+    for word, task_id, *rest in (words for words in said if len(words) > 1):
+        if word in {"ran", "left"} and task_id in finished:
+            yield f"OWNED {task_id} by two: it {word} when it had finished"
+        if word == "left" and running.get(task_id) != rest[0]:
+            yield f"OWNED {task_id} by two: attempt {running.get(task_id)} ran before {rest[0]} left"
+        if word == "ran":
+            running[task_id] = rest[0]
+        if word == "finished":
+            finished.add(task_id)
+
+
+def _acknowledged(layout: Layout, said: Sequence[Sequence[str]]) -> Iterator[str]:
+    """What was acknowledged is never shown again."""
     acknowledged: set[str] = set()
     for words in said:
-        if words[0] == "finished" and outcomes.setdefault(words[1], words[2]) != words[2]:
-            yield f"CHANGED {words[1]}: {outcomes[words[1]]}, then {words[2]}"
         if words[0] == "acknowledged":
             acknowledged.add(words[1])
         if words[0] == "shown" and words[1] in acknowledged:
             yield f"AGAIN {words[1]} is shown after it was acknowledged"
     for task_id in sorted(acknowledged & set(_stems(layout.notifications, ".md"))):
         yield f"AGAIN {task_id} waits after it was acknowledged"
-    for task_id in sorted(outcomes.keys() & done):
-        found = _outcome(layout, task_id)
-        if found not in {None, outcomes[task_id]}:
-            yield f"CHANGED {task_id}: {outcomes[task_id]} was told, and {found} is stored"
 
 
 def _outcome(layout: Layout, task_id: str) -> str | None:
+    task = _task(layout, task_id)
+    return task and task.outcome and task.outcome.value
+
+
+def _cause(layout: Layout, task_id: str) -> Cause | None:
+    task = _task(layout, task_id)
+    return task and task.cause
+
+
+def _task(layout: Layout, task_id: str) -> Task | None:
     try:
-        task = _records.decode(_bytes(layout.done, f"{task_id}.json"), task_id)
+        return _records.decode(_bytes(layout.done, f"{task_id}.json"), task_id)
     except RecordError:
-        return None  # told of above
-    return task.outcome and task.outcome.value
+        return None  # told of elsewhere
 
 
 def _stems(directory: str, suffix: str) -> list[str]:

@@ -17,9 +17,10 @@ from unittest import mock
 
 import attrs
 
-from animaworks_tasks import Registry, TaskStore, ToolContext, _files, run_task
+from animaworks_tasks import Cause, Registry, TaskStore, ToolContext, _files, _records, run_task
 from animaworks_tasks._directory_recovery import RIPE_AFTER
 from animaworks_tasks._runner import may_run_again
+from animaworks_tasks._states import Event, advance
 from tests.conftest import die, own
 
 Say = Callable[..., object]
@@ -41,6 +42,8 @@ def registry(say: Say) -> Registry:
         say("ran", context.task_id, context.attempt)
         print("working")
         context.progress(0.5, "half")
+        context.raise_if_cancelled()
+        say("left", context.task_id, context.attempt)
         return "worked"
 
     def fail_at_first(context: ToolContext) -> str:
@@ -57,14 +60,14 @@ def registry(say: Say) -> Registry:
 
 def submit(store: TaskStore, say: Say, task_id: str = ONE, subcommand: str = "once") -> None:
     """Submit under an id that is known beforehand, so that one life is like the other."""
-    with mock.patch("animaworks_tasks._store.new_id", lambda _=None: task_id):
+    with mock.patch("animaworks_tasks._store.new_id", return_value=task_id):
         task = store.submit("tool", subcommand)
     say("submitted", task.id)
 
 
-def run(store: TaskStore, say: Say, task_id: str = ONE) -> None:
+def run(store: TaskStore, say: Say, task_id: str = ONE, tools: Registry | None = None) -> None:
     """Run a task as a worker does."""
-    task = run_task(store, registry(say), task_id)
+    task = run_task(store, tools or registry(say), task_id)
     if task is not None and task.outcome is not None:
         say("finished", task.id, task.outcome.value)
 
@@ -78,9 +81,9 @@ def drain(store: TaskStore, say: Say) -> None:
         say("acknowledged", notification.task_id or notification.name)
 
 
-def recover(store: TaskStore, say: Say) -> None:
+def recover(store: TaskStore, say: Say, tools: Registry | None = None) -> None:
     """Settle what dead processes left, as any host does at its start and on every scan."""
-    for task in store.recover(may_run_again(registry(say))).settled:
+    for task in store.recover(may_run_again(tools or registry(say))).settled:
         assert task.outcome is not None
         say("finished", task.id, task.outcome.value)
     store.sweep()
@@ -90,10 +93,11 @@ def rest(store: TaskStore, say: Say) -> None:
     """Bring everything to its end."""
     for name in os.listdir(store.layout.pending):  # whoever was writing a file has had his time
         ripen(Path(store.layout.pending, name))
-    recover(store, say)
+    tools = registry(say)
+    recover(store, say, tools)
     for _ in range(10):
         for task_id in sorted(store.pending_ids()):
-            run(store, say, task_id)
+            run(store, say, task_id, tools)
     drain(store, say)
 
 
@@ -112,11 +116,13 @@ class Life:
         name: As in the id of a test.
         lead: What it does.
         before: What others did before.
+        from_nothing: It makes the store as well.
     """
 
     name: str
     lead: Callable[[TaskStore, Say], None]
     before: Callable[[TaskStore, Say], None] = lambda _store, _say: None
+    from_nothing: bool = False
 
 
 def _submitted(store: TaskStore, say: Say) -> None:
@@ -146,6 +152,17 @@ def _flaky(store: TaskStore, say: Say) -> None:
 def _run_twice(store: TaskStore, say: Say) -> None:
     run(store, say, FLAKY)
     run(store, say, FLAKY)
+
+
+def _finish_in_two_ways(store: TaskStore, say: Say) -> None:
+    """What reached the disk stands, whatever the owner thinks of it afterwards."""
+    claim = own(store, ONE)
+    try:
+        task = store.finish(claim, Event.COMPLETE, result="the first")
+    except OSError:
+        task = store.finish(claim, Event.FAIL, cause=Cause.TOOL, error="the second")
+    assert task.outcome is not None
+    say("finished", task.id, task.outcome.value)
 
 
 def _cancel(store: TaskStore, say: Say) -> None:
@@ -178,6 +195,17 @@ def _orphaned(store: TaskStore, say: Say) -> None:
         die(claim)
     submit(store, say, TWO)
     os.link(os.path.join(store.layout.pending, f"{TWO}.json"), os.path.join(store.layout.running, f"{TWO}.json"))
+
+
+def _not_durable(store: TaskStore, say: Say) -> None:
+    """Die as soon as the outcome is in its place, and before it is durable there."""
+    submit(store, say)
+    claim = own(store, ONE)
+    say("ran", ONE, 1)
+    done = advance(claim.task, Event.COMPLETE, finished_at=claim.task.submitted_at, result="worked")
+    with mock.patch.object(_files, "sync_directory"):
+        _files.publish(store.layout.done, f"{ONE}.json", _records.encode(done), tmp=store.layout.tmp, sync=True)
+    die(claim)
 
 
 def _bad(store: TaskStore, _: Say) -> None:
@@ -213,17 +241,19 @@ def _everything(store: TaskStore, say: Say) -> None:
     drain(store, say)
 
 
-EVERYTHING: Final = Life("everything", _everything)
+EVERYTHING: Final = Life("everything", _everything, from_nothing=True)
 
 LIVES: Final[Sequence[Life]] = (
-    Life("submit", _submitted),
+    Life("submit", _submitted, from_nothing=True),
     Life("keyed submit", _keyed),
     Life("claim, run, finish, notify", run, _submitted),
     Life("fail, retry, finish", _run_twice, _flaky),
+    Life("finish, refused, finish", _finish_in_two_ways, _submitted),
     Life("drain", drain, _ended),
     Life("cancel, pending", _cancel, _submitted),
     Life("cancel, running", _cancel_running, _submitted),
     Life("recover", recover, _orphaned),
+    Life("recover what is not durable", recover, _not_durable),
     Life("quarantine", _reject, _bad),
     Life("prune", _prune, _read),
 )

@@ -207,7 +207,7 @@ class Disk:
 
         Args:
             after: Where to begin.
-            moments: At most so many of the events, the last among them, the others at random.
+            moments: At most so many of the events, the last first, the others at random.
             limit: At most so many states at each of them: all, if there are no more; otherwise first all lost and all
                 kept, then at random from those in which one is lost or kept or all from one on, and from the rest.
         """
@@ -215,7 +215,7 @@ class Disk:
         together = {self._find(path) for path in self._paths() if os.path.basename(path) in _IN_ONE}
         seen: set[tuple[State, int]] = set()
         every = range(after, self.length)
-        for now in [*sorted(choose.sample(every, min(moments - 1, len(every)))), self.length]:
+        for now in [self.length, *choose.sample(every, min(moments - 1, len(every)))]:
             past = [change for change in self.changes if change.at <= now]
             sure = {id(change) for change in past if change.durable is not None and change.durable <= now}
             unsure = [change for change in past if id(change) not in sure]
@@ -309,12 +309,12 @@ _LINE: Final = re.compile(r"(\d+) +(\w+)\((.*)\) += (-?\d+)")
 _TEXT: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
-def events_in(trace: Path, root: Path, said: Callable[[bytes], list[str]]) -> list[Event]:
-    """Return what a traced process did below *root*; *said* finds what it said in what it wrote to its stdout."""
-    return [event for line in trace.read_text(errors="surrogateescape").splitlines() for event in _event(line, root, said)]
+def events_in(trace: Path, root: Path) -> list[Event]:
+    """Return what a traced program did at and below *root*, and what it wrote to its stdout, a line at a time."""
+    return [event for line in trace.read_text(errors="surrogateescape").splitlines() for event in _event(line, root)]
 
 
-def _event(line: str, root: Path, said: Callable[[bytes], list[str]]) -> Iterator[Event]:
+def _event(line: str, root: Path) -> Iterator[Event]:
     match = _LINE.match(line)
     if match is None or int(match[4]) < 0:
         return
@@ -325,7 +325,7 @@ def _event(line: str, root: Path, said: Callable[[bytes], list[str]]) -> Iterato
     name = re.sub(r"(at|at2)$", "", name) if name != "fdatasync" else "fsync"
     paths = [os.fsdecode(text) for text in texts]
     if name == "write" and rest.startswith("1<"):
-        yield from (("say", words) for words in said(texts[0]))
+        yield from (("say", words) for words in texts[0].decode().splitlines())
     elif not inside:
         return
     elif name == "open":

@@ -1,9 +1,9 @@
 """
-All ways in which two operations on one store can get between each other, up to a number of interruptions and kills.
+All ways in which operations on one store can get between each other, up to a number of interruptions and kills.
 
-Operations run in threads, one at a time; at every call that another one could notice, a controller decides who goes on.
-It tries every schedule with at most so many *preemptions* (switches away from one that could go on), and kills: one that
-is killed does nothing more, and its descriptors, and so its locks, are closed. (``flock`` belongs to the descriptor, so
+Operations run in threads, one at a time; at every call that another one could notice, it is decided who goes on.
+It tries every schedule with at most so many *preemptions* (switches away from one that could go on) and kills: who is
+killed does nothing more, and its descriptors, and so its locks, are closed. (``flock`` belongs to the descriptor, so
 threads that opened a lock file each for themselves keep each other out like processes.)
 """
 
@@ -13,6 +13,7 @@ import contextlib
 import gc
 import os
 import random
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ class Step:
         thread: Which.
         kill: It is killed instead.
         ready: Who could have gone on.
-        before: Who went last.
+        before: Who went last; -1 for nobody yet.
         pending: What *thread* was about to do; None at its start.
         changed: Whether what it did last changed the disk, or a lock.
     """
@@ -87,7 +88,7 @@ class Turns(Tap):
         ]
         for thread in threads:
             thread.start()
-        self._go[self._decide(0)].release()
+        self._go[self._decide(-1)].release()
         if not self._over.acquire(timeout=PATIENCE / 2):
             raise TimeoutError(f"it hangs after {_told(self._steps)}")
         for thread in threads:
@@ -213,7 +214,13 @@ class Found:
 
 
 def explore(
-    root: Path, scenario: Callable[[], Race], *, preemptions: int, kills: int = 0, limit: int, until_bad: bool = False
+    root: Path,
+    scenario: Callable[[], Race],
+    *,
+    preemptions: int,
+    kills: int = 0,
+    limit: int,
+    until_bad: bool = False,
 ) -> Found:
     """
     Try schedules of *scenario* in this process, which is to be a child made for it.
@@ -223,8 +230,9 @@ def explore(
     """
     turns = Turns(root)
     turns.put_on()
+    sys.unraisablehook = _hook  # the lock of who was killed cannot let go of itself any more
     choose = random.Random(1)  # noqa: S311 - no secret
-    plans: list[Plan] = [(), ((1, False),)]
+    plans: list[Plan] = [()]
     known = set(plans)
     tried, bad = 0, []
     while plans and tried < limit:
@@ -248,6 +256,11 @@ def explore(
                 known.add(further)
                 plans.append(further)
     return Found(tried, not plans, tuple(bad))
+
+
+def _hook(what: sys.UnraisableHookArgs) -> None:
+    if not isinstance(what.exc_value, Killed):
+        sys.__unraisablehook__(what)
 
 
 def _alternatives(
