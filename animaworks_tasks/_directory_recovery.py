@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from animaworks_tasks import _files, _records
+from animaworks_tasks import _files, _records, _wire
 from animaworks_tasks._directory_records import DirectoryRecords, ids, read_bytes
 from animaworks_tasks._doorbell import ring
 from animaworks_tasks._notifications import one_line
-from animaworks_tasks._pending import new_id
+from animaworks_tasks._pending import SIZE_LIMIT, new_id
 from animaworks_tasks._states import Event, advance
 from animaworks_tasks._store import Recovery
 from animaworks_tasks._task import Cause, State, Task, is_task_id
@@ -249,11 +249,21 @@ class DirectoryRecovery:
                 return
         for task_id in ids(self._layout.root):
             with _going_on(f"the view of task {task_id} cannot be mended"):
-                # One that neither waits, runs nor has ended here is another program's.
+                # One that neither waits, runs nor has ended here is another program's; or, if torn, of a pruned task.
                 if self._records.lives(task_id) or self._records.has(self._layout.done, task_id):
                     self.mend_view(task_id)
+                elif _torn(self._layout.view(task_id)):
+                    self._records.hide(task_id)
         with _going_on("all views will be looked at again"):
             _files.replace(self._layout.boot, boot, tmp=self._layout.tmp)
+
+
+def _torn(view: str) -> bool:
+    """Say whether a power cut took the content of *view*, or a part of it."""
+    try:
+        return not isinstance(_wire.load(_files.read(view, limit=SIZE_LIMIT)), dict)
+    except ValueError:
+        return True
 
 
 @contextlib.contextmanager

@@ -237,14 +237,18 @@ class Scheduler:
 
     def _claim_unreadable(self, task_id: str) -> None:
         """Let the store end what cannot be read, if it is old enough; the next look at everything tries again."""
+        self._others.add(task_id)  # so that its end is told in any case, if the disk says no on the way
         claim = self._store.claim(task_id)
         if claim is not None:  # it was still being written, and is whole now
             self._queue(self._store.release(claim))
             return
-        with contextlib.suppress(TaskNotFoundError, RecordError):
+        try:
             task = self._store.get(task_id)
-            if task.state is State.DONE:
-                self._end(task)
+        except (TaskNotFoundError, RecordError):
+            self._others.discard(task_id)
+            return
+        if task.state is State.DONE:
+            self._end(task)
 
     def _queue(self, task: Task) -> None:
         self._others.discard(task.id)
@@ -292,16 +296,23 @@ class Scheduler:
                 task = future.result()
             except BaseException as error:  # noqa: BLE001 - what kills a call must not kill the watcher
                 logger.warning("whoever ran task %s is gone; its record decides what becomes of it: %s", task_id, error)
-                self._others.add(task_id)  # until the next look, which finds it settled, or still pending
-                self._next_look = min(self._next_look, time.monotonic() + _SOON)
-                continue
-            if task is None:  # another host was faster, or the store will not have it, for now or for good
-                self._others.add(task_id)
-                self._next_look = min(self._next_look, time.monotonic() + _SOON)
+                task = None
+            if task is None:  # or another host was faster, or the store will not have it, for now or for good
+                self._find_out(task_id)
             elif task.state is State.DONE:
                 self._end(task)
             else:
                 self._queue(task)
+
+    def _find_out(self, task_id: str) -> None:
+        """Tell the end of a task that somebody else has ended; or else leave it to the next look, which is soon."""
+        self._others.add(task_id)
+        with contextlib.suppress(TaskNotFoundError, RecordError, OSError):
+            task = self._store.get(task_id)
+            if task.state is State.DONE:
+                self._end(task)
+                return
+        self._next_look = min(self._next_look, time.monotonic() + _SOON)
 
     def _end(self, task: Task) -> None:
         self._forget(task.id)
