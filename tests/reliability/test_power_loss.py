@@ -15,7 +15,7 @@ EVERY_LIFE = pytest.mark.parametrize("life", LIVES, ids=lambda life: life.name)
 
 @EVERY_LIFE
 def test_a_power_cut_at_any_moment_loses_nothing_that_was_acknowledged(ground: Path, life: Life) -> None:
-    assert [] == [*power_cuts(ground, life, moments=100 if FULL else 3, limit=8 if FULL else 3)]
+    assert [] == [*power_cuts(ground, life, moments=100 if FULL else 2, limit=8 if FULL else 3)]
 
 
 @pytest.mark.parametrize("life", LIVES if FULL else LIVES[2::4], ids=lambda life: life.name)
