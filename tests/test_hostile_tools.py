@@ -21,6 +21,8 @@ from tests.reliability.counts import count
 
 MIB: Final = 1 << 20
 
+pytestmark = pytest.mark.slow
+
 
 class Host:
     """One executor with one supervisor, so that each task runs where the one before it has been."""

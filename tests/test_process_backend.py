@@ -179,6 +179,17 @@ def test_what_died_below_a_supervisor_does_not_stay_a_zombie(host: Host) -> None
     assert "" == state(orphan)
 
 
+def test_what_dies_below_a_tool_is_taken_away_while_the_tool_still_runs(host: Host, tmp_path: Path) -> None:
+    """Or else one that starts and leaves many processes would fill the machine with zombies."""
+    task_id = host.submit("litter_processes", tmp_path / "gate")
+    until(lambda: "left" in host.log(task_id))
+    orphans = [int(word) for word in host.log(task_id).split() if word.isdigit()]
+    until(lambda: not any(state(orphan) for orphan in orphans))
+    assert State.RUNNING is host.store.get(task_id).state
+    (tmp_path / "gate").touch()
+    assert Outcome.COMPLETED is host.wait(task_id).outcome
+
+
 # --- tools that take their process along ---
 
 

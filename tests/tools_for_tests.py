@@ -199,6 +199,15 @@ def again(gate: Path, *, context: ToolContext) -> str:
     return f"attempt {context.attempt}"
 
 
+@registry.tool("proc", "litter_processes")
+def litter_processes(gate: Path) -> None:
+    """Start processes that outlive their parents, and die; wait for the gate."""
+    for _ in range(5):
+        subprocess.run(["/bin/sh", "-c", "sleep 0 & echo $!"], check=True)
+    print("left", flush=True)
+    wait_for(gate)
+
+
 @registry.tool("proc", "doom", on_interrupt="retry")
 def doom() -> None:
     """Take the supervisor along, as running out of memory does."""

@@ -127,6 +127,7 @@ class ToolProcess:
             report = link.report(min(_LOOK, left))
             if report is not None:
                 return report
+            reap(process)  # a tool that leaves many orphans must not fill the table of processes with their zombies
             if died:  # and its socket is still open: in a process that it started
                 raise EOFError("the tool process has ended")
             if left <= 0 or self._interrupted or workspace.cancel_requested():
