@@ -83,7 +83,7 @@ def test_a_record_written_by_hand_is_run_too_and_ctrl_c_ends_the_host(tmp_path: 
     with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as anima:
         try:
             until(lambda: store.get(task_id).state is State.DONE)
-            until(lambda: not store.notifications.peek())
+            until(lambda: [line for line in store.events(task_id) if line["event"] == "acknowledged"])
         finally:
             anima.send_signal(signal.SIGINT)
             out, err = anima.communicate(timeout=PATIENCE)

@@ -616,7 +616,7 @@ def test_starting_and_stopping_for_ever_leaves_no_open_files_and_no_zombies() ->
 
     # then
     until(lambda: len(children()) <= len(before))
-    until(lambda: len(open_files()) <= len(files))
+    until(lambda: open_files() <= files)
 
 
 def test_whoever_waits_for_a_supervisor_is_woken_when_the_host_leaves_it(tmp_path: Path) -> None:
