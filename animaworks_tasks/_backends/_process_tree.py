@@ -21,6 +21,7 @@ import attrs
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_REAPED_AT_ONCE: Final = 1000  # a tool may leave orphans faster than they can be taken away
 _LOOK: Final = 0.02  # seconds between looks at what is left
 _KILLING: Final = 5.0  # seconds in which the kernel must have taken what was killed; longer is a process stuck in it
 _ON_LINUX: Final = sys.platform == "linux"
@@ -71,7 +72,10 @@ def end_with_parent() -> None:
 def reap(child: subprocess.Popen[bytes]) -> None:
     """Take leave of adopted processes that have died, which else would stay as zombies; *child* is left alone."""
     with contextlib.suppress(ChildProcessError):  # none is left at all
-        while (dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and dead.si_pid != child.pid:
+        for _ in range(_REAPED_AT_ONCE):
+            dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if dead is None or dead.si_pid == child.pid:
+                return
             os.waitpid(dead.si_pid, 0)
 
 
