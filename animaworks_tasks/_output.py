@@ -181,6 +181,9 @@ class _Router(io.TextIOBase):
             raise io.UnsupportedOperation("fileno")
         return int(self.original.fileno())
 
+    def close(self) -> None:
+        """Close nothing: the stream behind is somebody else's, and may be closed before this is forgotten."""
+
     def writable(self) -> bool:
         return True
 
@@ -194,6 +197,9 @@ class _Router(io.TextIOBase):
 class _RouterBuffer(io.RawIOBase):
     def __init__(self, router: _Router) -> None:
         self._router = router
+
+    def close(self) -> None:
+        """Close nothing, as the router."""
 
     def writable(self) -> bool:
         return True

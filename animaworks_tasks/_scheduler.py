@@ -66,6 +66,7 @@ class Scheduler:
         self._later: list[tuple[datetime, _Place]] = []  # a heap, by not_before
         self._ours: set[str] = set()
         self._others: set[str] = set()  # running tasks of other hosts, or of a host that was here before us
+        self._told: set[str] = set()  # whose end was told, though running/ may still show what its owner takes away
         self._ended: queue.SimpleQueue[tuple[str, Future[Task | None]]] = queue.SimpleQueue()
         self._next_look = 0.0
         self._published = -1  # how many tools the catalogue has
@@ -188,7 +189,8 @@ class Scheduler:
         for task in recovery.settled:
             self._end(task)
         self._look_at_each(self._others - set(recovery.alive))  # while they count as others: their end is to be told
-        self._others = set(recovery.alive) - self._ours
+        self._told &= set(recovery.alive)
+        self._others = set(recovery.alive) - self._ours - self._told
         pending = self._store.pending_ids()
         self._look_at_each(self._known.keys() - pending)  # taken, or ended, by another
         self._look_at_each(pending - self._known.keys() - self._ours)
@@ -252,6 +254,7 @@ class Scheduler:
 
     def _queue(self, task: Task) -> None:
         self._others.discard(task.id)
+        self._told.discard(task.id)
         if task.id in self._known:
             return
         place = self._known[task.id] = (-task.priority, task.submitted_at, task.id)
@@ -317,7 +320,9 @@ class Scheduler:
     def _end(self, task: Task) -> None:
         self._forget(task.id)
         self._resolve(task)
-        self._on_end(task)
+        if task.id not in self._told:
+            self._told.add(task.id)
+            self._on_end(task)
 
     def _forget(self, task_id: str) -> None:
         self._known.pop(task_id, None)

@@ -364,6 +364,15 @@ def breed(marker: str, begun: Path) -> NoReturn:
     _sleep()
 
 
+@tool("hostile", "flee", grace_seconds=0.1)
+def flee(marker: str, begun: Path) -> NoReturn:
+    """As breed, but every generation leaves for a session of its own."""
+    line = 'i=0; while [ $i -lt 50 ]; do i=$((i+1)); done; setsid "$0" -c "$1" "$0" "$1" "$2" &'
+    subprocess.run(["/bin/sh", "-c", line, "/bin/sh", line, marker], check=True)
+    begun.touch()
+    _sleep()
+
+
 def _announce(pid_file: Path, pid: int | None = None) -> None:
     draft = pid_file.with_suffix(".draft")
     draft.write_text(str(pid or os.getpid()))

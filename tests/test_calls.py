@@ -76,6 +76,9 @@ class Plain:
     def __str__(self) -> str:
         return "plain"
 
+    def __repr__(self) -> str:
+        return "Plain()"
+
 
 def knot() -> list[object]:
     tied: list[object] = []
@@ -201,8 +204,8 @@ def test_an_exception_that_cannot_be_printed_still_fails_the_task() -> None:
 def test_an_exception_whose_traceback_cannot_be_printed_still_fails_the_task() -> None:
     class Spiky(Exception):  # noqa: N818 - as above
         @property
-        def __notes__(self) -> list[str]:  # type: ignore[override]  # it is to fail
-            raise RuntimeError("no notes")
+        def __cause__(self) -> BaseException:  # type: ignore[override]  # it is to fail
+            raise RuntimeError("no cause")
 
     task, log = called(raising(Spiky("ouch")))
     assert (Cause.TOOL, "Spiky: ouch") == (task.cause, task.error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import json
 import logging
 import os
@@ -33,8 +34,9 @@ from animaworks_tasks import (
     ThreadBackend,
     ToolContext,
 )
+from animaworks_tasks._doorbell import ring
 from animaworks_tasks._scheduler import Scheduler
-from animaworks_tasks._states import Event
+from animaworks_tasks._states import Event, advance
 from animaworks_tasks._store import utc_now
 from animaworks_tasks.errors import ExecutorClosedError, RecordError, UnknownToolError, WrongArgumentError
 from tests.conftest import ManualClock, begin, die, own
@@ -589,6 +591,36 @@ def test_the_end_of_a_task_that_another_host_runs_is_learnt_and_told_once(files:
     executor.run_until_idle_sync(timeout=PATIENCE)
     executor.stop()
     assert ([done], [done]) == (waiting, ended)
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["tidies up late", "dies before it tidies up"])
+def test_an_end_whose_owner_still_holds_the_task_is_told_once(
+    files: TaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, *, dies: bool
+) -> None:
+    # given an owner that has written the outcome, and has not yet taken its running entry away
+    claim = begin(files)
+    ended: list[Task] = []
+    executor = executor_of(files, workshop, scan_interval=0.02, on_finish=ended.append).start()
+    scheduler = executor._scheduler
+    assert scheduler is not None
+    until(lambda: scheduler._others)
+    done = files._records.settle(advance(claim.task, Event.COMPLETE, finished_at=utc_now()))
+
+    # when it rings, is looked at, and looked at again
+    ring(files.layout.doorbell, done.id)
+    until(lambda: ended)
+    looks = itertools.count()
+    recover = files.recover
+    monkeypatch.setattr(files, "recover", lambda *args: (next(looks), recover(*args))[1])
+    until(lambda: next(looks) > 4)
+    if not dies:
+        files._records.forget_running(done.id)
+    die(claim)
+    executor.run_until_idle_sync(timeout=PATIENCE)
+    executor.stop()
+
+    # then
+    assert [done] == ended
 
 
 def test_the_end_of_a_task_of_another_host_is_told_also_if_nobody_rings(

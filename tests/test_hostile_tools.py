@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -282,7 +283,7 @@ def marked(marker: str) -> list[int]:
 
 
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
-@pytest.mark.parametrize(("tool", "at_least"), [("scatter", 5), ("breed", 2)])
+@pytest.mark.parametrize(("tool", "at_least"), [("scatter", 5), ("breed", 2), ("flee", 2)])
 def test_nothing_of_a_tool_is_left_once_it_was_stopped(
     host: Host, tmp_path: Path, tool: str, how: str, at_least: int
 ) -> None:
@@ -310,7 +311,15 @@ def test_nothing_of_a_tool_is_left_once_it_was_stopped(
 def test_a_process_that_was_given_the_id_of_another_is_not_signalled() -> None:
     """We ourselves play the stranger, and would not survive it."""
     stranger = _process_tree._Process(os.getpid(), started=0)
-    _process_tree._signal([stranger], signal.SIGKILL)
+    _process_tree._signal(stranger, signal.SIGKILL)
+    _process_tree._kill(stranger)
+
+
+def test_a_kernel_that_keeps_no_lists_of_children_is_asked_for_all_processes() -> None:
+    with subprocess.Popen(["sleep", "600"]) as child:
+        assert [child.pid] == [pid for pid in _process_tree._children_of(os.getpid()) if pid == child.pid]
+        assert child.pid in _process_tree._table_of_processes()[os.getpid()]
+        child.kill()
 
 
 def test_where_there_is_no_pidfd_signals_go_by_id(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,7 +329,7 @@ def test_where_there_is_no_pidfd_signals_go_by_id(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
 
     # then
-    _process_tree._signal([_process_tree._Process(4711, 0)], signal.SIGTERM)
+    _process_tree._signal(_process_tree._Process(4711, 0), signal.SIGTERM)
     assert [(4711, signal.SIGTERM)] == sent
 
 

@@ -47,6 +47,18 @@ def test_stdout_and_stderr_are_put_back_when_the_last_task_is_through() -> None:
     assert before == (sys.stdout, sys.stderr)
 
 
+def test_what_stood_in_for_a_stream_may_be_closed_when_that_stream_is_already() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO()))
+        with printed_to(bytearray().extend):
+            stand_in = sys.stdout
+        sys.stdout.close()
+
+    # when it is closed, as it is when it is forgotten: then nothing is raised
+    stand_in.buffer.close()
+    stand_in.close()
+
+
 def test_what_others_print_meanwhile_goes_where_it_went(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     # given a task that is running, in this thread
     log = bytearray()

@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
 from typing import Final
 
 import attrs
@@ -92,27 +91,35 @@ def stop_all(child: subprocess.Popen[bytes], grace: float) -> Stopped:
         # The kernel has the last word: between two looks at /proc, one process may hand over to the next unseen.
         return not left() and not _has_children()
 
-    _signal(left(), signal.SIGTERM)
-    _wait(over, grace)
+    for process in left():
+        _signal(process, signal.SIGTERM)
+    deadline = time.monotonic() + grace
+    while not over() and time.monotonic() < deadline:
+        time.sleep(_LOOK)
     deadline = time.monotonic() + _KILLING
     while not over() and time.monotonic() < deadline:
-        _signal(left(), signal.SIGSTOP)  # first, so that none of them starts another while we go through the list
-        _signal(left(), signal.SIGKILL)
-        _wait(over, 10 * _LOOK)
+        known = len(seen)
+        for process in left():
+            _kill(process)
+        if len(seen) == known:  # else some were born meanwhile, and at once there may be more
+            time.sleep(_LOOK)
     stuck = left()
     return Stopped(len(seen) - len(stuck), tuple(process.pid for process in stuck))
 
 
-def _wait(done: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not done() and time.monotonic() < deadline:
-        time.sleep(_LOOK)
+def _kill(process: _Process) -> None:
+    """End *process* and all of its process group; a group is ended in one step."""
+    _signal(process, signal.SIGSTOP)  # from here on it neither starts another nor leaves its group
+    with contextlib.suppress(OSError):
+        state, _, group, session, *_ = _stat(process.pid)
+        if state in b"Tt" and _started(process.pid) == process.started and int(session) != os.getsid(0):
+            os.killpg(int(group), signal.SIGKILL)  # as long as a process in it is stopped, its number is no other's
+    _signal(process, signal.SIGKILL)
 
 
-def _signal(processes: Iterable[_Process], number: signal.Signals) -> None:
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            _send(process, number)
+def _signal(process: _Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        _send(process, number)
 
 
 def _send(process: _Process, number: signal.Signals) -> None:
@@ -160,19 +167,36 @@ def _has_children() -> bool:
 
 def _below(root: int) -> list[_Process]:
     """Return all descendants of *root*."""
-    children: dict[int, list[_Process]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError):
-                fields = _stat(int(name))
-                children.setdefault(int(fields[1]), []).append(_Process(int(name), int(fields[19])))
+    children = _children_of if os.path.exists("/proc/thread-self/children") else _table_of_processes().get
     found: list[_Process] = []
     level = [root]
     while level:
-        below = [process for parent in level for process in children.get(parent, ())]
-        level = [process.pid for process in below]
-        found += below
+        level = [child for parent in level for child in children(parent) or ()]
+        for pid in level:
+            started = _started(pid)
+            if started is not None:
+                found.append(_Process(pid, started))
     return found
+
+
+def _children_of(pid: int) -> list[int]:
+    """Ask the kernel; one that is born or dies meanwhile may be missed, as with any look (proc_tid_children(5))."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+    return found
+
+
+def _table_of_processes() -> dict[int, list[int]]:
+    """Return the children of every process of the machine: for a kernel that does not keep such lists."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                children.setdefault(int(_stat(int(name))[1]), []).append(int(name))
+    return children
 
 
 def _started(pid: int) -> int | None:

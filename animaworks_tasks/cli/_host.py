@@ -96,15 +96,20 @@ class _Host:
     def _wait_for_idle(self) -> None:
         """Wait until nothing is to be done; a retry that waits for its time is, what its submitter delayed is not."""
         try:
-            self._executor.run_until_idle_sync()
-            while any(task.attempt for task in self._store.list(State.PENDING)):
+            while not self._is_idle():
                 time.sleep(_RETRY_LOOK)
-                self._executor.run_until_idle_sync()
         except ExecutorClosedError:
             pass  # a signal came first
         finally:
             self._idle.set()
             self._signals.wake()
+
+    def _is_idle(self) -> bool:
+        try:
+            self._executor.run_until_idle_sync()
+            return not any(task.attempt for task in self._store.list(State.PENDING))
+        except OSError:  # as in _look
+            return False
 
     def _stop(self, patience: float | None) -> None:
         self._executor.stop(drain_timeout=patience)
