@@ -189,7 +189,7 @@ class Scheduler:
         for task in recovery.settled:
             self._end(task)
         self._look_at_each(self._others - set(recovery.alive))  # while they count as others: their end is to be told
-        self._told &= set(recovery.alive)
+        self._told &= set(recovery.alive) | self._ours
         self._others = set(recovery.alive) - self._ours - self._told
         pending = self._store.pending_ids()
         self._look_at_each(self._known.keys() - pending)  # taken, or ended, by another

@@ -99,7 +99,9 @@ def test_the_next_host_counts_and_can_cancel_what_its_predecessor_left(tmp_path:
     first.executor.stop()
     second = Host(tmp_path / "mei")
     waiting = second.submit("echo", "next")
-    until(second.store.catalogue)
+    scheduler = second.executor._scheduler
+    assert scheduler is not None
+    until(lambda: scheduler._others)
 
     # then its slot is taken until the task is cancelled
     assert State.RUNNING is second.store.get(task_id).state
