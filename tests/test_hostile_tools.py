@@ -18,9 +18,10 @@ from animaworks_tasks import Cause, Executor, Outcome, ProcessBackend, State, Ta
 from animaworks_tasks._backends import _process_tree
 from tests.hostile_tools import registry
 from tests.processes import PATIENCE, gone, state, until
-from tests.reliability.counts import count
+from tests.reliability.counts import FULL, count
 
 MIB: Final = 1 << 20
+LARGE: Final = 1024 if FULL else 200  # MiB
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +87,7 @@ ENDINGS: Final[dict[str, tuple[tuple[object, ...], Fate]]] = {
     # what it prints
     "output without end": (("talk", r"\n"), Fate(Cause.TIMEOUT, "it was stopped: 1 process ended", 0.7)),
     "output without end and without a line end": (("talk", ""), Fate(Cause.TIMEOUT, "1 process ended", 0.7)),
-    "a result of 200 MiB": (("large", 200), Fate(None, "Whole result: state/background_tasks/results/")),
+    f"a result of {LARGE} MiB": (("large", LARGE), Fate(None, "Whole result: state/background_tasks/results/")),
     # what it returns
     "a result that cannot be pickled": (("return", "a lock"), Fate(None, "unlocked _thread.lock object")),
     "a result that has no words": (("return", "mute"), Fate(Cause.RESULT, "SystemError: no words")),
