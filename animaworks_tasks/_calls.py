@@ -8,6 +8,7 @@ for the KeyboardInterrupt of a person at the keyboard.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import sys
@@ -21,6 +22,7 @@ import attrs
 
 from animaworks_tasks import _commands
 from animaworks_tasks._context import ToolContext, Workspace
+from animaworks_tasks._json_option import json_asked_for
 from animaworks_tasks._output import Printed, Sink, printed_to
 from animaworks_tasks._secrets import without_secrets
 from animaworks_tasks._task import Cause, Task
@@ -73,6 +75,7 @@ def call(
     log: Sink | None = None,
     stdout: Sink | None = None,
     all_threads: bool = False,
+    as_typed: bool = False,
 ) -> Report:
     """
     Call *tool* here and now, and report.
@@ -85,11 +88,12 @@ def call(
         log: Takes what it prints instead of the workspace's log.
         stdout: Takes what it prints to stdout instead of either.
         all_threads: Take what other threads print for this task's: right where one task runs at a time.
+        as_typed: Give a module the arguments as they are; by default it is asked for JSON where it takes ``-j``.
     """
     context = ToolContext(task, workspace, deadline=deadline)
     with printed_to(log or workspace.write_log, out=stdout, all_threads=all_threads) as (out, err):
         try:
-            value = _call(tool, task, context, out, err)
+            value = _call(tool, task, context, out, err, as_typed=as_typed)
             report = _completed(value, workspace)
         except KeyboardInterrupt:
             raise
@@ -99,10 +103,10 @@ def call(
             report = _failed(error, err)
             if report.cause is not None and not isinstance(error, _SPEAKS_FOR_ITSELF):
                 err.write(_traceback(error).encode("utf-8", "backslashreplace"))
-    return _fit_to_be_told(attrs.evolve(report, timed_out=context.timed_out))
+    return _fit_to_be_told(report, timed_out=context.timed_out)
 
 
-def _fit_to_be_told(report: Report) -> Report:
+def _fit_to_be_told(report: Report, *, timed_out: bool) -> Report:
     """Return *report* in plain, bounded text without credentials: a tool may have put anything into an exception."""
 
     def clean(value: object) -> str | None:
@@ -110,7 +114,11 @@ def _fit_to_be_told(report: Report) -> Report:
 
     error, hint = clean(report.error), clean(report.hint)
     return attrs.evolve(
-        report, result=clean(report.result), error=error and error[:_ERROR_LIMIT], hint=hint and hint[:_ERROR_LIMIT]
+        report,
+        result=clean(report.result),
+        error=error and error[:_ERROR_LIMIT],
+        hint=hint and hint[:_ERROR_LIMIT],
+        timed_out=timed_out,
     )
 
 
@@ -118,7 +126,7 @@ def _fit_to_be_told(report: Report) -> Report:
 _SPEAKS_FOR_ITSELF: Final = (ToolError, UsageError, SystemExit, _commands.CommandFailed)
 
 
-def _call(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Printed) -> object:
+def _call(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Printed, *, as_typed: bool) -> object:
     if isinstance(tool.target, CommandTarget):
         return _commands.run(tool, task, context, out, err)
     if isinstance(tool.target, FunctionTarget):
@@ -127,8 +135,10 @@ def _call(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Print
         function = tool.load()
         value = function(*map(from_there, positional), **{name: from_there(arg) for name, arg in named.items()})
         return _finished(value, context) if inspect.iscoroutine(value) else value
+    main = tool.load()
     try:
-        value = tool.load()(list(task.argv))
+        with contextlib.nullcontext() if as_typed else json_asked_for():
+            value = main(list(task.argv))
     except SystemExit as error:
         if not _went_well(error):
             raise
@@ -242,6 +252,7 @@ _CAUSES: Final[Sequence[tuple[type[BaseException], Cause]]] = (
     (BadArgument, Cause.ARGUMENTS),
     (UsageError, Cause.ARGUMENTS),
     (ToolLoadError, Cause.REJECTED),
+    (TimeoutError, Cause.TIMEOUT),  # of its own making: what it waited for did not come
 )
 
 

@@ -16,7 +16,7 @@ from animaworks_tasks import _files, _records
 from animaworks_tasks._journal import Journal
 from animaworks_tasks._notifications import DirectoryNotifications, Renderer, rendered
 from animaworks_tasks._paths import Layout
-from animaworks_tasks._pending import SIZE_LIMIT
+from animaworks_tasks._pending import ROOM, SIZE_LIMIT
 from animaworks_tasks._states import Event, advance
 from animaworks_tasks._store import Clock
 from animaworks_tasks._task import State, Task, is_task_id
@@ -44,6 +44,10 @@ class DirectoryRecords:
         """Return the task that waits in pending/; errors as for :meth:`read`."""
         return self.read(self.layout.pending, task_id)
 
+    def to_be_claimed(self, task_id: str) -> Task:
+        """Return the task that waits in pending/, if there is room to say how it ends; errors as for :meth:`read`."""
+        return self.read(self.layout.pending, task_id, claiming=True)
+
     def running(self, task_id: str) -> Task:
         """Return the task in running/, as its owner announced it; errors as for :meth:`read`."""
         with contextlib.suppress(FileNotFoundError, RecordError, _files.UnreadableFileError):
@@ -58,9 +62,14 @@ class DirectoryRecords:
         """Return the task that ended; errors as for :meth:`read`."""
         return self.read(self.layout.done, task_id)
 
-    def read(self, directory: str, task_id: str) -> Task:
+    def read(self, directory: str, task_id: str, *, claiming: bool = False) -> Task:
         """
         Return the task whose record lies in *directory*.
+
+        Args:
+            directory: Where to look.
+            task_id: Its name there.
+            claiming: Refuse one that leaves no room to say how it ends: a plain writer knows nothing of that.
 
         Raises:
             FileNotFoundError: None does.
@@ -75,6 +84,8 @@ class DirectoryRecords:
         expected = State.DONE if directory == self.layout.done else State.PENDING
         if task.state is not expected:
             raise RecordError(task_id, f"it says that the task is {task.state.value}, and lies where it is not")
+        if claiming and not _records.leaves_room(data):
+            _records.check(task, room=ROOM)
         return task
 
     def has(self, directory: str, task_id: str) -> bool:
@@ -117,6 +128,21 @@ class DirectoryRecords:
         _files.discard(pending)
         self.sync_directory(self.layout.pending)
         return True
+
+    def begin(self, task_id: str, data: bytes, *, sync: bool) -> bool:
+        """Publish the record of a task that begins as ours in running/; False where it is known already."""
+        if self.has(self.layout.done, task_id) or self.has(self.layout.pending, task_id):
+            return False
+        if not _files.publish(self.layout.running, f"{task_id}.json", data, tmp=self.layout.tmp, sync=sync):
+            return False
+        self.journal.note("submitted", task_id)
+        return True
+
+    def sync_running(self, task_id: str) -> None:
+        """Make durable what :meth:`begin` published without."""
+        if self.sync:
+            _files.sync(self.path(self.layout.running, task_id))
+            _files.sync_directory(self.layout.running)
 
     def settle(self, task: Task) -> Task:
         """Publish the outcome, which is the commit, and leave the notice; returns what is on disk."""
@@ -203,9 +229,9 @@ class DirectoryRecords:
         for directory in (layout.pending, layout.running, layout.done, layout.notifications, layout.read):
             self.sync_directory(directory)
 
-    def holding(self, task_id: str) -> _files.Holding:
-        """Return a ``with`` block that holds the lock of *task_id*, if it is free."""
-        return _files.Holding(self.layout.lock(task_id))
+    def holding(self, task_id: str, *, patience: float = 0.0) -> _files.Holding:
+        """Return a ``with`` block that holds the lock of *task_id*, if it is free, or is within *patience* seconds."""
+        return _files.Holding(self.layout.lock(task_id), patience)
 
 
 def read_bytes(directory: str, name: str) -> bytes:

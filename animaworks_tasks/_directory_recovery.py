@@ -37,7 +37,9 @@ class DirectoryRecovery:
         self._layout = records.layout
         self._swept = False
 
-    def recover(self, may_run_again: Callable[[Task], bool]) -> Recovery:
+    def recover(
+        self, may_run_again: Callable[[Task], bool], concerns: Callable[[Task], bool] | None = None
+    ) -> Recovery:
         """Do as :meth:`Store.recover`; the first time, sweep as well."""
         if not self._swept:
             self.sweep()
@@ -50,7 +52,7 @@ class DirectoryRecovery:
             with _going_on(f"task {task_id} cannot be looked at"), self._records.holding(task_id) as held:
                 if held.lock is None:
                     alive.append(task_id)
-                elif self._records.has(self._layout.running, task_id):
+                elif self._records.has(self._layout.running, task_id) and self._concerns(task_id, concerns):
                     if not synced:  # what a dead process left need not be durable, and we are about to build on it
                         self._records.sync_all()
                         synced = True
@@ -58,6 +60,14 @@ class DirectoryRecovery:
                     if task is not None:
                         (settled if task.state is State.DONE else returned).append(task)
         return Recovery(tuple(alive), tuple(settled), tuple(returned))
+
+    def _concerns(self, task_id: str, concerns: Callable[[Task], bool] | None) -> bool:
+        if concerns is None:
+            return True
+        try:
+            return concerns(self._records.running(task_id))
+        except RecordError:  # whoever runs tools deals with it
+            return False
 
     def _recover_patiently(self, task_id: str, may_run_again: Callable[[Task], bool]) -> Task | None:
         """Settle one orphan; None where the disk says no: the next look tries again, and the others go on."""

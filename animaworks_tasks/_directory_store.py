@@ -18,12 +18,11 @@ import contextlib
 import enum
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, Unpack
 
 import attrs
-from filelock import FileLock
 
 from animaworks_tasks import _files, _records, _wire
 from animaworks_tasks._directory_records import DirectoryRecords, aged, ids, read_bytes
@@ -32,7 +31,7 @@ from animaworks_tasks._directory_workspace import DirectoryWorkspace, progress_f
 from animaworks_tasks._doorbell import FifoDoorbell, ring
 from animaworks_tasks._notifications import DirectoryNotifications, MarkdownRenderer, Renderer
 from animaworks_tasks._paths import Layout
-from animaworks_tasks._pending import ROOM, SIZE_LIMIT, create, place
+from animaworks_tasks._pending import ROOM, SIZE_LIMIT, create, place, place_many
 from animaworks_tasks._states import Event, advance
 from animaworks_tasks._store import (
     Claim,
@@ -43,11 +42,13 @@ from animaworks_tasks._store import (
     changed_at,
     never_began,
     new_task,
+    new_tasks,
     utc_now,
 )
 from animaworks_tasks._task import State, Task, is_task_id
-from animaworks_tasks.errors import ClaimLostError, RecordError, StoreError, TaskNotFoundError
+from animaworks_tasks.errors import ClaimLostError, PartlySubmittedError, RecordError, StoreError, TaskNotFoundError
 
+_PATIENCE: Final = 1.0  # seconds; a sweep may try the lock of a task that begins, and holds it for some microseconds
 _TICK: Final = 20_000_000  # nanoseconds; the time of a file is no finer than the kernel's tick
 
 
@@ -120,6 +121,16 @@ class TaskStore:
             return self.get(task.id)  # another submit of the same key came first
         return task
 
+    def submit_many(
+        self, tool: str, argvs: Iterable[Sequence[str]], **options: Unpack[SubmitOptions]
+    ) -> Sequence[Task]:
+        tasks = new_tasks(tool, argvs, options, anima_dir=self.layout.anima, at=self._records.clock())
+        records = {task.id: _records.check(task, room=2 * ROOM) for task in tasks}
+        placed, problem = place_many(self.layout, records, sync=self._records.sync)
+        if problem is not None:
+            raise PartlySubmittedError(tuple(placed), problem.strerror or str(problem))
+        return tasks
+
     def get(self, task_id: str) -> Task:
         if is_task_id(task_id):
             # A task moves on while we look: with running and done looked at on both sides of pending, we meet it.
@@ -158,8 +169,7 @@ class TaskStore:
             if held.lock is None or not self._records.free(task_id):
                 return None
             try:
-                task = self._records.pending(task_id)
-                _records.check(task, room=ROOM)  # a plain writer may have left less room than we need
+                task = self._records.to_be_claimed(task_id)
                 self._records.forget_read(task)
             except (FileNotFoundError, _records.ForeignRecordError):
                 return None
@@ -174,6 +184,22 @@ class TaskStore:
             self._records.journal.note("claimed", task_id, tool=running.name, attempt=running.attempt)
             return Claim(running, held.keep())
 
+    def begin(self, task: Task, *, durably: bool = True) -> Claim:
+        data = _records.check(task, room=ROOM)
+        # The lock before the record, which never lies in pending/: at no moment is it anybody else's.
+        with self._records.holding(task.id, patience=_PATIENCE) as held:
+            if held.lock is None or not self._records.begin(task.id, data, sync=durably and self._records.sync):
+                raise StoreError(self.layout.root, f"there is a task {task.id} already")
+            running = advance(
+                task, Event.CLAIM, attempt=task.attempt + 1, started_at=self._records.clock(), owner_pid=os.getpid()
+            )
+            claim = Claim(running, held.keep())
+        self.announce(claim)
+        return claim
+
+    def secure(self, claim: Claim) -> None:
+        self._records.sync_running(claim.task.id)
+
     def announce(self, claim: Claim) -> None:
         self._lock_of(claim)
         name = f"{claim.task.id}.owner.json"
@@ -182,7 +208,7 @@ class TaskStore:
         _files.publish(
             self.layout.running,
             name,
-            _records.check(claim.task),
+            _records.encode(claim.task),  # unchecked: it was read a moment ago, and its reader can do without
             tmp=self.layout.tmp,
             sync=False,
             view=self.layout.view(claim.task.id),
@@ -201,20 +227,22 @@ class TaskStore:
         self._let_go(claim, lock)
         return task
 
-    def _lock_of(self, claim: Claim) -> FileLock:
-        if not isinstance(claim.lock, FileLock) or not claim.lock.is_locked:
+    def _lock_of(self, claim: Claim) -> _files.Lock:
+        if not isinstance(claim.lock, _files.Lock) or not claim.lock.is_held:
             raise ClaimLostError(claim.task.id)
         return claim.lock
 
-    def _let_go(self, claim: Claim, lock: FileLock) -> None:
+    def _let_go(self, claim: Claim, lock: _files.Lock) -> None:
         claim.lock = None
         _files.drop(lock)
         ring(self.layout.doorbell, claim.task.id)
 
     # Recovering, cancelling and forgetting.
 
-    def recover(self, may_run_again: Callable[[Task], bool] = lambda _: False) -> Recovery:
-        return self._recovery.recover(may_run_again)
+    def recover(
+        self, may_run_again: Callable[[Task], bool] = lambda _: False, *, concerns: Callable[[Task], bool] | None = None
+    ) -> Recovery:
+        return self._recovery.recover(may_run_again, concerns)
 
     def sweep(self) -> None:
         """Remove what dead processes left lying: lock files, drafts, marks; and mend the views after a power cut."""

@@ -24,7 +24,7 @@ class DirectoryWorkspace:
 
     def write_log(self, data: bytes) -> None:
         with contextlib.suppress(OSError):
-            _files.append_line(self.log_path, data)
+            _files.append(self.log_path, data)
 
     def report_progress(self, fraction: float | None, message: str) -> None:
         report = {"fraction": fraction, "message": message, "at": time.time()}

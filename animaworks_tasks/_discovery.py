@@ -20,24 +20,38 @@ from typing import Final
 
 from animaworks_tasks import _paths, _profile
 from animaworks_tasks._reference import Reference
-from animaworks_tasks._registry import Registry
+from animaworks_tasks._registry import Permits, Registry
 from animaworks_tasks.errors import RegistryError, ToolLoadError
 
 ENTRY_POINTS: Final = "animaworks_tasks.tools"
 
 
-def discover(anima_dir: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None) -> Registry:
+def discover(
+    anima_dir: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    core: str | None = None,
+    permits: Permits | None = None,
+) -> Registry:
     """
-    Return the tools that are installed for one Anima.
+    Return the tools that are installed for one Anima: what a host runs.
 
-    Of several tools with one name the first wins, and this is the order: entry points, the Anima's own
-    (``<anima_dir>/tools``), the common ones (``<data_dir>/common_tools``).
+    Of several tools with one name the first wins, and this is the order: the core's, entry points, the Anima's own
+    (``<anima_dir>/tools``), the common ones (``<data_dir>/common_tools``). What does not load is in
+    :attr:`Registry.problems`, with its reason, and breaks nothing else.
 
     Args:
         anima_dir: The Anima's directory. It need not have tools.
         data_dir: AnimaWorks' data directory; None is ``ANIMAWORKS_DATA_DIR`` or else ``~/.animaworks``.
+        core: A package whose modules are tools, ``"core.tools"`` in AnimaWorks; None for none.
+        permits: Which permissions are given; see :attr:`Registry.permits`.
+
+    Raises:
+        ToolLoadError: There is no package *core*, or it does not import. A module in it that does not is a problem.
     """
-    registry = Registry()
+    registry = Registry(permits=permits)
+    if core is not None:
+        load_package(registry, core)
     load_entry_points(registry)
     load_directory(registry, Path(anima_dir) / "tools")
     load_directory(registry, Path(data_dir or _paths.data_dir(os.environ)) / "common_tools")
@@ -71,7 +85,7 @@ def load_package(registry: Registry, package: str) -> None:
         ToolLoadError: There is no such package.
     """
     for info in pkgutil.iter_modules([os.path.dirname(Reference.find(package).file)]):
-        if not info.name.startswith("_"):
+        if not info.name.startswith("_") and not info.ispkg:  # in AnimaWorks a package is what tools share
             _load(registry, f"{package}.{info.name}", info.name, f"{package}.{info.name}")
 
 
@@ -90,6 +104,8 @@ def load_import_path(registry: Registry, path: str) -> None:
     """
     Add the tools at an import path, ``package.module`` or ``package.module:attribute``; as an entry point.
 
+    Who names one names it as the host's: where *registry* has no word on permissions, its word is taken.
+
     Raises:
         ToolLoadError: It does not load.
         RegistryError: It is none of the things that an entry point can be.
@@ -97,7 +113,9 @@ def load_import_path(registry: Registry, path: str) -> None:
     module, _, qualname = path.partition(":")
     reference = Reference.find(module, qualname)
     name = reference.module.rpartition(".")[2] or Path(reference.file).stem
-    registry.add_registry(_tools_at(name, reference), skip_taken=True)
+    found = _tools_at(name, reference)
+    registry.add_registry(found, skip_taken=True)
+    registry.permits = registry.permits or found.permits
 
 
 def _load(registry: Registry, where: str, name: str, module: str | os.PathLike[str], qualname: str = "") -> None:
@@ -118,6 +136,7 @@ def _tools_at(name: str, reference: Reference) -> Registry:
     registries = {id(each): each for each in objects if isinstance(each, Registry)}  # one may have two names
     for each in registries.values():
         found.add_registry(each)
+        found.permits = found.permits or each.permits
     if callable(code):
         _fill(found, code, str(reference))
     elif not registries:

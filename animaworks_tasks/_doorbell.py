@@ -15,17 +15,20 @@ TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from typing import Final
 
-_LINE: Final = 13  # bytes: an id and its line end; far below PIPE_BUF, so rings never mix
+_LINE: Final = 13  # bytes: an id and its line end
+_AT_ONCE: Final = 300 * _LINE  # bytes, below PIPE_BUF, so rings never mix
 _BUFFER: Final = 1 << 16  # bytes, what a pipe holds
 
 
-def ring(path: str, task_id: str) -> None:
-    """Wake whoever waits at the FIFO *path*. Nobody there, no FIFO, or a full one: the scan will see the task."""
+def ring(path: str, *task_ids: str) -> None:
+    """Wake whoever waits at the FIFO *path*. Nobody there, no FIFO, or a full one: the scan will see the tasks."""
     fd = _reach(path)
     if fd is None:
         return
+    lines = b"".join(task_id.encode("ascii") + b"\n" for task_id in task_ids)
     try:
-        os.write(fd, task_id.encode("ascii") + b"\n")
+        for start in range(0, len(lines), _AT_ONCE):
+            os.write(fd, lines[start : start + _AT_ONCE])
     except OSError:
         pass  # not contextlib's suppress: submit rings too, and importing contextlib alone would double its time
     finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from tempfile import mkdtemp
@@ -28,6 +28,7 @@ from animaworks_tasks._store import (
     changed_at,
     never_began,
     new_task,
+    new_tasks,
     utc_now,
 )
 from animaworks_tasks._task import Cause, State, Task
@@ -74,6 +75,29 @@ class MemoryTaskStore:
             task = self._tasks.setdefault(task.id, task)
         self._ring(task.id)
         return task
+
+    def submit_many(
+        self, tool: str, argvs: Iterable[Sequence[str]], **options: Unpack[SubmitOptions]
+    ) -> Sequence[Task]:
+        tasks = new_tasks(tool, argvs, options, anima_dir=self.location, at=self._clock())
+        for task in tasks:
+            _records.check(task, room=2 * ROOM)
+        with self._mutex:
+            self._tasks.update((task.id, task) for task in tasks)
+        for task in tasks:
+            self._ring(task.id)
+        return tasks
+
+    def begin(self, task: Task, *, durably: bool = True) -> Claim:  # noqa: ARG002 - memory survives nothing
+        _records.check(task, room=ROOM)
+        with self._mutex:
+            self._tasks[task.id] = task
+            claim = self.claim(task.id)
+        assert claim is not None  # noqa: S101 - for the type checker: nobody else has seen it
+        return claim
+
+    def secure(self, claim: Claim) -> None:
+        """Nothing is: it is memory."""
 
     def get(self, task_id: str) -> Task:
         with self._mutex:
@@ -140,13 +164,17 @@ class MemoryTaskStore:
         self._owned.pop(task.id, None)
         return back
 
-    def recover(self, may_run_again: Callable[[Task], bool] = lambda _: False) -> Recovery:
+    def recover(
+        self, may_run_again: Callable[[Task], bool] = lambda _: False, *, concerns: Callable[[Task], bool] | None = None
+    ) -> Recovery:
         settled: list[Task] = []
         returned: list[Task] = []
         with self._mutex:
             alive = tuple(sorted(task_id for task_id, lock in self._owned.items() if lock.held))
             for task_id in sorted(self._owned.keys() - set(alive)):
                 task = self._tasks[task_id]
+                if concerns is not None and not concerns(task):
+                    continue
                 if task_id not in self._cancelled and may_run_again(task):
                     returned.append(self._return(task, None))
                 else:

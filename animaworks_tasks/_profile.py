@@ -72,12 +72,10 @@ def _check(subcommand: object, facts: object) -> dict[str, Any]:
 
 
 def _read_literal(reference: Reference) -> object | None:
-    try:
-        with open(reference.file, "rb") as source:
-            bound = dict(_bound(ast.parse(source.read())))
-    except (OSError, SyntaxError, ValueError, *_TOO_DEEP) as error:  # a ValueError is what null bytes raise
-        raise ToolLoadError(str(reference), f"{type(error).__name__}: {error}") from error
+    bound = _names(reference)
     value = bound.get(PROFILE)
+    if isinstance(value, ast.ImportFrom):  # a facade, as AnimaWorks' image_gen is
+        value = _imported(value)
     if MAIN not in bound or value is None:
         return None
     try:
@@ -87,8 +85,29 @@ def _read_literal(reference: Reference) -> object | None:
     return profile
 
 
-def _bound(tree: ast.Module) -> Iterator[tuple[str, ast.expr | None]]:
-    """Yield the names bound at the top of a module, each with its value where it is assigned one."""
+def _imported(statement: ast.ImportFrom) -> ast.expr | None:
+    """Return what another module has as the profile; only the packages that it is in are imported."""
+    name = next(each.name for each in statement.names if (each.asname or each.name) == PROFILE)
+    if statement.module is None or statement.level:
+        return None
+    try:
+        there = Reference.find(statement.module)
+        value = _names(there).get(name) if there.file.endswith(".py") else None
+    except ToolLoadError:  # importing the tool tells why, in Python's own words
+        return None
+    return value if isinstance(value, ast.expr) else None
+
+
+def _names(reference: Reference) -> dict[str, ast.expr | ast.ImportFrom | None]:
+    try:
+        with open(reference.file, "rb") as source:
+            return dict(_bound(ast.parse(source.read())))
+    except (OSError, SyntaxError, ValueError, *_TOO_DEEP) as error:  # a ValueError is what null bytes raise
+        raise ToolLoadError(str(reference), f"{type(error).__name__}: {error}") from error
+
+
+def _bound(tree: ast.Module) -> Iterator[tuple[str, ast.expr | ast.ImportFrom | None]]:
+    """Yield the names bound at the top of a module, each with its value, or the import that it comes by."""
     for node in tree.body:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
@@ -98,4 +117,4 @@ def _bound(tree: ast.Module) -> Iterator[tuple[str, ast.expr | None]]:
             case ast.AnnAssign(target=ast.Name(id=name), value=value):
                 yield name, value
             case ast.ImportFrom(names=names):
-                yield from ((each.asname or each.name, None) for each in names)
+                yield from ((each.asname or each.name, node) for each in names)

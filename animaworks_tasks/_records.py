@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeGuard
 
-from animaworks_tasks._pending import SIZE_LIMIT, VERSION, pending_fields
+from animaworks_tasks._pending import ROOM, SIZE_LIMIT, VERSION, pending_fields
 from animaworks_tasks._task import Cause, OnInterrupt, Outcome, State, Task, is_task_id
 from animaworks_tasks._wire import dump
 from animaworks_tasks.errors import RecordError
 
 DEPTH_LIMIT: Final = 32  # our own records are 2 deep; the rest is for keys of others
+_LARGEST: Final = 1 << 53  # what a float holds exactly
 _REASON: Final = 300  # characters; a reason may quote what it refuses, and is stored itself
 
 # What stands in one of the two shapes only. In the other one it says nothing, and is not kept: once the record changes
@@ -92,6 +93,12 @@ def check(task: Task, *, room: int = 0) -> bytes:
         raise RecordError(task.id, f"it is larger than {SIZE_LIMIT - room} bytes")
     decode(data, task.id)
     return data
+
+
+def leaves_room(data: bytes) -> bool:
+    """Say, without a look at it, that a record that was read leaves :data:`~._pending.ROOM` however it is written."""
+    # Of what it holds, a list in a list ... in *extra* grows most when it is written indented.
+    return 2 * (DEPTH_LIMIT + 2) * len(data) < SIZE_LIMIT - ROOM
 
 
 def _pending(task: Task) -> dict[str, object]:
@@ -166,7 +173,9 @@ def _parse(data: bytes, name: str) -> dict[str, object]:
     if not data.strip():
         raise RecordError(name, "it is empty")
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant
+        )
         if b"\\u" in data:  # the only way in for a lone surrogate, which no file and no agent could be given
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:
@@ -179,7 +188,7 @@ def _parse(data: bytes, name: str) -> dict[str, object]:
         raise RecordError(name, _short(f"it is not JSON: {error}")) from None
     if not isinstance(value, dict):
         raise RecordError(name, "it is JSON, but not an object")
-    if _deeper_than(value, DEPTH_LIMIT):
+    if data.count(b"{") + data.count(b"[") > DEPTH_LIMIT and _deeper_than(value, DEPTH_LIMIT):
         raise RecordError(name, f"it is nested more than {DEPTH_LIMIT} deep")
     return value
 
@@ -191,6 +200,13 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # None
         raise ValueError(f"the key {twice!r} stands in it twice")
     return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{_short(text)} is more than a number can be")
+    return number
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -228,15 +244,12 @@ class _Fields:
     def refuse(self, reason: str) -> NoReturn:
         raise RecordError(self.name, _short(reason))
 
-    def _take(self, key: str, kind: str, fits: Callable[[object], bool]) -> object:
-        value = self.left.pop(key, None)
-        if value is not None and not fits(value):
-            self.refuse(f"{key} must be {kind}, not {type(value).__name__}")
-        return value
-
     def optional_text(self, key: str) -> str | None:
-        value = self._take(key, "text", lambda v: isinstance(v, str))
-        return None if value is None else str(value)
+        value = self.left.pop(key, None)
+        return value if value is None or isinstance(value, str) else self._wrong(key, "text", value)
+
+    def _wrong(self, key: str, kind: str, value: object) -> NoReturn:
+        self.refuse(f"{key} must be {kind}, not {type(value).__name__}")
 
     def text(self, key: str) -> str:
         value = self.optional_text(key)
@@ -249,14 +262,20 @@ class _Fields:
         return tuple(value)
 
     def number(self, key: str) -> float | None:
-        value = self._take(key, "a finite number", _is_number)
-        return None if value is None else float(value)  # type: ignore[arg-type]  # _is_number looked
+        value = self.left.pop(key, None)
+        if value is None:
+            return None
+        return float(value) if _is_number(value) else self._wrong(key, "a finite number", value)
 
     def integer(self, key: str) -> int | None:
-        value = self._take(key, "a whole number", lambda v: type(v) is int)
-        if value is not None and not _is_number(value):  # 4,300 digits can be read, and one more cannot be written
+        value = self.left.pop(key, None)
+        if value is None:
+            return None
+        if not isinstance(value, int) or isinstance(value, bool):
+            self._wrong(key, "a whole number", value)
+        if abs(value) >= _LARGEST:  # 4,300 digits can be read, and one more cannot be written
             self.refuse(f"{key} is beyond 2**53")
-        return None if value is None else int(value)  # type: ignore[call-overload]  # as above
+        return value
 
     def moment(self, key: str) -> datetime | None:
         value = self.number(key)
@@ -272,8 +291,8 @@ class _Fields:
         return _Fields(self.name, {"task_id": self.task_id, **value})
 
 
-def _is_number(value: object) -> bool:
-    return (type(value) is int and abs(value) < 1 << 53) or (type(value) is float and math.isfinite(value))
+def _is_number(value: object) -> TypeGuard[float]:
+    return (type(value) is int and abs(value) < _LARGEST) or (type(value) is float and math.isfinite(value))
 
 
 def _task(fields: _Fields) -> Task:

@@ -9,8 +9,9 @@ A registry belongs to who fills it; it is filled before it is used, and takes no
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Final, TypedDict, TypeVar, Unpack
 
@@ -20,13 +21,32 @@ from animaworks_tasks import _arguments, _guide, _profile, _signature
 from animaworks_tasks._reference import Reference
 from animaworks_tasks._task import OnInterrupt
 from animaworks_tasks._tool import CommandTarget, FunctionTarget, ModuleTarget, Tool
-from animaworks_tasks.errors import RegistryError
+from animaworks_tasks.errors import NotPermittedError, RegistryError
+
+logger = logging.getLogger("animaworks_tasks")
 
 CATALOGUE_VERSION: Final = 1
+
+Permits = Callable[[str], bool]
 
 _JSON_TYPES: Final = {"int": "integer", "float": "number", "bool": "boolean"}  # else text
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _frozen(permissions: Iterable[str]) -> frozenset[str]:
+    return frozenset(permissions)
+
+
+@attrs.frozen
+class Given:
+    """A word on permissions that can be pickled: these are given, and no others."""
+
+    permissions: frozenset[str] = attrs.field(converter=_frozen)
+
+    def __call__(self, permission: str) -> bool:
+        """Say whether *permission* is given."""
+        return permission in self.permissions
 
 
 class ToolOptions(TypedDict, total=False):
@@ -49,9 +69,13 @@ class Registry:
 
     Attributes:
         problems: Where something was that is no tool, and why; filled by whoever looks for tools in files.
+        permits: The host's word on permissions: called with one, ``<tool>_<subcommand>``, from any thread, it says
+            whether it is given. Where it raises, or is None, no permission is. It is asked at each submit and before
+            each run; it stays in the host: what goes to another process is which permissions are given at that moment.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, permits: Permits | None = None) -> None:
+        self.permits = permits
         self.problems: list[tuple[str, str]] = []
         self._tools: dict[str, dict[str, Tool]] = {}
 
@@ -178,11 +202,35 @@ class Registry:
         subcommand = _arguments.check(self._specs(), name, argv)  # first: it is what knows the nearest name
         return self._tools[name][subcommand]
 
+    def check_permission(self, tool: Tool) -> None:
+        """
+        Let *tool* pass if it is not gated, or its permission is given.
+
+        Raises:
+            NotPermittedError: It is gated, and the permission is not given.
+        """
+        if tool.permission is not None and not self._permitted(tool.permission):
+            raise NotPermittedError(tool.command, tool.permission)
+
     def is_long_running(self, key: str) -> bool:
         """Say whether ``tool:subcommand`` is to be submitted; what is not registered is not."""
         name, _, subcommand = key.partition(":")
         tool = self._tools.get(name, {}).get(subcommand)
         return tool is not None and tool.long_running
+
+    def profiles(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return all tools as their EXECUTION_PROFILE would have them: by tool, then by subcommand."""
+        return {
+            name: {
+                subcommand: {
+                    "expected_seconds": tool.expected_seconds,
+                    "background_eligible": tool.long_running,
+                    "gated": tool.gated,
+                }
+                for subcommand, tool in subcommands.items()
+            }
+            for name, subcommands in self._tools.items()
+        }
 
     def catalogue(self) -> dict[str, Any]:
         """Return what others need to know of the tools, as JSON: names, times, arguments; nothing of their code."""
@@ -221,6 +269,17 @@ class Registry:
             ValueError: It is neither.
         """
         return _guide.guide(self._specs(), language)
+
+    def _permitted(self, permission: str) -> bool:
+        try:
+            return self.permits is not None and bool(self.permits(permission))
+        except Exception:  # the host's own code: whatever ails it, it has not said yes
+            logger.exception("%r raised when asked for %s, which is taken for a no", self.permits, permission)
+            return False
+
+    def __getstate__(self) -> dict[str, Any]:
+        needed = {permission for tool in self.tools() if (permission := tool.permission) is not None}
+        return {**vars(self), "permits": Given(filter(self._permitted, needed))}
 
     def _put(self, tools: Sequence[Tool]) -> None:
         for tool in tools:

@@ -22,7 +22,7 @@ from animaworks_tasks._states import Event
 from animaworks_tasks._store import Claim, Store, never_began, utc_now
 from animaworks_tasks._task import Cause, OnInterrupt, Task
 from animaworks_tasks._tool import Tool
-from animaworks_tasks.errors import RecordError, UnknownToolError, UsageError
+from animaworks_tasks.errors import NotPermittedError, RecordError, UnknownToolError, UsageError
 
 logger = logging.getLogger("animaworks_tasks")
 
@@ -64,29 +64,47 @@ def run_task(store: Store, registry: Registry, task_id: str) -> Task | None:
     try:
         return _run(store, registry, claim)
     finally:
-        if claim.lock is not None:  # we give up: whoever finds it sees what the death of its owner would look like
-            claim.lock.release()  # type: ignore[attr-defined]  # the lock of either store has it
+        give_up(claim)
+
+
+def give_up(claim: Claim) -> None:
+    """Let go of a claim that has not ended: whoever finds it sees what the death of its owner would look like."""
+    if claim.lock is not None:
+        claim.lock.release()  # type: ignore[attr-defined]  # the lock of either store has it
 
 
 def _run(store: Store, registry: Registry, claim: Claim) -> Task:
     try:
         tool = registry.resolve(claim.task.tool, claim.task.argv)
+        registry.check_permission(tool)
     except UsageError as error:
-        cause = Cause.REJECTED if isinstance(error, UnknownToolError) else Cause.ARGUMENTS
+        cause = Cause.REJECTED if isinstance(error, UnknownToolError | NotPermittedError) else Cause.ARGUMENTS
         return _finish(
             store, claim, Event.FAIL, **{**never_began(claim.task), "cause": cause, "error": str(error)[:_ERROR_LIMIT]}
         )
     if store.workspace(claim.task.id).cancel_requested():  # while it was being claimed, or between two attempts
         return _finish(store, claim, Event.CANCEL, **never_began(claim.task))
-    claim.task = attrs.evolve(claim.task, subcommand=tool.subcommand)
+    if claim.task.subcommand != tool.subcommand:
+        claim.task = attrs.evolve(claim.task, subcommand=tool.subcommand)
     try:
         store.announce(claim)
     except OSError as error:  # for people only: a full disk must not keep the tool from running
         logger.warning("task %s runs, but others cannot see by whom: %s", claim.task.id, error)
+    return run_owned(store, claim, tool, _invoke)
+
+
+def run_owned(store: Store, claim: Claim, tool: Tool, invoke: Invoker) -> Task:
+    """
+    Call *tool* for a task that is ours and announced, and finish it.
+
+    Raises:
+        OSError: As :func:`run_task`; the lock is still held.
+    """
     given = claim.task.timeout_seconds
     timeout = tool.timeout_seconds if given is None else given
     # Where the record lies, not what it says: it may have been copied, or written by anyone.
-    report = _invoke(tool, attrs.evolve(claim.task, anima_dir=store.location), store, timeout)
+    here = claim.task if claim.task.anima_dir == store.location else attrs.evolve(claim.task, anima_dir=store.location)
+    report = invoke(tool, here, store, timeout)
     return _conclude(store, claim, tool, report, timeout)
 
 

@@ -19,7 +19,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from inspect import Parameter
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +39,9 @@ _PLAIN: Final[Mapping[object, tuple[str, Callable[[Any], Any]]]] = {
     object: ("str", str),
     Any: ("str", str),
 }
+
+
+_Signature = tuple[inspect.Signature, list[tuple[Parameter, Any]]]
 
 
 @attrs.frozen
@@ -69,7 +72,7 @@ def describe(function: Callable[..., Any]) -> tuple[dict[str, Any], ...]:
     helps = _helps(documentation(function))
     described = [
         _describe(parameter, annotation, helps.get(parameter.name, ""))
-        for parameter, annotation in _parameters(function)
+        for parameter, annotation in _signature(function)[1]
         if annotation is not ToolContext
     ]
     positionals = [each for each in described if each["kind"] == "positional"]
@@ -85,8 +88,9 @@ def bind(
     function: Callable[..., Any], values: Mapping[str, Any], context: ToolContext | None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments that give *function* the parsed *values* in the types it asks for, and *context*."""
-    bound = inspect.BoundArguments(inspect.signature(function), collections.OrderedDict())
-    for parameter, annotation in _parameters(function):
+    signature, parameters = _signature(function)
+    bound = inspect.BoundArguments(signature, collections.OrderedDict())
+    for parameter, annotation in parameters:
         if annotation is ToolContext:
             bound.arguments[parameter.name] = context
         elif parameter.name in values:
@@ -100,12 +104,18 @@ def documentation(function: Callable[..., Any]) -> str:
     return inspect.getdoc(_innermost(function)) or ""
 
 
-def _parameters(function: Callable[..., Any]) -> list[tuple[Parameter, Any]]:
-    """Return each parameter of *function* with its annotation resolved and stripped of ``| None``."""
+def _signature(function: Callable[..., Any]) -> _Signature:
+    """Return its signature, and each parameter with its annotation resolved and stripped of ``| None``."""
+    hashable = isinstance(function, Hashable)  # not every object that can be called is
+    return _remembered(function) if hashable else _inspected(function)
+
+
+def _inspected(function: Callable[..., Any]) -> _Signature:
     try:
-        parameters = inspect.signature(function).parameters.values()
+        signature = inspect.signature(function)
     except (TypeError, ValueError) as error:
         raise RegistryError(f"its signature cannot be read: {error}") from error
+    parameters = signature.parameters.values()
     # Only the parameters: what it returns may be a name that exists for type checkers alone. Linters like to move these
     # two imports under TYPE_CHECKING as well, so they are known without one.
     known = {"Path": Path, "ToolContext": ToolContext} | getattr(_innermost(function), "__globals__", {})
@@ -115,7 +125,10 @@ def _parameters(function: Callable[..., Any]) -> list[tuple[Parameter, Any]]:
     except Exception as error:
         reason = f"an annotation cannot be resolved ({error}): import what it names outside `if TYPE_CHECKING`"
         raise RegistryError(reason) from error
-    return [(each, _without_none(hints.get(each.name, _guess(each.default)))) for each in parameters]
+    return signature, [(each, _without_none(hints.get(each.name, _guess(each.default)))) for each in parameters]
+
+
+_remembered = functools.lru_cache(maxsize=256)(_inspected)  # read once for a tool, and not for each of its tasks
 
 
 def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:

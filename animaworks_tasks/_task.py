@@ -41,7 +41,7 @@ class Cause(enum.Enum):
     ARGUMENTS = "arguments"  # the caller: it was called wrongly
     CREDENTIALS = "credentials"  # the operator: a key is not set
     TOOL = "tool"  # the tool said no, or raised
-    TIMEOUT = "timeout"  # it ran longer than it may
+    TIMEOUT = "timeout"  # it ran longer than it may, or gave up waiting: it raised a TimeoutError
     INTERRUPTED = "interrupted"  # whoever ran it died; it may have partly run
     CRASHED = "crashed"  # the tool's own process died: a signal, out of memory, os._exit
     REJECTED = "rejected"  # it never ran: unknown tool, not permitted, record unreadable

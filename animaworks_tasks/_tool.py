@@ -184,6 +184,11 @@ class Tool:
         return f"{self.name} {self.subcommand}"
 
     @property
+    def permission(self) -> str | None:
+        """The permission that it needs; None if it is not gated."""
+        return f"{self.name}_{self.subcommand}" if self.gated else None
+
+    @property
     def usage(self) -> str:
         """The line that shows how it is called."""
         return _arguments.usage(self.command, self.parameters)

@@ -11,7 +11,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
 try:
     from _json import encode_basestring, make_scanner
@@ -42,7 +42,13 @@ def dump(value: Mapping[str, object]) -> bytes:
         ValueError: A number is not finite, or a text has a lone surrogate (such bytes came from outside UTF-8).
         TypeError: A value is none of dict, list, tuple, str, int, float, bool and None.
     """
-    return ("".join(_pieces(value, "\n")) + "\n").encode("utf-8")
+    return (_text(value, "\n") + "\n").encode("utf-8")
+
+
+def dump_line(facts: dict[str, object]) -> bytes:
+    """Return *facts* as one line; errors as for :func:`dump`."""
+    pairs = ", ".join([f"{_key(key)}: {_text(value, '')}" for key, value in facts.items()])
+    return f"{{{pairs}}}\n".encode()
 
 
 def load(data: bytes) -> object:
@@ -70,35 +76,31 @@ def _number(value: float) -> str:
     return repr(value)
 
 
-def _pieces(value: object, newline: str) -> Iterator[str]:
+def _text(value: object, newline: str) -> str:
     if isinstance(value, str):
-        yield encode_basestring(value)
-    elif value is None or value is True or value is False:
-        yield {None: "null", True: "true", False: "false"}[value]
-    elif isinstance(value, int):
-        yield int.__repr__(value)
-    elif isinstance(value, float):
-        yield _number(value)
-    elif isinstance(value, dict):
-        yield from _group("{}", (((encode_basestring(_key(k)) + ": "), v) for k, v in value.items()), newline)
-    elif isinstance(value, list | tuple):
-        yield from _group("[]", (("", v) for v in value), newline)
-    else:
-        raise TypeError(f"a record cannot hold {type(value).__name__}")
+        return encode_basestring(value)
+    if value is None or value is True or value is False:
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float):
+        return _number(value)
+    inner = newline + "  "
+    if isinstance(value, dict):
+        return _group("{}", [f"{_key(key)}: {_text(item, inner)}" for key, item in value.items()], newline)
+    if isinstance(value, list | tuple):
+        return _group("[]", [_text(item, inner) for item in value], newline)
+    raise TypeError(f"a record cannot hold {type(value).__name__}")
 
 
 def _key(key: object) -> str:
     if not isinstance(key, str):
         raise TypeError(f"a record's keys are text, not {type(key).__name__}")
-    return key
+    return encode_basestring(key)
 
 
-def _group(brackets: str, items: Iterable[tuple[str, object]], newline: str) -> Iterator[str]:
+def _group(brackets: str, items: list[str], newline: str) -> str:
+    if not items:
+        return brackets
     inner = newline + "  "
-    separator = brackets[0] + inner
-    empty = True
-    for label, value in items:
-        yield separator + label
-        yield from _pieces(value, inner)
-        separator, empty = "," + inner, False
-    yield brackets if empty else newline + brackets[1]
+    return f"{brackets[0]}{inner}{(',' + inner).join(items)}{newline}{brackets[1]}"

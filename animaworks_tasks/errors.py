@@ -8,9 +8,11 @@ Every error a user of this package can meet, and what a tool raises to say what 
   + UsageError                    also a ValueError: a call that no tool would accept; nothing was queued
     - UnknownToolError            also a LookupError
     - WrongArgumentError
+    - NotPermittedError           a gated subcommand, whose permission is not given
   + RegistryError                 also a ValueError: a tool that cannot be registered
   + ToolLoadError                 also an ImportError: a registered tool whose code does not load
   + StoreError                    also an OSError: a directory that cannot hold a store
+  + PartlySubmittedError          also an OSError: of many tasks submitted at once, some are kept and some are not
   + ClaimLostError                the lock of a claim is no longer ours
   + BackendError                  also a RuntimeError: a backend that cannot run a call, or lost it
   + ExecutorClosedError           also a RuntimeError: the executor was stopped
@@ -89,6 +91,20 @@ class WrongArgumentError(UsageError):
     """The tool exists, and an argument for it is missing, unknown, or of the wrong type."""
 
 
+class NotPermittedError(UsageError):
+    """The subcommand is gated, and its permission is not given; *permission* is what is missing."""
+
+    # No PermissionError: that is an OSError, and whoever tries again when the disk says no would try this again too.
+
+    def __init__(self, command: str, permission: str) -> None:
+        problem = f"{command} needs the permission {permission}, which this Anima does not have: ask the operator"
+        super().__init__(problem)
+        self.command, self.permission = command, permission
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.command, self.permission)
+
+
 class RegistryError(TasksError, ValueError):
     """A tool that cannot be registered: a name taken, a signature that no command line can express."""
 
@@ -113,6 +129,17 @@ class StoreError(TasksError, OSError):
 
     def __str__(self) -> str:
         return f"{self.directory} cannot hold tasks: {self.reason}"
+
+
+class PartlySubmittedError(TasksError, OSError):
+    """The disk said no in the middle of a ``submit_many``. The ids in *submitted* are kept and will run."""
+
+    def __init__(self, submitted: tuple[str, ...], reason: str) -> None:
+        super().__init__(submitted, reason)
+        self.submitted, self.reason = submitted, reason
+
+    def __str__(self) -> str:
+        return f"only the first {len(self.submitted)} tasks were submitted, and will run: {self.reason}"
 
 
 class ClaimLostError(TasksError):

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from filelock import FileLock
 
-from animaworks_tasks import MemoryTaskStore, OnInterrupt, Store, TaskStore
+from animaworks_tasks import MemoryTaskStore, OnInterrupt, Store, TaskStore, _files
 from animaworks_tasks._memory_store import MemoryLock
 from animaworks_tasks._store import Claim
 
@@ -72,5 +71,5 @@ def begin(
 
 def die(claim: Claim) -> None:
     """Let go of the lock and nothing else, which is what the kernel does when an owner dies."""
-    assert isinstance(claim.lock, FileLock | MemoryLock)
+    assert isinstance(claim.lock, _files.Lock | MemoryLock)
     claim.lock.release()

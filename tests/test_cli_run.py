@@ -232,13 +232,14 @@ def test_json_tells_each_event_in_a_line(
 
 
 @pytest.mark.usefixtures("patched_signals")
-def test_on_a_terminal_progress_is_told_once_per_step(
+def test_on_a_terminal_that_shows_only_lines_progress_is_told_once_per_step(
     store: TaskStore, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = store.submit("gate", "wait", str(tmp_path / "gate"))
     looks = iter(range(100))
     _when(monkeypatch, lambda: running(store, task) and next(looks) == 1, (tmp_path / "gate").touch)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
     assert 0 == main(["run", "--until-idle", "--backend", "thread"])
     said = capsys.readouterr()
     assert 1 == said.out.count(f"{task.id} gate:wait 25% before the gate\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import json
 import os
 import pickle
@@ -14,18 +15,17 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import attrs
 import pytest
-from filelock import FileLock
 
 from animaworks_tasks import Cause, Outcome, State, Task, TaskNotFoundError, TaskStore, _files, _records
 from animaworks_tasks._directory_records import DirectoryRecords
 from animaworks_tasks._directory_recovery import RIPE_AFTER
 from animaworks_tasks._notifications import MarkdownRenderer
 from animaworks_tasks._states import Event, advance
-from animaworks_tasks.errors import RecordError, StoreError
+from animaworks_tasks.errors import PartlySubmittedError, RecordError, StoreError
 from tests.conftest import ManualClock, begin, die, own
 
 ID: Final = "0123456789ab"
@@ -710,6 +710,57 @@ class Killed(BaseException):
     """What a process that is killed does next: nothing."""
 
 
+def failing_at(patch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    """Let the call *number* (from 1) of an os function, and all later ones, find the disk full."""
+    real, calls = getattr(os, name), itertools.count(1)
+
+    def call(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - as os has it
+        if next(calls) >= number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*args, **options)
+
+    patch.setattr(os, name, call)
+
+
+@pytest.mark.parametrize("durability", ["process", "full"])
+def test_of_many_that_the_disk_did_not_take_none_is_kept(
+    tmp_path: Path, durability: Literal["process", "full"]
+) -> None:
+    store = TaskStore(tmp_path / "mei", durability=durability)
+    with pytest.MonkeyPatch.context() as patch:
+        failing_at(patch, "write", 3)
+        with pytest.raises(OSError, match="No space left"):
+            store.submit_many("tool", [["echo", str(number)] for number in range(5)])
+    assert set() == store.pending_ids()
+    assert [] == os.listdir(store.layout.tmp)
+
+
+@pytest.mark.parametrize("durability", ["process", "full"])
+def test_of_many_that_the_disk_took_half_way_those_that_it_took_are_named(
+    tmp_path: Path, durability: Literal["process", "full"]
+) -> None:
+    store = TaskStore(tmp_path / "mei", durability=durability)
+    with pytest.MonkeyPatch.context() as patch:
+        failing_at(patch, "link", 3)
+        with pytest.raises(
+            PartlySubmittedError, match=r"only the first 2 tasks were submitted.*No space left"
+        ) as caught:
+            store.submit_many("tool", [["echo", str(number)] for number in range(5)])
+    assert set(caught.value.submitted) == store.pending_ids()
+    assert [("echo", "0"), ("echo", "1")] == [store.get(task_id).argv for task_id in caught.value.submitted]
+    assert [] == os.listdir(store.layout.tmp)
+
+
+def test_of_many_whose_directory_was_not_synced_all_are_named(tmp_path: Path) -> None:
+    store = TaskStore(tmp_path / "mei", durability="full")
+    with pytest.MonkeyPatch.context() as patch:
+        failing_at(patch, "fsync", 4)
+        with pytest.raises(PartlySubmittedError) as caught:
+            store.submit_many("tool", [["echo", str(number)] for number in range(3)])
+    assert set(caught.value.submitted) == store.pending_ids()
+    assert caught.value.submitted == pickle.loads(pickle.dumps(caught.value)).submitted
+
+
 def kill_after(steps: int, life: Callable[[], object]) -> bool:
     """
     Lead *life* until it has changed the disk *steps* times; say whether it was killed.
@@ -717,10 +768,10 @@ def kill_after(steps: int, life: Callable[[], object]) -> bool:
     From then on nothing that it tries reaches the disk, its tidying up included, and its locks are let go.
     """
     left = steps
-    locks: list[FileLock] = []
+    locks: list[_files.Lock] = []
     take = _files.hold
 
-    def hold(path: str) -> FileLock | None:
+    def hold(path: str) -> _files.Lock | None:
         lock = take(path)
         locks.extend([lock] if lock else [])
         return lock

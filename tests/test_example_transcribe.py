@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import inspect
 import math
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import wave
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,8 +30,9 @@ from animaworks_tasks import (
     run_task,
 )
 from animaworks_tasks._discovery import load_directory
-from animaworks_tasks._memory_store import MemoryTaskStore, MemoryWorkspace
-from animaworks_tasks._store import utc_now
+from animaworks_tasks._memory_store import MemoryTaskStore
+from tests.example_runs import QUICK, Anima, Recorder, call_here
+from tests.http_servers import Answer, Loopback, Ollama
 
 pytest.importorskip("pocketsphinx", reason="what the examples need is optional")
 
@@ -53,28 +55,12 @@ def _load_example() -> Any:  # noqa: ANN401 - a module that no type checker can 
 example = _load_example()
 
 
-class Recorder(MemoryWorkspace):
-    """A workspace that remembers every progress report, and is told by *cancelled* when someone asks for a stop."""
-
-    def __init__(self, cancelled: Callable[[Recorder], bool] = lambda _: False) -> None:
-        super().__init__(lambda: cancelled(self), utc_now)
-        self.reports: list[tuple[float, str]] = []
-
-    def report_progress(self, fraction: float | None, message: str) -> None:
-        assert fraction is not None
-        self.reports.append((fraction, message))
-
-    @property
-    def lines(self) -> str:
-        return self.log.decode()
-
-
 def transcribe(file: Path, workspace: Recorder | None = None, /, **options: str) -> str:
     """Call the tool as a runner does, with a context of a claimed task."""
     store = MemoryTaskStore()
     claim = store.claim(store.submit("transcribe", "audio", str(file)).id)
     assert claim is not None
-    text: str = example.audio(file, context=ToolContext(claim.task, workspace or Recorder()), **options)
+    text: str = asyncio.run(example.audio(file, context=ToolContext(claim.task, workspace or Recorder()), **options))
     return text
 
 
@@ -234,12 +220,12 @@ def test_a_tone_keeps_its_pitch_and_loudness_across_rates_and_pieces(rate: int) 
 
 def test_it_stops_in_the_middle_when_asked() -> None:
     # given someone who asks for a stop once a third is done
-    recorder = Recorder(lambda seen: any(fraction > 0.3 for fraction, _ in seen.reports))
+    recorder = Recorder(lambda seen: any((fraction or 0.0) > 0.3 for fraction, _ in seen.reports))
 
     # then
     with pytest.raises(TaskCancelled):
         transcribe(HELLO, recorder)
-    assert 0.3 < recorder.reports[-1][0] < 0.9
+    assert 0.3 < (recorder.reports[-1][0] or 0.0) < 0.9
 
 
 # --- what it refuses ---
@@ -350,6 +336,75 @@ def test_a_whisper_model_that_is_named_and_not_there_is_not_passed_over(
     assert "--engine pocketsphinx" in str(caught.value.hint)
 
 
+# --- refining ---
+
+
+POLISHED: Final = "Hello, this is a message from the machine.\nThe message is waiting for you."
+
+
+@pytest.fixture
+def ollama(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
+    """Ollama, which knows how to polish hello.wav; "fails" is there, and fails."""
+    pytest.importorskip("httpx", reason="what the examples need is optional")
+    service = Ollama(
+        {"POST fails": [Answer(iter([b'{"error":"CUDA out of memory"}\n']))]}, says=[POLISHED[:9], POLISHED[9:]]
+    )
+    service.models.append("fails:latest")
+    for name, value in {**QUICK, "NO_PROXY": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    with Loopback(service) as server:
+        monkeypatch.setenv("OLLAMA_HOST", server.url)
+        yield server
+
+
+def test_submitted_with_refine_the_notice_has_the_polished_transcript_and_the_log_the_other(
+    ollama: Loopback, tmp_path: Path
+) -> None:
+    # given
+    anima = Anima(tmp_path / "mei", {"OLLAMA_HOST": ollama.url})
+
+    # when
+    polished = anima.submit("transcribe", "audio", str(HELLO), "--refine")
+    failing = anima.submit("transcribe", "audio", str(HELLO), "--refine", "--refine-model", "fails")
+    unknown = anima.submit("transcribe", "audio", str(HELLO), "--refine", "--refine-model", "no-such-model")
+    anima.run()
+
+    # then
+    assert f"```text\n{POLISHED}\n```" in anima.notice(polished)
+    assert_key_words(anima.log(polished))
+    asked = [request.json for request in ollama.requests if request.method == "POST"]
+    assert ["system", "user"] == [message["role"] for message in asked[0]["messages"]]
+    assert_key_words(asked[0]["messages"][1]["content"])
+
+    # and what was heard is not lost where the polishing fails, nor is anything heard in vain
+    assert "Ollama failed after 0 tokens: CUDA out of memory" in anima.notice(failing)
+    assert f"as it was heard is in the log: `animaworks-tool logs {failing}`" in anima.notice(failing)
+    assert_key_words(anima.log(failing))
+    assert "- Cause: arguments: " in anima.notice(unknown)
+    assert "- What to do: `ollama pull no-such-model`, or take one that is there: " in anima.notice(unknown)
+    assert "engine" not in anima.log(unknown)
+
+
+def test_refining_says_before_the_long_work_that_ollama_is_not_running(
+    ollama: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", ollama.url.replace("127.0.0.1", "127.0.0.2"))  # where nobody listens
+    recorder = Recorder()
+    report, _ = call_here(recorder, "transcribe", "audio", str(HELLO), "--refine")
+    assert Cause.TOOL == report.cause
+    assert "nobody answers at http://127.0.0.2:" in str(report.error)
+    assert "`ollama serve`" in str(report.hint)
+    assert "engine" not in recorder.lines
+
+
+def test_a_long_transcript_is_refined_in_parts_that_a_model_can_hold() -> None:
+    utterances = [f"utterance {number} " + "word " * 20 for number in range(100)]
+    parts = list(example._parts(utterances))
+    assert utterances == "\n".join(parts).split("\n")
+    assert all(len(part) < example.REFINED_AT_ONCE + 200 for part in parts)
+    assert 2 < len(parts) < 5
+
+
 # --- as a tool ---
 
 
@@ -361,7 +416,7 @@ def test_it_is_listed_as_long_running_without_loading_an_engine() -> None:
         "from animaworks_tasks._discovery import load_directory",
         "registry = Registry()",
         f"load_directory(registry, {str(EXAMPLES / 'tools')!r})",
-        "print(registry.is_long_running('transcribe:audio'), {'pocketsphinx', 'faster_whisper'} & {*sys.modules})",
+        "print(registry.is_long_running('transcribe:audio'), {'pocketsphinx', 'faster_whisper', 'httpx'} & {*sys.modules})",
     ]
     listed = subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, capture_output=True, text=True)
     assert "True set()\n" == listed.stdout

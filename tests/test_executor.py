@@ -545,6 +545,29 @@ def test_a_backend_that_takes_no_calls_leaves_tasks_pending_until_it_does(
     assert "could not be handed to" in caplog.text
 
 
+# --- many at once ---
+
+
+def test_many_are_submitted_checked_and_run(store: Store, workshop: Workshop) -> None:
+    words = [f"word {number}" for number in range(20)]
+    executor = executor_of(store, workshop).start()
+    tasks = executor.submit_many_sync("tool", [["echo", word] for word in words])
+    assert words == [executor.wait_sync(task.id, timeout=PATIENCE).result for task in tasks]
+    with pytest.raises(WrongArgumentError):
+        executor.submit_many_sync("tool", [["echo", "it"], ["echo"]])
+    with pytest.raises(ValueError, match="of one subcommand, not of echo, hold"):
+        executor.submit_many_sync("tool", [["echo", "it"], ["hold", "it"]])
+    executor.stop()
+    assert sorted(words) == sorted(workshop.calls)
+
+
+@in_event_loop
+async def test_many_are_submitted_from_an_event_loop(store: Store, workshop: Workshop) -> None:
+    async with executor_of(store, workshop) as executor:
+        first, second = await executor.submit_many("tool", [["echo", "a"], ["echo", "b"]])
+        assert ("a", "b") == ((await executor.wait(first.id)).result, (await executor.wait(second.id)).result)
+
+
 # --- several hosts ---
 
 

@@ -249,12 +249,12 @@ def test_a_replaced_file_has_the_new_content_or_the_old(
 
 def test_lines_are_appended_and_a_link_is_not_followed(final: Path) -> None:
     for line in (b"one\n", b"two\n"):
-        _files.append_line(str(final / "log"), line)
+        _files.append(str(final / "log"), line)
     assert b"one\ntwo\n" == (final / "log").read_bytes()
     assert 0o600 == stat.S_IMODE((final / "log").stat().st_mode)
     (final / "link").symlink_to(final / "log")
     with pytest.raises(OSError, match="symbolic links"):
-        _files.append_line(str(final / "link"), b"three\n")
+        _files.append(str(final / "link"), b"three\n")
 
 
 def test_what_is_not_there_can_be_discarded_and_listed(final: Path) -> None:

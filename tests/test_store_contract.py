@@ -45,6 +45,23 @@ def in_threads(count: int, call: Callable[[int], object]) -> list[object]:
 # --- submit, get, list ---
 
 
+def test_many_are_submitted_as_each_would_be(store: Store, clock: ManualClock) -> None:
+    tasks = store.submit_many("image_gen", [["3d", f"{number}.png"] for number in range(30)], priority=3)
+    assert [("3d", f"{number}.png") for number in range(30)] == [task.argv for task in tasks]
+    assert {(3, "3d", State.PENDING, clock.now)} == {(t.priority, t.subcommand, t.state, t.submitted_at) for t in tasks}
+    assert {task.id for task in tasks} == store.pending_ids()
+    assert [store.get(task.id) for task in tasks] == list(tasks)
+    assert [] == list(store.submit_many("image_gen", []))
+
+
+def test_many_are_refused_together(store: Store) -> None:
+    with pytest.raises(RecordError, match="larger than"):
+        store.submit_many("image_gen", [["3d"], ["3d", "x" * (1 << 20)]])
+    with pytest.raises(ValueError, match="a key names one task"):
+        store.submit_many("image_gen", [["3d"]], key="k")
+    assert set() == store.pending_ids()
+
+
 def test_a_submitted_task_is_pending_and_is_what_was_asked_for(store: Store, clock: ManualClock) -> None:
     # when
     task = store.submit(

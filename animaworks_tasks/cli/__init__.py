@@ -62,6 +62,10 @@ def _dispatch(options: Sequence[str], command: Sequence[str], rest: Sequence[str
         from animaworks_tasks.cli._submit import submit
 
         return submit([*options, *rest])
+    if command == ["__complete"]:  # what a shell asks on Tab; see _complete
+        from animaworks_tasks.cli._complete import complete
+
+        return complete(rest)
     from animaworks_tasks.cli import _parser
 
     if not command:

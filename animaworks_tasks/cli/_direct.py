@@ -59,6 +59,10 @@ def call(words: Sequence[str], name: str, argv: Sequence[str]) -> int:
         put(_help(help_for))
         return 0
     tool = registry.resolve(name, argv)
+    if (
+        registry.permits is not None
+    ):  # without a host nobody could say no, and a shell could not be kept from calling it
+        registry.check_permission(tool)
     if tool.long_running:
         say(_better_submitted(tool, argv))
     return _call(tool, argv, as_data=bool(given.keys() & {"-j", "--json"}))
@@ -79,7 +83,7 @@ def _call(tool: Tool, argv: Sequence[str], *, as_data: bool) -> int:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what the tool started is stopped too
     try:
         out = terminal.forget if as_data else None if returns else terminal.print
-        report = _calls.call(tool, task, terminal, log=terminal.write_log, stdout=out)
+        report = _calls.call(tool, task, terminal, log=terminal.write_log, stdout=out, as_typed=True)
     except KeyboardInterrupt:
         say(f"{tool.command} was stopped")
         return _STOPPED

@@ -1,6 +1,8 @@
 """
 ``animaworks-tool run``: a host in the foreground, with a line for everything that happens.
 
+On a terminal, what runs is shown below these lines, with how far it is, if rich is installed.
+
 The first Ctrl-C starts nothing more and waits for what runs; the second one leaves. SIGTERM, which comes from programs
 with little patience, leaves as the executor does by default: in processes tasks go on, threads are given ten seconds.
 """
@@ -10,17 +12,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import queue
-import select
 import signal
 import sys
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator
-from types import FrameType, TracebackType
-from typing import Any, Final, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from animaworks_tasks._backends import ProcessBackend, ThreadBackend
 from animaworks_tasks._directory_store import TaskStore
@@ -29,13 +28,16 @@ from animaworks_tasks._notifications import one_line
 from animaworks_tasks._registry import Registry
 from animaworks_tasks._task import State, Task
 from animaworks_tasks.cli._basics import anima_dir, put, say
+from animaworks_tasks.cli._signals import Signals
 from animaworks_tasks.cli._stores import open_store
+from animaworks_tasks.cli._terminal import Lines, Screen, screen
 from animaworks_tasks.cli._text import Standing, catalogued, described, said
 from animaworks_tasks.cli._tools import no_tools, registry_of, report_problems
 from animaworks_tasks.errors import ExecutorClosedError, TasksError
 
 _LOOK: Final = 0.5  # seconds between two looks at what has started and how far it is
 _RETRY_LOOK: Final = 0.2  # seconds between two looks at whether a retry has come to its end
+_LOOKING_SHARE: Final = 4.0  # a look that took long, because very many wait, is followed by a rest so much longer
 _NO_LIMIT: Final = 10 * 365 * 86400.0  # seconds; what a lock can be waited for is finite
 
 
@@ -47,15 +49,21 @@ def run_(options: Namespace) -> int:
     if not registry.tools():  # every task that waits would be rejected
         raise TasksError(f"nothing could be run: {no_tools(options)}")
     store = open_store(options, changing=True, language=options.language)
-    with _Signals() as signals, _said_plainly():
-        return _Host(store, registry, signals, options).serve()
+    picture = None if options.json else screen(whole=False)
+    with Signals(pausing=picture is not None) as signals:
+        return _Host(store, registry, signals, picture, options).serve()
 
 
 class _Host:
     """An executor, and what is told of it."""
 
-    def __init__(self, store: TaskStore, registry: Registry, signals: _Signals, options: Namespace) -> None:
+    def __init__(
+        self, store: TaskStore, registry: Registry, signals: Signals, picture: Screen | None, options: Namespace
+    ) -> None:
         self._store, self._registry, self._signals, self._options = store, registry, signals, options
+        self._picture, self._lines = picture, Lines(picture, signals.wake)
+        self._tools: Mapping[str, Any] = {}
+        self._waiting, self._is_leaving = 0, False
         self._ended: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._running: dict[str, Task] = {}
         self._progress: dict[str, str] = {}
@@ -71,7 +79,14 @@ class _Host:
 
     def serve(self) -> int:
         """Run tasks until a signal, or until idle, and then stop in the manner that was asked for."""
-        self._executor.start()
+        with _said_plainly(self._lines.say):
+            self._executor.start()
+            with self._lines.showing():
+                self._serve()
+            self._say_what_is_left()
+        return 0
+
+    def _serve(self) -> None:
         stopping = None
         try:
             self._announce()
@@ -79,13 +94,12 @@ class _Host:
                 threading.Thread(target=self._wait_for_idle, daemon=True).start()
             self._tell_until(lambda: bool(self._signals.taken) or self._idle.is_set())
         finally:  # also where nobody reads any more what we tell
+            self._is_leaving = True
             patient = self._signals.taken[:1] == [signal.SIGINT]
             stopping = threading.Thread(target=self._stop, args=(_NO_LIMIT if patient else None,), daemon=True)
             stopping.start()
         self._say_what_is_waited_for()
         self._tell_until(lambda: not stopping.is_alive() or len(self._signals.taken) > 1)
-        self._say_what_is_left()
-        return 0
 
     # In other threads.
 
@@ -120,10 +134,15 @@ class _Host:
     def _tell_until(self, enough: Callable[[], bool]) -> None:
         while True:
             is_enough = enough()  # asked first, so that what happened before is told
+            began = time.monotonic()
             self._tell()
+            self._lines.flush()
+            self._show()
             if is_enough:
                 return
-            self._signals.wait(_LOOK)
+            self._signals.wait(max(_LOOK, _LOOKING_SHARE * (time.monotonic() - began)))
+            if self._signals.pause_asked and self._picture is not None:
+                self._picture.beside(self._signals.pause)
 
     def _tell(self) -> None:
         ended = []
@@ -139,6 +158,17 @@ class _Host:
             self._progress.pop(task.id, None)
             self._line("ended", task, task.summary())
 
+    def _show(self) -> None:
+        """Draw what runs."""
+        if self._picture is None:
+            return
+        self._tools = self._tools or self._registry.catalogue()["tools"]
+        standings = [Standing.of(self._store, task, self._tools) for task in reversed(self._running.values())]
+        with contextlib.suppress(OSError):  # as in _look
+            self._waiting = len(self._store.pending_ids())
+        leaving = "; starting nothing more" if self._is_leaving else ""
+        self._picture.show(standings, [f"{len(standings)} running, {self._waiting} waiting{leaving}"])
+
     def _look(self) -> dict[str, Task]:
         try:
             return {task.id: task for task in self._store.list(State.RUNNING)}
@@ -146,7 +176,7 @@ class _Host:
             return self._running
 
     def _tell_progress(self, task: Task) -> None:
-        if not (self._options.json or sys.stdout.isatty()):
+        if self._picture is not None or not (self._options.json or sys.stdout.isatty()):
             return
         news = said(self._store.read_progress(task.id))
         if news and news != self._progress.get(task.id):
@@ -161,14 +191,17 @@ class _Host:
             self._event("serving", anima_dir=self._store.location, tools=[tool.key for tool in tools], pending=waiting)
             return
         backlog = f", {waiting} waiting" if waiting else ""
-        put(f"serving {self._store.location}: {len(tools)} tools{backlog}\n  {', '.join(keys)}\n")
-        say("Ctrl-C waits for what runs and leaves; a second one does not wait")
+        where = one_line(self._store.location, 400)
+        self._lines.put(f"serving {where}: {len(tools)} tools{backlog}\n  {', '.join(keys)}\n")
+        self._lines.say("Ctrl-C waits for what runs and leaves; a second one does not wait")
 
     def _say_what_is_waited_for(self) -> None:
         is_patient = self._signals.taken[:1] == [signal.SIGINT] or not self._detaches
         if self._running and is_patient:
             leaves = "leaves it running" if self._detaches else "interrupts it"
-            say(f"starting nothing more, and waiting for {_names(self._running.values())}; Ctrl-C again {leaves}")
+            self._lines.say(
+                f"starting nothing more, and waiting for {_names(self._running.values())}; Ctrl-C again {leaves}"
+            )
 
     def _say_what_is_left(self) -> None:
         running, pending = self._store.list(State.RUNNING), self._store.list(State.PENDING)
@@ -183,7 +216,7 @@ class _Host:
             standing = Standing.of(self._store, task, catalogued(self._store))
             self._event(event, task=described(standing, self._store))
         else:
-            put(f"{time.strftime('%H:%M:%S')} {one_line(text, 400)}\n")
+            self._lines.put(f"{time.strftime('%H:%M:%S')} {one_line(text, 400)}\n")
 
     @staticmethod
     def _event(event: str, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON can say
@@ -194,59 +227,21 @@ def _names(tasks: Iterable[Task]) -> str:
     return ", ".join(f"{task.id} {one_line(task.name, 60)}" for task in tasks)
 
 
-class _Signals:
-    """
-    Takes SIGINT and SIGTERM, and lets a wait end at once.
-
-    A handler runs between any two steps of the main thread, so it takes no lock: it adds to a list, writes to a pipe.
-
-    Attributes:
-        taken: The signals that came, in order.
-    """
-
-    def __init__(self) -> None:
-        self.taken: list[int] = []
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        os.set_blocking(self._writer, False)
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _take(self, number: int, _frame: FrameType | None) -> None:
-        self.taken.append(number)
-        self.wake()
-
-    def wake(self) -> None:
-        """End the current or the next :meth:`wait`; from any thread."""
-        with contextlib.suppress(BlockingIOError):  # full: it is awake
-            os.write(self._writer, b"!")
-
-    def wait(self, timeout: float) -> None:
-        """Sleep until a signal comes, or someone wakes us, or *timeout* seconds."""
-        if select.select([self._reader], [], [], timeout)[0]:
-            os.read(self._reader, 1 << 12)
-
-
 class _Plain(logging.Handler):
     """Says warnings and errors as a command line does: in a line, and without a traceback."""
 
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        say(one_line(record.getMessage() + (f": {error}" if error else ""), 500))
+        self._tell(one_line(record.getMessage() + (f": {error}" if error else ""), 500))
 
 
 @contextlib.contextmanager
-def _said_plainly() -> Iterator[None]:
-    logger, handler = logging.getLogger("animaworks_tasks"), _Plain(logging.WARNING)
+def _said_plainly(tell: Callable[[str], None]) -> Iterator[None]:
+    logger, handler = logging.getLogger("animaworks_tasks"), _Plain(tell)
     logger.addHandler(handler)
     try:
         yield

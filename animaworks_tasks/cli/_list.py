@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from animaworks_tasks import _files
@@ -21,35 +21,62 @@ _HEADINGS: Final = ("ID", "TOOL", "STATE", "TIME", "")
 
 
 def list_(options: Namespace) -> int:
-    """Print the tasks that *options* ask for."""
+    """Print the tasks that *options* ask for; with ``--watch`` again and again."""
     store = open_store(options)
-    tasks = _chosen(store, options)
-    tools = catalogued(store)
-    standings = [Standing.of(store, task, tools) for task in tasks]
+    if options.watch:
+        from animaworks_tasks.cli._watch import watch
+
+        return watch(store, options)
+    standings = chosen(store, options)
     if options.json:
         put(as_json([described(standing, store) for standing in standings]))
         return 0
-    if standings:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        put(table([_HEADINGS, *map(_row, standings)], width=width))
-    _remark(store, tasks, options)
+    print_list(standings)
+    for remark in remarks(store, standings, options):
+        say(remark)
     return 0
 
 
-def _chosen(store: TaskStore, options: Namespace) -> Sequence[Task]:
+def chosen(store: TaskStore, options: Namespace) -> Sequence[Standing]:
+    """Return how the tasks stand that *options* ask for."""
+    tools = catalogued(store)
+    return [Standing.of(store, task, tools) for task in _tasks(store, options)]
+
+
+def print_list(standings: Sequence[Standing]) -> None:
+    """Print them in columns; nothing where there are none."""
+    if standings:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        put(table([_HEADINGS, *map(_row, standings)], width=width))
+
+
+def remarks(store: TaskStore, standings: Sequence[Standing], options: Namespace) -> Iterator[str]:
+    """Tell what is not in the list, and what keeps it from changing."""
+    states = [standing.task.state for standing in standings]
+    if not states:
+        yield f"no tasks in {store.location}" + (f" are {options.state}" if options.state else "")
+    done = states.count(State.DONE)
+    kept = sum(name.endswith(".json") for name in _files.names(store.layout.done))
+    if not options.all and options.state is None and kept > done:
+        yield f"{kept - done} more are done; `animaworks-tool list --all` lists them"
+    if State.PENDING in states and not is_hosted(store):
+        yield "no host is listening, so what is pending waits: start one, or `animaworks-tool run`"
+
+
+def _tasks(store: TaskStore, options: Namespace) -> Sequence[Task]:
     wanted = options.state
     if wanted in {"completed", "failed", "cancelled"}:
         tasks = [task for task in store.list(State.DONE) if task.outcome and task.outcome.value == wanted]
     elif wanted == "done" or wanted is None:
         shown = None if options.all or wanted else _DONE_SHOWN
         done = store.list(State.DONE, limit=options.limit if shown is None else shown)
-        tasks = [*([] if wanted else _not_done(store)), *done]
+        tasks = [*([] if wanted else not_done(store)), *done]
     else:
-        tasks = [task for task in _not_done(store) if task.state.value == wanted]
+        tasks = [task for task in not_done(store) if task.state.value == wanted]
     return tasks[: options.limit]
 
 
-def _not_done(store: TaskStore) -> list[Task]:
+def not_done(store: TaskStore) -> list[Task]:
     """Return what runs, and then what waits, in the order in which it is started."""
     waiting = sorted(store.list(State.PENDING), key=lambda task: (-task.priority, task.submitted_at, task.id))
     return [*store.list(State.RUNNING), *waiting]
@@ -58,15 +85,3 @@ def _not_done(store: TaskStore) -> list[Task]:
 def _row(standing: Standing) -> tuple[str, ...]:
     task = standing.task
     return task.id, one_line(task.name, 40), standing.status, standing.time(), standing.note()
-
-
-def _remark(store: TaskStore, tasks: Sequence[Task], options: Namespace) -> None:
-    """Tell what is not in the list, and what keeps it from changing."""
-    if not tasks:
-        say(f"no tasks in {store.location}" + (f" are {options.state}" if options.state else ""))
-    done = sum(task.state is State.DONE for task in tasks)
-    kept = sum(name.endswith(".json") for name in _files.names(store.layout.done))
-    if not options.all and options.state is None and kept > done:
-        say(f"{kept - done} more are done; `animaworks-tool list --all` lists them")
-    if any(task.state is State.PENDING for task in tasks) and not is_hosted(store):
-        say("no host is listening, so what is pending waits: start one, or `animaworks-tool run`")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from importlib import import_module
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import attrs
 
@@ -26,7 +26,7 @@ Submit slow tools, go on with other work, and read later what came of them.
 
 commands:
   run                         run what is submitted, in the foreground, until Ctrl-C
-  list                        what is pending, running, and was done last
+  list [--watch]              what is pending, running, and was done last
   show ID                     everything about one task, and what to do next
   logs ID [-f]                what its tool printed
   wait ID...                  until all of them are done
@@ -36,8 +36,10 @@ commands:
   tools                       the tools that there are; ⚠ takes long: submit it, do not call it
   guide                       the same, for an agent's system prompt
   events [--task ID]          what happened, when; and whether a notice was delivered, and to whom
+  report --html FILE          a page to look at: a timeline, durations, failures, all tasks
   doctor [--fix]              whether the store is well, and what to do where it is not
   prune                       forget what was done long ago, and was read
+  completion SHELL            lets bash, zsh or fish complete all of this
 
 An ID may be shortened to its first four digits or more, as long as it is one task's. The Anima is the directory that
 --anima-dir names, or the environment variable ANIMAWORKS_ANIMA_DIR. -j prints JSON. COMMAND --help tells more.
@@ -52,10 +54,27 @@ exit status:
 """
 
 _EXITS: Final = "exit status: 0 done, 1 failed, 2 wrong usage; `animaworks-tool --help` lists all"
+_LONGEST: Final = timedelta(days=36500)  # longer ago is before the calendar begins, sooner or later
 _UNITS: Final = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """
+    argparse's, which raises instead of leaving the program.
+
+    Attributes:
+        actions: What it takes, in order.
+    """
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - argparse's
+        self.actions: list[argparse.Action] = []
+        super().__init__(**options)
+
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:  # noqa: ANN401 - argparse's
+        """Take one argument more."""
+        self.actions.append(super().add_argument(*names, **options))
+        return self.actions[-1]
+
     def error(self, message: str) -> NoReturn:
         usage = " ".join(self.format_usage().removeprefix("usage: ").split())
         raise UsageError(message, usage)
@@ -68,21 +87,27 @@ def execute(name: str, words: Sequence[str]) -> int:
     Raises:
         UsageError: It does not take them.
     """
-    command = COMMANDS[name]
-    parser = _Parser(
-        prog=f"animaworks-tool {name}", description=command.description, epilog=command.exits, allow_abbrev=False
-    )
-    parser.add_argument("--anima-dir", metavar="DIR", help="the Anima's directory; default: ANIMAWORKS_ANIMA_DIR")
-    parser.add_argument("-j", "--json", action="store_true", help="print JSON")
-    command.arguments(parser)
+    parser = parser_of(name)
     if "-h" in words or "--help" in words:  # before anything is found missing, and through put(), which flushes
         put(parser.format_help())
         return 0
     options = parser.parse_intermixed_args(words)
     carry_out: Callable[[argparse.Namespace], int] = getattr(
-        import_module(f"animaworks_tasks.cli.{command.module}"), f"{name}_"
+        import_module(f"animaworks_tasks.cli.{COMMANDS[name].module}"), f"{name}_"
     )
     return carry_out(options)
+
+
+def parser_of(name: str) -> Parser:
+    """Return the parser of the command *name*."""
+    command = COMMANDS[name]
+    parser = Parser(
+        prog=f"animaworks-tool {name}", description=command.description, epilog=command.exits, allow_abbrev=False
+    )
+    parser.add_argument("--anima-dir", metavar="DIR", help="the Anima's directory; default: ANIMAWORKS_ANIMA_DIR")
+    parser.add_argument("-j", "--json", action="store_true", help="print JSON")
+    command.arguments(parser)
+    return parser
 
 
 def without_a_command(options: Sequence[str]) -> int:
@@ -114,9 +139,12 @@ def _age(text: str) -> timedelta:
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no length of time: write it as 90s, 5min, 12h or 30d")
     try:
-        return timedelta(**{_UNITS[found[2]]: float(found[1])})
+        age = timedelta(**{_UNITS[found[2]]: float(found[1])})
     except OverflowError:
-        raise argparse.ArgumentTypeError(f"{text} is too long") from None
+        age = timedelta.max
+    if age > _LONGEST:
+        raise argparse.ArgumentTypeError(f"{text} is too long; at most {_LONGEST.days}d, which is a century")
+    return age
 
 
 def _id(parser: argparse.ArgumentParser) -> None:
@@ -165,6 +193,7 @@ def _list(parser: argparse.ArgumentParser) -> None:
         help="only those; of the done ones too, all",
     )
     parser.add_argument("--limit", metavar="N", type=_at_least(1, int), help="at most so many")
+    parser.add_argument("--watch", action="store_true", help="go on showing them as they change, until Ctrl-C")
 
 
 def _show(parser: argparse.ArgumentParser) -> None:
@@ -205,9 +234,24 @@ def _events(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", metavar="AGE", type=_age, help="only what is not older: 90s, 5min, 12h, 30d")
 
 
+def _report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--html", metavar="FILE", required=True, help="where the page is written; - is stdout")
+    parser.add_argument(
+        "--limit",
+        metavar="N",
+        type=_at_least(1, int),
+        help="only the N done last, and N that wait; default 1000",
+    )
+    parser.add_argument("--since", metavar="AGE", type=_age, help="not what was done longer ago: 90s, 5min, 12h, 30d")
+
+
 def _doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fix", action="store_true", help="mend what can be mended without losing anything")
     _language(parser, "the notifications that are left")
+
+
+def _completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", metavar="SHELL", choices=["bash", "zsh", "fish"], help="bash, zsh or fish")
 
 
 def _prune(parser: argparse.ArgumentParser) -> None:
@@ -265,11 +309,24 @@ COMMANDS: Final[Mapping[str, _Command]] = {
     "events": _Command(
         "_events", "Print what happened to tasks, the oldest first, and what became of a notice.", _events
     ),
+    "report": _Command(
+        "_report",
+        "Write one self-contained HTML page: a timeline of tasks, durations per tool against expectation, failures by "
+        "cause, and a table of tasks. The file is replaced as a whole, and only you may read it.",
+        _report,
+    ),
     "doctor": _Command(
         "_housekeeping",
         "Look whether the store is well: files, tasks, the file system, and who is at work there. Hosts may go on.",
         _doctor,
         "exit status: 0 well; 1 there are problems left. What is marked (fix) is mended with --fix",
+    ),
+    "completion": _Command(
+        "_completion",
+        "Print the script with which a shell completes commands, options, tools and task ids. bash and zsh: put "
+        "`source <(animaworks-tool completion SHELL)` into ~/.bashrc or ~/.zshrc, there after compinit; fish: put "
+        "`animaworks-tool completion fish | source` into ~/.config/fish/config.fish.",
+        _completion,
     ),
     "prune": _Command(
         "_housekeeping",

@@ -43,7 +43,7 @@ example:
   animaworks-tool submit --timeout 900 transcribe audio talk.wav --language ja
 """
 
-_VALUES: Final = ("--anima-dir", "--key", "--priority", "--delay", "--timeout", "--retries")
+VALUES: Final = ("--anima-dir", "--key", "--priority", "--delay", "--timeout", "--retries")
 _FLAGS: Final = ("-j", "--json", "-h", "--help")  # the receipt is JSON in any case
 _LONGEST: Final = 10 * 365 * 86400.0  # seconds; ten years, so that every moment has a date
 _CATALOGUE_VERSION: Final = 1  # as _registry has it, which takes long to import
@@ -57,7 +57,7 @@ def submit(words: Sequence[str]) -> int:
         UsageError: No host would accept it. Nothing was queued.
         TasksError: It could not be kept. Nothing was queued.
     """
-    given, call = take(words, values=_VALUES, flags=_FLAGS, usage=USAGE)
+    given, call = take(words, values=VALUES, flags=_FLAGS, usage=USAGE)
     if "-h" in given or "--help" in given:
         put(HELP)
         return 0

@@ -211,7 +211,7 @@ def _not_durable(store: TaskStore, say: Say) -> None:
 def _bad(store: TaskStore, _: Say) -> None:
     for name in (f"{ONE}.json", "what is this.json"):
         path = Path(store.layout.pending, name)
-        _files.append_line(str(path), b'{"task_id": ')
+        _files.append(str(path), b'{"task_id": ')
         ripen(path)
 
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from animaworks_tasks import Task, TaskStore, _files
 from animaworks_tasks._directory_records import DirectoryRecords
@@ -163,8 +162,7 @@ def an_orphan_is_settled_without_its_lock(patch: Patch) -> None:
     def enter(holding: _files.Holding) -> _files.Holding:
         real(holding)
         if holding.lock is None:
-            holding.lock = FileLock(f"{holding._path}.{os.urandom(4).hex()}", thread_local=False)
-            holding.lock.acquire()
+            holding.lock = _files.hold(f"{holding._path}.{os.urandom(4).hex()}")
         return holding
 
     patch.setattr(_files.Holding, "__enter__", enter)

@@ -1,0 +1,129 @@
+"""How the tests of the examples run them: submitted in a shell to a host of its own, or here in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+from unittest import mock
+
+from animaworks_tasks import MemoryTaskStore, Registry, Task, TaskStore, run_task
+from animaworks_tasks._calls import Report, call
+from animaworks_tasks._discovery import load_directory
+from animaworks_tasks._memory_store import MemoryWorkspace
+from animaworks_tasks._store import utc_now
+from animaworks_tasks.cli import main
+
+TOOLS: Final = Path(__file__).parents[1] / "examples" / "tools"
+PROGRAM: Final = [sys.executable, "-c", "import sys; from animaworks_tasks.cli import main; sys.exit(main())"]
+QUICK: Final = {f"{tool}_{what}_SECONDS": value for tool in ("IMAGE_GEN", "LOCAL_LLM") for what, value in (
+    ("POLL", "0.01"), ("RETRY", "0.01"), ("SILENCE", "1"))}  # fmt: skip
+
+
+class Anima:
+    """
+    An Anima that has the examples as tools, and what its host has in its environment.
+
+    Args:
+        directory: Of the Anima. What is submitted begins in its ``work``.
+        environment: Besides what any program has; there are no keys and no proxies from outside.
+    """
+
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+        self.work = directory / "work"
+        self.work.mkdir(parents=True)
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "ANIMAWORKS_ANIMA_DIR": str(directory),
+            "ANIMAWORKS_DATA_DIR": str(directory / "data"),
+            **{name: value for name, value in os.environ.items() if name.startswith(("COVERAGE", "PYTHON"))},
+            **QUICK,
+            **environment,
+        }
+        self.store = TaskStore(directory, language="en", durability="process")
+
+    def submit(self, *words: str) -> str:
+        """Submit a call as an agent does; return the id from its receipt."""
+        # The program itself, without the process that it would be: there are many to submit.
+        receipt = io.TextIOWrapper(io.BytesIO())
+        with (
+            mock.patch.dict(os.environ, self._environment, clear=True),
+            contextlib.chdir(self.work),
+            contextlib.redirect_stdout(receipt),
+        ):
+            assert 0 == main(["submit", *words])
+        return str(json.loads(receipt.buffer.getvalue())["task_id"])
+
+    def cancel(self, task_id: str) -> None:
+        """Cancel a task as an agent does."""
+        self._type("cancel", task_id)
+
+    def run(self) -> None:
+        """Let a host do all that was submitted, one after the other."""
+        self._type("run", *self._host)
+
+    def host(self) -> subprocess.Popen[str]:
+        """Start a host that leaves when all that was submitted is done."""
+        return subprocess.Popen(
+            [*PROGRAM, "run", *self._host], env=self._environment, stdout=-3, stderr=-3, text=True, cwd=self.work
+        )
+
+    _host = ("--until-idle", "--tools", str(TOOLS), "--language", "en", "--max-workers", "1")
+
+    def notice(self, task_id: str) -> str:
+        """Return what the agent reads."""
+        return next(notice.text for notice in self.store.notifications.peek() if notice.task_id == task_id)
+
+    def log(self, task_id: str) -> str:
+        """Return what the task has printed and logged."""
+        return Path(self.store.layout.logs, f"{task_id}.log").read_text("utf-8")
+
+    def _type(self, *words: str) -> str:
+        done = subprocess.run(
+            [*PROGRAM, *words], env=self._environment, capture_output=True, text=True, cwd=self.work, check=False
+        )
+        assert 0 == done.returncode, done.stderr
+        return done.stdout
+
+
+class Recorder(MemoryWorkspace):
+    """A workspace that remembers every progress report, and is told by *cancelled* when someone asks for a stop."""
+
+    def __init__(self, cancelled: Callable[[Recorder], bool] = lambda _: False) -> None:
+        super().__init__(lambda: cancelled(self), utc_now)
+        self.reports: list[tuple[float | None, str]] = []
+
+    def report_progress(self, fraction: float | None, message: str) -> None:
+        self.reports.append((fraction, message))
+
+    @property
+    def lines(self) -> str:
+        return self.log.decode()
+
+
+def examples() -> Registry:
+    """Return the examples as a host has them."""
+    registry = Registry()
+    load_directory(registry, TOOLS)
+    assert [] == registry.problems
+    return registry
+
+
+def run_here(tool: str, *argv: str) -> tuple[Task, str]:
+    """Run a call in this process; return the task that is done, and what the agent reads of it."""
+    store = MemoryTaskStore(language="en")
+    done = run_task(store, examples(), store.submit(tool, *argv).id)
+    assert done is not None
+    return done, store.notifications.peek()[0].text
+
+
+def call_here(workspace: Recorder, tool: str, *argv: str, task: Task | None = None) -> tuple[Report, Task]:
+    """Make a call in this process with a workspace of our own; return what came of it, and for which task."""
+    task = task or MemoryTaskStore().submit(tool, *argv)
+    return call(examples().resolve(tool, argv), task, workspace), task
