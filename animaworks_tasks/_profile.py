@@ -10,7 +10,10 @@ a tool is long-running must not.
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterator, Mapping
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import resolve_name
 from typing import Any, Final
 
 from animaworks_tasks._reference import Reference
@@ -19,6 +22,7 @@ from animaworks_tasks.errors import RegistryError, ToolLoadError
 PROFILE: Final = "EXECUTION_PROFILE"
 MAIN: Final = "cli_main"
 
+_MOST_FACADES: Final = 4  # AnimaWorks' image_gen has its profile from a module that has it from another one
 _TOO_DEEP: Final = (RecursionError, MemoryError)  # what ast says of source that is nested too deeply
 
 _EXPECTED: Final = (
@@ -73,9 +77,7 @@ def _check(subcommand: object, facts: object) -> dict[str, Any]:
 
 def _read_literal(reference: Reference) -> object | None:
     bound = _names(reference)
-    value = bound.get(PROFILE)
-    if isinstance(value, ast.ImportFrom):  # a facade, as AnimaWorks' image_gen is
-        value = _imported(value)
+    value = _follow(bound.get(PROFILE), reference)
     if MAIN not in bound or value is None:
         return None
     try:
@@ -85,17 +87,33 @@ def _read_literal(reference: Reference) -> object | None:
     return profile
 
 
-def _imported(statement: ast.ImportFrom) -> ast.expr | None:
-    """Return what another module has as the profile; only the packages that it is in are imported."""
-    name = next(each.name for each in statement.names if (each.asname or each.name) == PROFILE)
-    if statement.module is None or statement.level:
-        return None
-    try:
-        there = Reference.find(statement.module)
-        value = _names(there).get(name) if there.file.endswith(".py") else None
-    except ToolLoadError:  # importing the tool tells why, in Python's own words
-        return None
-    return value if isinstance(value, ast.expr) else None
+def _follow(value: ast.expr | ast.ImportFrom | None, there: Reference) -> ast.expr | None:
+    """Return the profile that *there* imports, perhaps through others; none of them, nor its package, is executed."""
+    name = PROFILE
+    for _ in range(_MOST_FACADES):
+        if not isinstance(value, ast.ImportFrom):
+            return value
+        name = next(each.name for each in value.names if (each.asname or each.name) == name)
+        try:
+            there = _module(value, there)
+            value = _names(there).get(name)
+        except (ToolLoadError, ImportError):  # importing the tool tells why, in Python's own words
+            return None
+    return None
+
+
+def _module(statement: ast.ImportFrom, importer: Reference) -> Reference:
+    """Return the module that *statement* imports from, found as Python would find it in directories."""
+    is_package = os.path.basename(importer.file) == "__init__.py"
+    package = importer.module if is_package else importer.module.rpartition(".")[0]
+    name = resolve_name("." * statement.level + (statement.module or ""), package)
+    spec: ModuleSpec | None = None
+    for count in range(1, name.count(".") + 2):
+        places = spec and spec.submodule_search_locations
+        spec = PathFinder.find_spec(".".join(name.split(".")[:count]), places or None)
+        if spec is None or (count > 1 and not places):
+            raise ImportError(name)
+    return Reference(module=name, file=(spec and spec.has_location and spec.origin) or "")
 
 
 def _names(reference: Reference) -> dict[str, ast.expr | ast.ImportFrom | None]:

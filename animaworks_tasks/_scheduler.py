@@ -20,6 +20,7 @@ from datetime import datetime
 from typing import Final
 
 from animaworks_tasks._backends import Backend
+from animaworks_tasks._in_process import is_in_process
 from animaworks_tasks._registry import Registry
 from animaworks_tasks._runner import may_run_again, run_task
 from animaworks_tasks._store import Clock, Store
@@ -28,6 +29,7 @@ from animaworks_tasks.errors import ExecutorClosedError, RecordError, TaskNotFou
 
 logger = logging.getLogger("animaworks_tasks")
 
+_AT_ONCE: Final = 200  # records read in one step; with a long backlog, tasks start before all of it was read
 _SOON: Final = 0.5  # seconds until the next look after a call was lost; at once would spin where none can be started
 
 _Place = tuple[int, datetime, str]  # where a task stands in the queue: -priority, submitted_at, id
@@ -64,8 +66,12 @@ class Scheduler:
         self._known: dict[str, _Place] = {}  # of each pending id, its one place in the two queues that counts
         self._ready: list[_Place] = []  # a heap
         self._later: list[tuple[datetime, _Place]] = []  # a heap, by not_before
+        self._unread: set[str] = set()  # pending, and their records are yet to be looked at
         self._ours: set[str] = set()
         self._others: set[str] = set()  # running tasks of other hosts, or of a host that was here before us
+        self._slotless: set[str] = (
+            set()
+        )  # of those, calls inside their hosts, which are none of our workers
         self._told: set[str] = set()  # whose end was told, though running/ may still show what its owner takes away
         self._ended: queue.SimpleQueue[tuple[str, Future[Task | None]]] = queue.SimpleQueue()
         self._next_look = 0.0
@@ -106,7 +112,7 @@ class Scheduler:
         except BaseException:
             self.unwatch(task_id, future)
             raise
-        if task.state is State.DONE:
+        if task.state is State.DONE and task_id not in self._ours:  # ours is through when its notice is there as well
             self._resolve(task)
         return future
 
@@ -148,7 +154,7 @@ class Scheduler:
 
     def wait(self, limit: float = math.inf) -> set[str]:
         """Sleep until there may be something to do, or *limit* seconds; return the ids that rang."""
-        timeout = min(limit, self._next_look - time.monotonic())
+        timeout = 0.0 if self._unread else min(limit, self._next_look - time.monotonic())
         if self._later:
             timeout = min(timeout, (self._later[0][0] - self._clock()).total_seconds())
         return self._bell.wait(max(0.0, timeout))
@@ -160,6 +166,7 @@ class Scheduler:
             self._next_look = time.monotonic() + self._interval
             self._look_at_everything()
         self._look_at_each(rung)
+        self._look_at_each([self._unread.pop() for _ in range(min(_AT_ONCE, len(self._unread)))])
         self._start_due()
         while not self._ended.empty():  # a backend that runs a call where it is submitted has ended it already
             self._collect()
@@ -190,10 +197,12 @@ class Scheduler:
             self._end(task)
         self._look_at_each(self._others - set(recovery.alive))  # while they count as others: their end is to be told
         self._told &= set(recovery.alive) | self._ours
-        self._others = set(recovery.alive) - self._ours - self._told
+        known_others, self._others = self._others, set(recovery.alive) - self._ours - self._told
+        self._slotless &= self._others
+        self._look_at_each(self._others - known_others)
         pending = self._store.pending_ids()
         self._look_at_each(self._known.keys() - pending)  # taken, or ended, by another
-        self._look_at_each(pending - self._known.keys() - self._ours)
+        self._unread = pending - self._known.keys() - self._ours
         with self._mutex:
             watched = set(self._watched)
         self._look_at_each(watched - self._ours - self._known.keys() - self._others)
@@ -232,6 +241,8 @@ class Scheduler:
         elif task.state is State.RUNNING:
             self._known.pop(task_id, None)
             self._others.add(task_id)
+            if is_in_process(task):
+                self._slotless.add(task_id)
         elif task_id in self._others or task_id in self._known:
             self._end(task)
         else:  # told before, or never ours to tell
@@ -266,20 +277,27 @@ class Scheduler:
     def _start_due(self) -> None:
         while self._later and self._later[0][0] <= self._clock():
             heapq.heappush(self._ready, heapq.heappop(self._later)[1])
-        while self._ready and not self._full_house and len(self._ours) + len(self._others) < self._slots:
+        while self._ready and not self._full_house and self._taken() < self._slots:
             place = heapq.heappop(self._ready)
             task_id = place[2]
             if self._known.get(task_id) is place:  # or else it left the queue by another way, and may stand there anew
                 del self._known[task_id]
                 self._start(task_id)
 
+    def _taken(self) -> int:
+        """Return how many slots are taken."""
+        return len(self._ours) + len(self._others - self._slotless)
+
     def _start(self, task_id: str) -> None:
+        self._ours.add(task_id)
         try:
             future: Future[Task | None] = self._backend.submit(run_task, self._store, self._registry, task_id)
-        except Exception:  # any backend, any reason: the task stays pending, and the next look tries again
+        except BaseException as error:  # any backend, any reason: the task stays pending, and the next look tries again
+            self._ours.discard(task_id)
+            if not isinstance(error, Exception):  # Ctrl-C in an inline tool
+                raise
             logger.exception("task %s could not be handed to %r; it stays pending", task_id, self._backend)
             return
-        self._ours.add(task_id)
         future.add_done_callback(lambda done: self._report(task_id, done))
 
     def _report(self, task_id: str, future: Future[Task | None]) -> None:
@@ -336,7 +354,7 @@ class Scheduler:
                 future.set_result(task)
 
     def _tell_idle(self) -> None:
-        if self._ours or self._others or self._ready:
+        if self._ours or self._others or self._ready or self._unread:
             return
         with self._mutex:
             if time.monotonic() >= self._next_look:  # asked for since the last look at everything

@@ -17,17 +17,13 @@ Any number of managers and executors may share a directory: a task of another on
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import contextlib
-import enum
 import inspect
-import json
 import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any, Final, Self
@@ -35,21 +31,26 @@ from typing import Any, Final, Self
 import attrs
 
 from animaworks_tasks import _files
-from animaworks_tasks._calls import Report
-from animaworks_tasks._context import ToolContext
+from animaworks_tasks._background_task import BackgroundTask, Leftovers, TaskStatus, ToolArguments
 from animaworks_tasks._directory_store import TaskStore
-from animaworks_tasks._notifications import one_line
-from animaworks_tasks._pending import SIZE_LIMIT
-from animaworks_tasks._runner import call_here, give_up, run_owned
+from animaworks_tasks._in_process import (
+    InProcessCall,
+    arguments_of,
+    begin,
+    in_process_task,
+    is_in_process,
+    running_loop,
+    start,
+)
+from animaworks_tasks._runner import give_up, run_owned
 from animaworks_tasks._states import Event
-from animaworks_tasks._store import Claim, Store, SubmitOptions, never_began, new_task, utc_now
-from animaworks_tasks._task import Cause, OnInterrupt, Outcome, State, Task
-from animaworks_tasks._tool import FunctionTarget, Tool
-from animaworks_tasks.errors import RecordError, TaskCancelled, TaskNotFoundError
+from animaworks_tasks._store import Claim, Store, never_began, utc_now
+from animaworks_tasks._task import Cause, Outcome, State, Task
+from animaworks_tasks.errors import RecordError, TaskNotFoundError
+
+__all__ = ["DEFAULT_ELIGIBLE_TOOLS", "BackgroundTask", "BackgroundTaskManager", "SubmittedId", "TaskStatus"]
 
 logger = logging.getLogger("animaworks_tasks")
-
-IN_PROCESS: Final = "in_process"  # the key of a record that says so
 
 DEFAULT_ELIGIBLE_TOOLS: Final[Mapping[str, int]] = {
     # by the names of their schemas, as a model calls them
@@ -83,68 +84,9 @@ DEFAULT_ELIGIBLE_TOOLS: Final[Mapping[str, int]] = {
 _UNKNOWN_TIME: Final = 60  # seconds; of a tool whose profile gives no number
 _RETENTION: Final = 60  # minutes for which what has ended stays in memory
 _KEPT: Final = 200  # how many that have ended stay in memory
-_PREVIEW: Final = 200  # characters of a result in a summary
-_ARGUMENTS_LIMIT: Final = SIZE_LIMIT // 2  # bytes of the arguments that go into a record
-_NO_LIMIT: Final = 10 * 365 * 86400.0  # seconds; what the host calls is the host's to end
-_LOOK: Final = 0.25  # seconds between looks at the wish to cancel, and at whether the event loop is still there
-_STALE: Final = 48 * 3600.0  # seconds after which a running task that another program left is dead
 
-ToolArguments = dict[str, Any]
 Execute = Callable[[str, ToolArguments], object]
 ExecuteAsync = Callable[[str, ToolArguments], Awaitable[object]]
-
-
-class TaskStatus(str, enum.Enum):  # noqa: UP042 - as AnimaWorks has it: a StrEnum prints itself differently
-    """How a task stands, in AnimaWorks' words. A cancelled one has failed."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-
-
-@attrs.define
-class BackgroundTask:
-    """
-    A task, in AnimaWorks' words.
-
-    That of a manager's own call changes as the call does: *status* is the last to. Any other is as it was when it was
-    asked for.
-
-    Attributes:
-        task_id: 12 lowercase hex digits; the same in the record, the notification and the command line.
-        anima_name: The Anima.
-        tool_name: As it was submitted, with or without a subcommand.
-        tool_args: As they were submitted. Of another process's call, what JSON keeps of them; of what a shell
-            submitted, ``subcommand``, ``raw_args`` and ``anima_dir``.
-        status: How it stands.
-        created_at: When it was submitted, in Unix seconds.
-        completed_at: When it ended, in Unix seconds; None before.
-        result: What it returned, as text; None before, and where it returned nothing or failed.
-        error: What went wrong, ``ValueError: no such thing``; None where nothing did.
-    """
-
-    task_id: str
-    anima_name: str
-    tool_name: str
-    tool_args: ToolArguments
-    status: TaskStatus = TaskStatus.PENDING
-    created_at: float = attrs.field(factory=time.time)
-    completed_at: float | None = None
-    result: str | None = None
-    error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data, fit for JSON if the arguments are."""
-        return attrs.asdict(self, recurse=False) | {"status": self.status.value}
-
-    def summary(self) -> str:
-        """Say it in one line: ``[tool] completed:`` and the beginning of the result; or ``failed:`` and the error."""
-        if self.status is TaskStatus.COMPLETED:
-            return f"[{self.tool_name}] completed: {(self.result or '')[:_PREVIEW]}"
-        if self.status is TaskStatus.FAILED:
-            return f"[{self.tool_name}] failed: {self.error}"
-        return f"[{self.tool_name}] {self.status.value}"
 
 
 OnComplete = Callable[[BackgroundTask], Awaitable[None]]
@@ -211,10 +153,11 @@ class BackgroundTaskManager:
         self._retention = 60.0 * max(0, _or(result_memory_retention_minutes, _RETENTION))
         self._kept = max(0, _or(max_completed_tasks_in_memory, _KEPT))
         self._store = TaskStore(anima_dir) if store is None else store
+        self._leftovers = Leftovers(self._store.layout) if isinstance(self._store, TaskStore) else None
         self._tasks: dict[str, BackgroundTask] = {}  # what this manager was given
         self._mutex = threading.Lock()  # guards that dict: submits and ends come from any thread
-        self._loop = _running_loop()
-        _start(self._recover, name="recovery")
+        self._loop = running_loop()
+        start(self._recover, name="recovery")
 
     @classmethod
     def from_profiles(
@@ -304,13 +247,13 @@ class BackgroundTaskManager:
         async def call() -> object:
             return await execute_fn(tool_name, tool_args)
 
-        return self._submit(tool_name, tool_args, call, _running_loop())
+        return self._submit(tool_name, tool_args, call, running_loop())
 
     def _submit(
         self, name: str, arguments: ToolArguments, execute: Callable[[], object], loop: asyncio.AbstractEventLoop | None
     ) -> SubmittedId:
         self.evict_completed_tasks()
-        here = _running_loop()
+        here = running_loop()
         self._loop = here or self._loop
         claim = self._store.begin(self._new(name, arguments), durably=here is None)
         shown = BackgroundTask(
@@ -325,26 +268,20 @@ class BackgroundTaskManager:
             self._tasks[shown.task_id] = shown
         task_id = SubmittedId(shown.task_id)
         task_id.kept = Future()
-        _start(lambda: self._run(claim, shown, _Call(execute, loop), task_id.kept, here), name=shown.task_id)
+        start(lambda: self._run(claim, shown, InProcessCall(execute, loop), task_id.kept, here), name=shown.task_id)
         return task_id
 
     def _new(self, name: str, arguments: ToolArguments) -> Task:
         if not name:
             raise ValueError("a task needs the name of a tool")
-        tool, _, subcommand = name.partition(":")
-        if not tool or not subcommand:  # no two parts, but a name of its own
-            tool, subcommand = name, ""
         seconds = self._eligible.get(name)
-        options = SubmitOptions(
-            subcommand=subcommand,
+        task = in_process_task(
+            name,
+            arguments,
             expected_seconds=None if seconds is None else max(0, seconds),
-            timeout_seconds=_NO_LIMIT,
-            retries=0,
-            on_interrupt=OnInterrupt.FAIL,  # nobody else could call it again, whatever the tool of this name says
+            location=self._store.location,
         )
-        argv = (_written(arguments),) if arguments else ()
-        task = new_task(tool, argv, options, anima_dir=self._store.location, at=utc_now())
-        return attrs.evolve(task, anima_name=self._anima_name, extra={IN_PROCESS: True})
+        return attrs.evolve(task, anima_name=self._anima_name)
 
     # In the thread of a call.
 
@@ -352,7 +289,7 @@ class BackgroundTaskManager:
         self,
         claim: Claim,
         shown: BackgroundTask,
-        call: _Call,
+        call: InProcessCall,
         kept: Future[None],
         loop: asyncio.AbstractEventLoop | None,
     ) -> None:
@@ -368,7 +305,7 @@ class BackgroundTaskManager:
         self._tell(shown, loop)
         self.evict_completed_tasks()
 
-    def _call(self, claim: Claim, call: _Call, kept: Future[None]) -> Task:
+    def _call(self, claim: Claim, call: InProcessCall, kept: Future[None]) -> Task:
         try:
             self._store.secure(claim)
         except OSError as error:
@@ -394,7 +331,7 @@ class BackgroundTaskManager:
                 logger.exception("on_complete callback %r failed for task %s", callback, task.task_id)
 
         for each in (loop, self._loop):
-            if each is not None and each.is_running() and _begin(tell(), each) is not None:
+            if each is not None and each.is_running() and begin(tell(), each) is not None:
                 return
         asyncio.run(tell())
 
@@ -414,7 +351,7 @@ class BackgroundTaskManager:
         try:
             return self._shown(self._store.get(task_id))
         except TaskNotFoundError:
-            return self._earlier(task_id)
+            return None if self._leftovers is None else self._leftovers.get(task_id)
         except (RecordError, OSError) as error:
             logger.warning("task %s cannot be read: %s", task_id, error)
             return None
@@ -429,10 +366,10 @@ class BackgroundTaskManager:
             status: Only these; None for all.
         """
         found = {task.id: self._shown(task) for task in self._store.list()}
-        for task_id in self._earlier_ids() - found.keys():
-            earlier = self._earlier(task_id)
-            if earlier is not None:
-                found[task_id] = earlier
+        if self._leftovers is not None:
+            for task_id in self._leftovers.ids() - found.keys():
+                left = self._leftovers.get(task_id)
+                found |= {} if left is None else {task_id: left}
         with self._mutex:
             found.update(self._tasks)
         chosen = [task for task in found.values() if status is None or task.status == status]
@@ -484,18 +421,28 @@ class BackgroundTaskManager:
             OSError: The disk said no; some may have been forgotten.
         """
         before = utc_now() - timedelta(hours=max_age_hours)
-        gone = {*self._store.prune(finished_before=before), *self._remove_earlier(before.timestamp())}
+        gone = {*self._store.prune(finished_before=before), *self._remove_leftovers(before.timestamp())}
         with self._mutex:
             for task_id in gone:
                 self._tasks.pop(task_id, None)
         return len(gone)
+
+    def _remove_leftovers(self, before: float) -> Iterator[str]:
+        for task_id in set() if self._leftovers is None else self._leftovers.ids():
+            try:
+                self._store.get(task_id)
+            except TaskNotFoundError:
+                if self._leftovers is not None and self._leftovers.remove(task_id, before=before):
+                    yield task_id
+            except RecordError:
+                pass  # it is the view of a task of ours, whose record can at present not be read
 
     # What lies on the disk.
 
     def _recover(self) -> None:
         try:
             # Those of registered tools are their executor's: it knows which of them may run again.
-            self._store.recover(concerns=lambda task: task.extra.get(IN_PROCESS) is True)
+            self._store.recover(concerns=is_in_process)
         except Exception:  # nothing may keep a host from starting; the next manager, or an executor, tries again
             logger.exception("what an earlier process left in %s could not be looked at", self._store.location)
 
@@ -504,7 +451,7 @@ class BackgroundTaskManager:
             task_id=task.id,
             anima_name=task.anima_name,
             tool_name=task.name,
-            tool_args=_arguments_of(task),
+            tool_args=arguments_of(task),
             status=TaskStatus.PENDING if task.state is State.PENDING else TaskStatus.RUNNING,
             created_at=task.submitted_at.timestamp(),
         )
@@ -529,155 +476,12 @@ class BackgroundTaskManager:
         except OSError:
             return task.result
 
-    # What the original left: files of its own, where we have our views. Nobody else will ever settle or remove them.
-
-    def _earlier_ids(self) -> set[str]:
-        if not isinstance(self._store, TaskStore):
-            return set()
-        names = _files.names(self._store.layout.root)
-        return {name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")}
-
-    def _earlier(self, task_id: str) -> BackgroundTask | None:
-        if not isinstance(self._store, TaskStore) or os.path.basename(task_id) != task_id:
-            return None
-        try:
-            values = json.loads(_files.read(self._store.layout.view(task_id), limit=SIZE_LIMIT))
-            return BackgroundTask(
-                task_id=values["task_id"],
-                anima_name=values["anima_name"],
-                tool_name=values["tool_name"],
-                tool_args=values.get("tool_args", {}),
-                status=TaskStatus(values["status"]),
-                created_at=float(values.get("created_at") or 0.0),
-                completed_at=None if values.get("completed_at") is None else float(values["completed_at"]),
-                result=values.get("result"),
-                error=values.get("error"),
-            )
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            logger.warning("background_tasks/%s.json cannot be read: %s", task_id, error)
-            return None
-
-    def _remove_earlier(self, before: float) -> Iterator[str]:
-        for task_id in self._earlier_ids():
-            task = None if self._is_ours(task_id) else self._earlier(task_id)
-            if task is None:
-                continue
-            ended = task.completed_at is not None and task.completed_at < before
-            if ended or (task.completed_at is None and task.created_at < time.time() - _STALE):
-                assert isinstance(self._store, TaskStore)  # noqa: S101 - for the type checker: it had ids
-                if _files.discard(self._store.layout.view(task_id)):
-                    yield task_id
-
-    def _is_ours(self, task_id: str) -> bool:
-        try:
-            self._store.get(task_id)
-        except TaskNotFoundError:
-            return False
-        except RecordError:
-            pass
-        return True
-
-
-class _Call:
-    """One call of the host's, and whether its event loop went away under it."""
-
-    def __init__(self, execute: Callable[[], object], loop: asyncio.AbstractEventLoop | None) -> None:
-        self._execute, self._loop = execute, loop
-        self._lost = False
-
-    def tool(self) -> Tool:
-        """Return what the runner needs to make the call."""
-        return Tool(name="in-process", subcommand="call", target=FunctionTarget(None, self._work), parameters=())
-
-    def invoke(self, tool: Tool, task: Task, store: Store, timeout: float) -> Report:
-        """Make it, in this thread."""
-        report = call_here(tool, task, store, timeout)
-        if not self._lost:
-            return report
-        error = "its event loop ended while it was running; it may have partly run"
-        return attrs.evolve(report, cause=Cause.INTERRUPTED, error=error, cancelled=False)
-
-    def _work(self, context: ToolContext) -> object:
-        if self._loop is None:
-            return self._execute()
-        running: list[asyncio.Task[object]] = []
-
-        async def main() -> object:
-            current = asyncio.current_task()
-            assert current is not None  # noqa: S101 - for the type checker: this is a coroutine
-            running.append(current)
-            return await self._execute()  # type: ignore[misc]  # what has a loop is async
-
-        future = _begin(main(), self._loop)
-        asked = False
-        while future is not None and not future.done() and not self._loop.is_closed():
-            concurrent.futures.wait([future], _LOOK)
-            if context.cancelled and running and not asked:
-                asked = True
-                with contextlib.suppress(RuntimeError):  # its loop was closed meanwhile
-                    self._loop.call_soon_threadsafe(running[0].cancel)
-        if future is not None and future.cancelled() and asked:
-            raise TaskCancelled("it was asked to stop")
-        self._lost = future is None or not future.done() or future.cancelled()
-        return None if future is None or self._lost else future.result()
-
-
-def _begin(coroutine: Coroutine[Any, Any, object], loop: asyncio.AbstractEventLoop) -> Future[object] | None:
-    """Let *loop*, of another thread, run *coroutine*; None if it was closed."""
-    try:
-        return asyncio.run_coroutine_threadsafe(coroutine, loop)
-    except RuntimeError:
-        coroutine.close()
-        return None
-
-
-def _start(function: Callable[[], None], *, name: str) -> None:
-    """Run *function* in a thread of its own, which does not keep the process from exiting."""
-    threading.Thread(target=function, name=f"animaworks_tasks-{name}", daemon=True).start()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
 
 def _facts(profiles: Mapping[str, object]) -> Iterator[tuple[str, Mapping[str, object]]]:
     for tool, subcommands in profiles.items():
         for subcommand, facts in subcommands.items() if isinstance(subcommands, Mapping) else ():
             if isinstance(facts, Mapping):
                 yield f"{tool}:{subcommand}", facts
-
-
-def _written(arguments: object) -> str:
-    """Return what a record keeps of *arguments*: JSON."""
-    try:
-        text = json.dumps(arguments, ensure_ascii=False, default=str)
-        if len(text.encode("utf-8")) <= _ARGUMENTS_LIMIT:
-            return text
-    except Exception:  # noqa: BLE001 - a circle, half of a character, or whatever a __str__ raises
-        text = _told(arguments)
-    return json.dumps({"arguments": one_line(text, 1000)}, ensure_ascii=False)
-
-
-def _told(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception as error:  # noqa: BLE001 - anybody's __repr__
-        return f"{type(value).__name__} ({type(error).__name__})"
-
-
-def _arguments_of(task: Task) -> ToolArguments:
-    if task.extra.get(IN_PROCESS) is not True:
-        return {"subcommand": task.subcommand, "raw_args": list(task.argv), "anima_dir": task.anima_dir}
-    try:
-        arguments = json.loads(task.argv[0]) if task.argv else {}
-    except (ValueError, RecursionError):
-        arguments = None
-    return arguments if isinstance(arguments, dict) else {"arguments": list(task.argv)}
 
 
 def _failure(error: str) -> dict[str, Any]:

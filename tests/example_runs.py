@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -64,9 +65,9 @@ class Anima:
         """Cancel a task as an agent does."""
         self._type("cancel", task_id)
 
-    def run(self) -> None:
-        """Let a host do all that was submitted, one after the other."""
-        self._type("run", *self._host)
+    def run(self, *, at_once: int = 1) -> None:
+        """Let a host do all that was submitted, in this order if one *at once*."""
+        self._type("run", *self._host, "--max-workers", str(at_once))
 
     def host(self) -> subprocess.Popen[str]:
         """Start a host that leaves when all that was submitted is done."""
@@ -74,7 +75,7 @@ class Anima:
             [*PROGRAM, "run", *self._host], env=self._environment, stdout=-3, stderr=-3, text=True, cwd=self.work
         )
 
-    _host = ("--until-idle", "--tools", str(TOOLS), "--language", "en", "--max-workers", "1")
+    _host = ("--until-idle", "--tools", str(TOOLS), "--language", "en")
 
     def notice(self, task_id: str) -> str:
         """Return what the agent reads."""
@@ -107,8 +108,9 @@ class Recorder(MemoryWorkspace):
         return self.log.decode()
 
 
+@functools.cache
 def examples() -> Registry:
-    """Return the examples as a host has them."""
+    """Return the examples as a host has them; read once, because reading them takes as long as running one."""
     registry = Registry()
     load_directory(registry, TOOLS)
     assert [] == registry.problems

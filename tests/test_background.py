@@ -482,9 +482,8 @@ def test_an_async_call_whose_loop_ends_was_interrupted(store: Store, tmp_path: P
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # what asyncio has to say of such a host
         loop.close()
     # then
-    until(lambda: store.get(task_id).state is State.DONE)
-    assert (Cause.INTERRUPTED, Outcome.FAILED) == (store.get(task_id).cause, store.get(task_id).outcome)
-    assert [task_id] == [notice.task_id for notice in store.notifications.peek()]
+    [notice] = until(store.notifications.peek)
+    assert (task_id, Cause.INTERRUPTED) == (notice.task_id, store.get(task_id).cause)
 
 
 def test_a_loop_that_is_closed_before_the_call_could_begin_has_interrupted_it_too(
@@ -950,3 +949,90 @@ def test_a_summary_shows_two_hundred_characters_of_the_result() -> None:
 
 def test_every_default_is_a_number_of_seconds() -> None:
     assert all(seconds >= 60 for seconds in DEFAULT_ELIGIBLE_TOOLS.values())
+
+
+def test_calls_inside_the_host_take_no_slot_of_its_executor(files: TaskStore, gate: Gate) -> None:
+    """They never did: a model's slow call must not keep waiting what its shell has submitted."""
+    # given
+    manager = BackgroundTaskManager(files.location, store=files)
+    registry = Registry()
+    registry.add("echo", "words", lambda *words: " ".join(words))
+    manager.submit("my_tool", {}, gate)
+    executor = Executor(files, registry, backend=ThreadBackend(), max_workers=1, scan_interval=0.01).start()
+    manager.submit("my_tool", {}, gate)
+    # then
+    try:
+        for _ in range(2):
+            task = executor.submit_sync("echo", "words", "a")
+            assert Outcome.COMPLETED is executor.wait_sync(task.id, timeout=PATIENCE).outcome
+        # and the host is not idle before they have ended
+        with pytest.raises(TimeoutError):
+            executor.run_until_idle_sync(timeout=0.05)
+        gate.may_end.set()
+        executor.run_until_idle_sync(timeout=PATIENCE)
+    finally:
+        executor.stop()
+
+
+DEATHS = """
+import json, os, signal, sys
+from datetime import UTC, datetime
+from animaworks_tasks import TaskStore
+from animaworks_tasks._store import new_task
+from animaworks_tasks._states import Event
+
+EVENTS = {"open", "os.link", "os.rename", "os.remove", "fcntl.flock"}
+
+
+def live(store, last):
+    "Begin and end a call, and die before step number *last*."
+    step = 0
+
+    def hook(event, _):
+        nonlocal step
+        step += event in EVENTS
+        if step == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    claim = store.begin(new_task("my_tool", (), {}, anima_dir=store.location, at=datetime.now(UTC)), durably=False)
+    store.secure(claim)
+    store.finish(claim, Event.COMPLETE)
+    os._exit(0)
+
+
+for last in range(1, 1000):
+    directory = os.path.join(sys.argv[1], str(last))
+    store = TaskStore(directory, durability=sys.argv[2])
+    child = os.fork()
+    if child == 0:
+        live(store, last)
+    killed = os.waitpid(child, 0)[1] != 0
+    again = TaskStore(directory)
+    again.recover()
+    tasks = [task.cause.value if task.cause else task.outcome.value for task in again.list()]
+    notices = sorted(notice.task_id for notice in again.notifications.peek())
+    left = [*os.listdir(again.layout.running), *os.listdir(again.layout.locks), *os.listdir(again.layout.pending)]
+    print(json.dumps([tasks, len(notices), left]))
+    if not killed:
+        break
+"""
+
+
+@pytest.mark.parametrize("durability", ["full", "process"])
+def test_killed_at_any_step_a_call_of_ours_is_unknown_or_has_one_outcome_and_one_notice(
+    tmp_path: Path, durability: str
+) -> None:
+    # when a process dies before each of the steps by which its call comes into the store, and ends there
+    done = subprocess.run(
+        [sys.executable, "-c", DEATHS, str(tmp_path), durability],
+        capture_output=True, text=True, check=True, timeout=PATIENCE,
+    )  # fmt: skip
+    # then
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) > 15
+    assert [] == [each for each in found if each[1] != len(each[0]) or each[2]]
+    seen = [each[0] for each in found]
+    order = [[], ["interrupted"], ["completed"]]
+    assert order == [outcome for outcome in order if outcome in seen]
+    assert seen == sorted(seen, key=order.index)

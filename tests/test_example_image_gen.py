@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import pytest
@@ -19,7 +19,7 @@ from filelock import FileLock
 
 pytest.importorskip("httpx", reason="what the examples need is optional")
 
-from animaworks_tasks import Cause, Outcome
+from animaworks_tasks import Cause, Outcome, ToolError
 from tests.example_runs import QUICK, Anima, Recorder, call_here, examples, run_here
 from tests.http_servers import (
     PNG,
@@ -58,6 +58,7 @@ MESHY: Final[Script] = {
     "POST odd": [Answer({"id": 7})],
     "POST refused": [Answer({"message": "Image is too small"}, 400)],
     "POST ambiguous": [Answer({"result": "never seen"}, cut=3)],
+    "POST gateway": [Answer(b"<html>Bad gateway</html>", 502)],
     "POST silent": [silent],
     "POST asleep": [silent],
     "GET hopeless": [failed("The image has no object")],
@@ -197,6 +198,7 @@ FAILURES: Final = (
     ("3d html.png", TOOL, "what is no JSON object: '<html>Welcome", "MESHY_BASE_URL is right"),
     ("3d odd.png", TOOL, "JSON without 'result'", "MESHY_BASE_URL is right"),
     ("3d refused.png", ARGUMENTS, "refuses this (400: Image is too small)", "correct what it names"),
+    ("3d gateway.png", TOOL, "Meshy is out of order (502)", "first: it may have been done, and paid for"),
     ("3d ambiguous.png", TOOL, "Meshy hung up in the middle", "may have been done, and paid for"),
     ("3d silent.png", TIMEOUT, "timed out: Meshy said nothing for 1 s", "look at https://www.meshy.ai"),
     ("3d hopeless.png", TOOL, "ended FAILED: The image has no object", "credits back"),
@@ -210,7 +212,7 @@ FAILURES: Final = (
     ("3d odd.png --output notes.txt", ARGUMENTS, "is there already", "another name"),
     (
         "3d odd.png --resume 018a210d-8ba4-705c-b111-aaaaaaaaaaaa", ARGUMENTS,
-        "Meshy refuses this (404: Task not found)", "correct what it names",
+        "Meshy refuses this (404: Task not found)", "begin anew",
     ),
     ("animations ../../balance", ARGUMENTS, "is no id of a task of Meshy's", "`meshy_task` of a rigging"),
     ("rigging notes.txt", ARGUMENTS, "is not a GLB", "give a GLB"),
@@ -243,7 +245,7 @@ def test_each_failure_is_told_with_its_cause_and_the_next_step_and_nothing_is_pu
     ids = {command: anima.submit("image_gen", *shlex.split(command)) for command, *_ in FAILURES[:-1]}
     last, *_ = FAILURES[-1]
     ids[last] = anima.submit("--timeout", "0.3", "image_gen", *last.split())
-    anima.run()
+    anima.run(at_once=2)
 
     # then
     for command, cause, said, advice in FAILURES:
@@ -377,12 +379,98 @@ def test_a_redirected_download_is_followed_a_few_times(here: Web, tmp_path: Path
 
 
 def test_a_download_that_is_too_large_is_stopped(here: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_here("image_gen", "fullbody", "knight")  # which loads what lies beside the tool
-    [module] = [each for name, each in sys.modules.items() if "image_gen" in name and name.endswith("._http")]
-    monkeypatch.setattr(module, "LARGEST_FILE", 5)
+    monkeypatch.setattr(beside("_http"), "LARGEST_FILE", 5)
     done, _ = run_here("image_gen", "3d", picture(tmp_path, "knight"))
     assert "Meshy sends more than 0 MiB, and it was stopped there" == done.error
     assert here.meshy.paths("GET")
+
+
+def beside(name: str) -> Any:  # noqa: ANN401 - a module that no type checker can see
+    """Return what lies beside the tool, as it is imported there."""
+    return examples().resolve("image_gen", ["pipeline", "x"]).load().__globals__["_beside"](name)
+
+
+@pytest.fixture
+def bfl(monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401 - as above
+    """Flux as it is spoken to where it really lives; nothing is sent."""
+    monkeypatch.setenv("BFL_BASE_URL", "")
+    monkeypatch.setenv("BFL_API_KEY", KEY)
+    http = beside("_http")
+    return http.Api(beside("_drawing").flux(), http.Patience.of("IMAGE_GEN", silence=1.0), None, None)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["/v1/get_result?id=1", "https://api.bfl.ai/v1/get_result?id=1", "https://api.eu4.bfl.ai/v1/get_result?id=1"],
+)
+def test_the_key_goes_to_the_service_and_its_family(bfl: Any, url: str) -> None:  # noqa: ANN401 - as above
+    assert bfl._address(url).startswith("https://api.")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.bfl.ai/v1/get_result?id=1",
+        "https://evilbfl.ai/v1/get_result",
+        "https://api.bfl.ai.evil.example/",
+        "https://api.bfl.ai@evil.example/",
+        "https://[::1",
+    ],
+)
+def test_the_key_goes_nowhere_else(bfl: Any, url: str) -> None:  # noqa: ANN401 - as above
+    with pytest.raises(ToolError, match="which is not its own: the key is not sent there"):
+        bfl._address(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://delivery-eu.bfl.ai/a.png?sig=secret", "https://bfldeliveryprod.blob.core.windows.net/a.png"]
+)
+def test_a_download_is_followed_over_https(bfl: Any, url: str) -> None:  # noqa: ANN401 - as above
+    bfl._check_address(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://delivery-eu.bfl.ai/a.png?sig=secret",
+        "https://127.0.0.1/a.png",
+        "https://169.254.169.254/latest/meta-data",
+        "https://[::1]/a.png",
+        "https://localhost/a.png",
+        "https://user:secret@files.example/a.png",
+        "file:///etc/passwd",
+    ],
+)
+def test_a_download_is_not_followed_into_our_own_network_or_in_the_open(bfl: Any, url: str) -> None:  # noqa: ANN401
+    with pytest.raises(ToolError, match="as the place of a download, which is not followed") as caught:
+        bfl._check_address(url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["two words", "line\nbreak", "schlüssel"])
+def test_a_key_that_can_be_none_is_not_shown(
+    here: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("MESHY_API_KEY", value)
+    done, notice = run_here("image_gen", "3d", picture(tmp_path, "knight"))
+    assert (Cause.CREDENTIALS, []) == (done.cause, here.meshy.requests)
+    assert value not in notice
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("MESHY_BASE_URL", "user:password@meshy", "MESHY_BASE_URL holds no http or https URL"),
+        ("IMAGE_GEN_POLL_SECONDS", "soon", "IMAGE_GEN_POLL_SECONDS is 'soon', which is no number of seconds"),
+    ],
+)
+def test_an_environment_that_makes_no_sense_is_named(
+    here: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    done, notice = run_here("image_gen", "3d", picture(tmp_path, "knight"))
+    assert (said, []) == (done.error, here.meshy.requests)
+    assert f"ask the operator to {'set' if 'URL' in variable else 'correct or unset'}" in notice
 
 
 # --- the state of a pipeline ---

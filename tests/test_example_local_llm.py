@@ -128,7 +128,7 @@ def test_each_failure_is_told_with_its_cause_and_the_next_step(ollama: Loopback,
     ids = {command: anima.submit("local_llm", *shlex.split(command)) for command, *_ in FAILURES[:-1]}
     last, *_ = FAILURES[-1]
     ids[last] = anima.submit("--timeout", "0.3", "local_llm", *last.split())
-    anima.run()
+    anima.run(at_once=2)
 
     # then
     for command, cause, said, advice in FAILURES:

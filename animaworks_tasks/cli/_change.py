@@ -43,7 +43,7 @@ def retry_(options: Namespace) -> int:
             f"task {task.id} is {task.state.value}, and only what is done is submitted once more: "
             f"`animaworks-tool wait {task.id}` or `animaworks-tool cancel {task.id}` first"
         )
-    if task.extra.get("in_process") is True:  # as background.py marks them
+    if task.extra.get("in_process") is True:  # as _in_process.py marks them
         raise TasksError(
             f"task {task.id} was a call inside of its host, which alone can make it again: ask for it there"
         )

@@ -25,7 +25,7 @@ from animaworks_tasks._backends import ProcessBackend, ThreadBackend
 from animaworks_tasks._directory_store import TaskStore
 from animaworks_tasks._executor import Executor
 from animaworks_tasks._notifications import one_line
-from animaworks_tasks._registry import Registry
+from animaworks_tasks._registry import Given, Registry
 from animaworks_tasks._task import State, Task
 from animaworks_tasks.cli._basics import anima_dir, put, say
 from animaworks_tasks.cli._signals import Signals
@@ -48,6 +48,8 @@ def run_(options: Namespace) -> int:
     report_problems(registry)
     if not registry.tools():  # every task that waits would be rejected
         raise TasksError(f"nothing could be run: {no_tools(options)}")
+    if options.permit:
+        registry.permits = Given(options.permit)
     store = open_store(options, changing=True, language=options.language)
     picture = None if options.json else screen(whole=False)
     with Signals(pausing=picture is not None) as signals:

@@ -25,7 +25,7 @@ from animaworks_tasks.cli._text import Standing
 
 _STYLES: Final = {"running": "cyan", "pending": "dim", "completed": "green", "failed": "red", "cancelled": "yellow"}
 _OVERDUE: Final = "bold red"
-_NARROW: Final = 72  # columns; below, an id is shortened, as people may shorten it
+_NARROW: Final = 80  # columns; below, an id is shortened, as people may shorten it
 _WIDE: Final = 100  # columns; from here on there is room for bars
 _BAR: Final = 14  # columns
 _FRAME: Final = 2  # lines that are no tasks: the headings, and one that stays free for the cursor
@@ -51,7 +51,7 @@ class RichScreen:
     @classmethod
     def open(cls, *, whole: bool) -> Self | None:
         """Return a screen on stdout, or None where rich finds that it can be none, ``TTY_INTERACTIVE=0`` say."""
-        console = Console(file=cast("IO[str]", _Stdout()), highlight=False, markup=False, emoji=False)
+        console = _Console(file=cast("IO[str]", _Stdout()), highlight=False, markup=False, emoji=False)
         return cls(console, whole=whole) if console.is_interactive and not console.is_dumb_terminal else None
 
     def __enter__(self) -> Self:
@@ -74,6 +74,12 @@ class RichScreen:
             before, self._live = self._live, self._begin()  # the old one would go up over what was written
             self._live.start()
             self._live.update(before.get_renderable(), refresh=True)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to whoever runs the command: rich would redirect stdout, and exit."""
+        raise BrokenPipeError
 
 
 class _Stdout(io.TextIOBase):
@@ -142,7 +148,10 @@ def _short(standing: Standing, width: int) -> Iterator[RenderableType]:
     """Yield what fits a narrow terminal: an id as short as people may write it, and the state before the note."""
     yield Text(standing.task.id[:6])
     yield Text(one_line(standing.task.name, max(8, width // 5)))
-    yield Text(standing.time().partition(",")[0], style=_OVERDUE if standing.overdue else "")
+    time = standing.time().partition(",")[0]
+    if standing.task.state is State.RUNNING:
+        time = time.replace(" of ", "/").replace(" ", "")
+    yield Text(time, style=_OVERDUE if standing.overdue else "")
     note = _note(standing)
     yield note if standing.overdue else Text(" ").join([_state(standing), note])
 

@@ -175,6 +175,13 @@ def _run(parser: argparse.ArgumentParser) -> None:
         "--max-workers", metavar="N", type=_at_least(1, int), help="tasks at once; default: processors, at most 4"
     )
     parser.add_argument(
+        "--permit",
+        metavar="PERMISSION",
+        action="append",
+        default=[],
+        help="one that is given, TOOL_SUBCOMMAND, for gated subcommands; instead of what a --registry says",
+    )
+    parser.add_argument(
         "--backend", choices=["process", "thread"], default="process", help="where tools run; default process"
     )
     parser.add_argument(

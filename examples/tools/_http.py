@@ -20,7 +20,7 @@ import logging
 import math
 import os
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -68,11 +68,13 @@ class Patience:
     How long is waited, in seconds.
 
     Attributes:
+        prefix: Of the environment variables that say so.
         silence: Without a single byte, until a connection is given up.
         pause: Before the second try of a request; twice as long before each further one.
         poll: Between two looks at how far a service is.
     """
 
+    prefix: str
     silence: float
     pause: float
     poll: float
@@ -81,6 +83,7 @@ class Patience:
     def of(cls, prefix: str, *, silence: float) -> Self:
         """Read ``<prefix>_SILENCE_SECONDS``, ``<prefix>_RETRY_SECONDS`` and ``<prefix>_POLL_SECONDS``."""
         return cls(
+            prefix=prefix,
             silence=_seconds(f"{prefix}_SILENCE_SECONDS", silence),
             pause=_seconds(f"{prefix}_RETRY_SECONDS", 1.0),
             poll=_seconds(f"{prefix}_POLL_SECONDS", 5.0),
@@ -238,7 +241,7 @@ class Api:
 
         return await self._patiently(once, costs=costs)
 
-    async def lines(self, path: str, body: object) -> AsyncIterator[str]:
+    async def lines(self, path: str, body: object) -> AsyncGenerator[str, None]:
         """
         Make a request whose answer comes line by line, and yield each line as it comes.
 
@@ -317,19 +320,21 @@ class Api:
         """Wait before the next try; where there is to be none, raise what the agent is to be told instead."""
         problem = self._problem(error)
         pause = self.patience.pause * 2 ** (attempt - 1)
-        unheard = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
         if isinstance(error, _Refused):
-            again = error.status in (_NOT_DONE if costs else _LATER)
+            unheard = error.status in _NOT_DONE
+            again = unheard or (error.status in _LATER and not costs)
+            uncertain = error.status in _LATER and not unheard
             asked = error.pause
             if again and asked is not None and asked > LONGEST_PAUSE:
                 raise with_hint(problem, f"it asks to wait {asked:.0f} s: `animaworks-tool submit --delay {asked:.0f}`")
             pause = pause if asked is None else asked
-        elif unheard:
-            again = self.service.retries_refused
+        elif isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            again, uncertain = self.service.retries_refused, False
         else:
             again = not costs and isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
-            if costs:
-                problem = with_hint(problem, f"look at {self.service.page} first: it may have been done, and paid for")
+            uncertain = True
+        if costs and uncertain:
+            problem = with_hint(problem, f"look at {self.service.page} first: it may have been done, and paid for")
         if not again or attempt >= TRIES:
             raise problem from None
         self.logger.warning("try %d of %d: %s; again in %.1f s", attempt, TRIES, problem, pause)
@@ -352,7 +357,8 @@ class Api:
                 f"timed out: {name} said nothing for {self.patience.silence:g} s"
                 if isinstance(error, httpx.TimeoutException)
                 else f"timed out: {name} has not come to an end within {10 * self.patience.silence:g} s",
-                hint="submit it again later; if it happens often, ask the operator to raise the *_SILENCE_SECONDS",
+                hint=f"submit it again later; if it happens often, ask the operator to raise {self.patience.prefix}"
+                "_SILENCE_SECONDS",
             )
         if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
             return ToolError(f"{name} hung up in the middle of its answer", hint="submit it again")
@@ -384,7 +390,7 @@ class Api:
                 kind, what, hint = BadArgument, "refuses this", "correct what it names, and submit it again"
             case number if number >= 500:  # noqa: PLR2004 - as RFC 9110 has it
                 what = "is out of order"
-                hint = "it was tried several times; submit it again later: `animaworks-tool submit --delay 600 ...`"
+                hint = "submit it again later, it was tried several times: `animaworks-tool submit --delay 600 ...`"
             case _:
                 what, hint = "answers what we do not understand", self._where()
         return kind(f"{name} {what} ({status})", hint=hint)

@@ -112,9 +112,11 @@ async def glb(api: Api, name: str, body: object, memory: Memory, wait: float) ->
     except _Failed as failed:
         memory.keep(None)
         raise ToolError(failed.message, hint=failed.hint) from None
-    except BadArgument:  # Meshy does not know it, or not any more
+    except BadArgument as error:
         memory.keep(None)
-        raise
+        raise BadArgument(
+            str(error), hint="Meshy does not know its task, or not any more: begin anew, without --resume"
+        ) from error
     except ToolError as error:
         raise with_hint(error, memory.how.format(task)) from error
     return task, data
@@ -199,5 +201,12 @@ def check_task(text: str, what: str) -> str:
 
 
 def share_of(report: Report, low: float, high: float, label: str) -> Report:
-    """Return a report for the part of the work between *low* and *high*."""
-    return lambda done, text: report(low if done is None else _share(done, low, high), f"{label}: {text}")
+    """Return a report for the part of the work between *low* and *high*, which never goes back."""
+    reached = low
+
+    def told(done: float | None, text: str) -> None:
+        nonlocal reached
+        reached = max(reached, _share(done, low, high) or reached)
+        report(reached, f"{label}: {text}")
+
+    return told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 from animaworks_tasks import BadArgument, ToolError
@@ -22,6 +23,8 @@ def destination(output: Path | None, name: str, *, anew: bool = True) -> Path:
     if anew and path.exists():
         raise BadArgument(f"{str(path)!r} is there already", hint="give --output another name, or move it away")
     make_directory(path.parent)
+    if not os.access(path.parent, os.W_OK):
+        raise BadArgument(f"no files can be put into {str(path.parent)!r}", hint="name another place with --output")
     return path
 
 
@@ -37,7 +40,7 @@ def make_directory(directory: Path) -> None:
 
 def publish(path: Path, data: bytes) -> None:
     """Let *data* appear at *path* at once and whole, in place of what is there; it survives a power cut."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with draft.open("wb") as file:
             file.write(data)

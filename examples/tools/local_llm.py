@@ -51,7 +51,8 @@ def _beside(name: str) -> ModuleType:
         return import_module(f"{__name__}.{name}")
     except ModuleNotFoundError as error:
         missing = (error.name or name).rpartition(".")[2]
-        hint = f"copy {missing}.py there too, from examples/tools" if missing == name else f"`pip install {missing}`"
+        ours = missing.startswith("_")
+        hint = f"copy {missing}.py there too, from examples/tools" if ours else f"`pip install {missing}`"
         raise ToolError(f"{missing} is missing, which {__file__} needs", hint=hint) from error
 
 

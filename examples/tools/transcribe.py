@@ -96,6 +96,11 @@ async def audio(
         ToolError: The engine is not installed, or has no model; or Ollama is not running, or fails.
     """
     _check_file(file)
+    if engine == "pocketsphinx" and language != "en":
+        raise BadArgument(
+            f"pocketsphinx knows only English, not {language!r}",
+            hint="leave out --engine, or give --engine whisper, where faster-whisper and a model are installed",
+        )
     if refine:  # before the long work, what may be wrong with the work after it
         await _check_refiner(refine_model, context)
     utterances = _utterances(file, language, engine, context)
@@ -107,11 +112,6 @@ async def audio(
 
 def _utterances(file: Path, language: str, engine: str, context: ToolContext) -> list[str]:
     """Return what is heard. Blocks, also an event loop, which is ours alone; it looks itself whether it is to stop."""
-    if engine == "pocketsphinx" and language != "en":
-        raise BadArgument(
-            f"pocketsphinx knows only English, not {language!r}",
-            hint="leave out --engine, or give --engine whisper, where faster-whisper and a model are installed",
-        )
     model = None if engine == "pocketsphinx" else _whisper_model(required=engine == "whisper" or language != "en")
     return list(_pocketsphinx(file, context) if model is None else _whisper(file, language, model, context))
 
@@ -128,26 +128,26 @@ def _check_file(file: Path) -> None:
 # --- refining ---
 
 
-def _ollama() -> ModuleType:
-    """Import what lies beside this file: only for refining, so that without it one file is enough."""
+def _beside(name: str) -> ModuleType:
+    """Import a module that lies beside this one: only for refining, so that without it one file is enough."""
     try:
-        return import_module(f"{__name__}._ollama")
+        return import_module(f"{__name__}.{name}")
     except ModuleNotFoundError as error:
-        missing = (error.name or "_ollama").rpartition(".")[2]
-        ours = missing in {"_ollama", "_http"}
+        missing = (error.name or name).rpartition(".")[2]
+        ours = missing.startswith("_")
         hint = f"copy {missing}.py there too, from examples/tools" if ours else f"`pip install {missing}`"
         raise ToolError(f"{missing} is missing, which --refine needs", hint=f"{hint}; or leave out --refine") from error
 
 
 async def _check_refiner(model: str, context: ToolContext) -> None:
-    ollama = _ollama()
+    ollama = _beside("_ollama")
     async with ollama.api(context) as api:
         await ollama.check_model(api, model or ollama.default_model())
 
 
 async def _refined(utterances: list[str], model: str, context: ToolContext) -> list[str]:
     """Return *utterances* as the language model corrects them, part by part."""
-    ollama = _ollama()
+    ollama = _beside("_ollama")
     heard = "\n".join(utterances)
     context.logger.info("as it was heard:\n%s", heard)
     parts = list(_parts(utterances))

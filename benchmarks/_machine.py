@@ -1,0 +1,197 @@
+"""
+Where it is measured, and what Linux tells of a process: the memory that is its own, the processor time it has used.
+
+Also how other programs are started, so that each figure starts them alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import multiprocessing
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final, TypeVar
+
+from benchmarks._measure import Missing
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+PEERS: Final = ("huey", "rq", "redis", "persist-queue", "litequeue", "diskcache")
+IN_MEMORY: Final = {"tmpfs", "ramfs", "devtmpfs"}
+PATIENCE: Final = 60.0  # seconds after which a program that says nothing is taken for broken
+_SPAWN: Final = multiprocessing.get_context("spawn")
+
+T = TypeVar("T")
+
+
+def machine(directory: Path) -> dict[str, str]:
+    """Return what a reader must know of where it was measured, by name."""
+    device, kind, options = file_system(directory)
+    versions = [f"{name} {version}" for name in PEERS if (version := installed(name))]
+    return {
+        "file system": f"{kind} ({device}; {options})",
+        "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processors": str(os.cpu_count()),
+        "Python": f"{platform.python_implementation()} {platform.python_version()}",
+        "animaworks_tasks": installed("animaworks_tasks") or "from its source",
+        "peers": ", ".join(versions) or "none installed; pip install -e '.[bench]'",
+    }
+
+
+def file_system(path: Path) -> tuple[str, str, str]:
+    """Return device, type and options of the file system on which *path* lies."""
+    found = ("unknown", "unknown", "")
+    longest = -1
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines():
+            device, point, kind, options = line.split(" ")[:4]
+            if path.resolve().is_relative_to(point) and len(point) >= longest:
+                longest, found = len(point), (device, kind, options)
+    return found
+
+
+def installed(package: str) -> str | None:
+    """Return the version of *package*, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment of children: ours, but with bytecode cached as on a user's machine."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | more
+
+
+# Whole processes.
+
+
+def took(argv: Sequence[str], env: Mapping[str, str], times: int) -> float:
+    """Return the median time of so many runs of a program, from its start to its end, in milliseconds."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    quiet = [(os.POSIX_SPAWN_DUP2, nothing, 0), (os.POSIX_SPAWN_DUP2, nothing, 1)]
+    taken = []
+    try:
+        for _ in range(times):
+            begun = time.perf_counter()
+            pid = os.posix_spawn(argv[0], list(argv), env, file_actions=quiet)
+            status = os.waitpid(pid, 0)[1]
+            taken.append(time.perf_counter() - begun)
+            if status:
+                raise RuntimeError(f"it ended with status {os.waitstatus_to_exitcode(status)}: {' '.join(argv)}")
+    finally:
+        os.close(nothing)
+    return statistics.median(taken) * 1000
+
+
+@contextlib.contextmanager
+def program(module: str, *arguments: object, **env: str) -> Iterator[subprocess.Popen[str]]:
+    """
+    Run a program of ours (`benchmarks.programs`) from when it says that it is ready to the end of the block.
+
+    Raises:
+        RuntimeError: It ended instead; the message has its last words.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"benchmarks.programs.{module}", *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            cwd=ROOT,
+            env=environment(**env),
+            start_new_session=True,  # Ctrl-C is for us, and we end it
+        )
+        assert process.stdin is not None  # noqa: S101 - for the type checker: it is a pipe
+        assert process.stdout is not None  # noqa: S101 - likewise
+        try:
+            if process.stdout.readline() != "ready\n":
+                process.wait(PATIENCE)
+                errors.seek(0)
+                raise RuntimeError(f"{module} did not start: {(errors.read().strip().splitlines() or ['?'])[-1]}")
+            yield process
+        finally:
+            process.stdin.close()  # which is how it is told to end
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()
+
+
+def fresh(function: Callable[..., T], /, *arguments: object) -> T:
+    """Call *function* in a new interpreter, which knows nothing of earlier rounds, and return what it returns."""
+    ours, theirs = _SPAWN.Pipe(duplex=False)
+    process = _SPAWN.Process(target=_answer, args=(theirs, function, arguments))
+    process.start()
+    theirs.close()
+    try:
+        good, value = ours.recv()
+        process.join()
+    except EOFError:
+        raise RuntimeError(f"{function.__name__} died in its process; run it alone with `python -X dev`") from None
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+    if not good:
+        raise value
+    result: T = value
+    return result
+
+
+def _answer(connection: Connection, function: Callable[..., object], arguments: Sequence[object]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # our parent has it, and kills us
+    try:
+        connection.send((True, function(*arguments)))
+    except Exception as error:  # noqa: BLE001 - it goes where it is understood
+        connection.send((False, error))
+
+
+# A process, seen from outside.
+
+
+def private_memory(pid: int) -> float:
+    """Return the memory that would be free if the process were not there (its USS), in MiB."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except OSError as error:
+        raise Missing(f"/proc/{pid}/smaps_rollup cannot be read ({error.strerror}): it needs Linux") from error
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+
+
+def processor_time(pid: int) -> float:
+    """Return the processor time of all threads of a process so far, in seconds."""
+    return time.clock_gettime(
+        ~pid << 3 | 2
+    )  # the clock of another process: clock_getcpuclockid(3), as Linux encodes it
+
+
+def children(pid: int) -> list[int]:
+    """Return the ids of the processes that a process has started and that live."""
+    found = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(child) for child in (thread / "children").read_text(encoding="ascii").split()]
+    return found
+
+
+def wait_until_quiet(pid: int) -> None:
+    """Wait until a process has used less than a hundredth of a processor for half a second."""
+    deadline = time.monotonic() + 10 * PATIENCE
+    while time.monotonic() < deadline:
+        before = processor_time(pid)
+        time.sleep(0.5)
+        if processor_time(pid) - before < 0.005:  # noqa: PLR2004 - as said
+            return
+    raise RuntimeError(f"process {pid} did not come to rest in {10 * PATIENCE:.0f} s")
