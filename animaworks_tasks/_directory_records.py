@@ -243,14 +243,3 @@ def ids(directory: str) -> set[str]:
     """Return the ids of the records in *directory*."""
     stems = (name.removesuffix(".json") for name in _files.names(directory) if name.endswith(".json"))
     return {stem for stem in stems if is_task_id(stem)}
-
-
-def aged(directory: str) -> list[tuple[int, str]]:
-    """Return the time of each record's file in *directory*, in nanoseconds, and its id."""
-    found = []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name.endswith(".json") and is_task_id(entry.name.removesuffix(".json")):
-                with contextlib.suppress(FileNotFoundError):
-                    found.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name.removesuffix(".json")))
-    return found

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from animaworks_tasks import _files, _records, _wire
+from animaworks_tasks._ages import forget
 from animaworks_tasks._directory_records import DirectoryRecords, ids, read_bytes
 from animaworks_tasks._doorbell import ring
 from animaworks_tasks._notifications import one_line
@@ -195,6 +196,7 @@ class DirectoryRecovery:
         except FileNotFoundError:
             pass
         except RecordError:
+            forget(self._layout.ages)
             self.quarantine(self._records.path(self._layout.done, task_id), "the outcome could not be read")
 
     def quarantine(self, path: str, reason: str) -> None:

@@ -16,16 +16,18 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import functools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, Unpack
 
 import attrs
 
 from animaworks_tasks import _files, _records, _wire
-from animaworks_tasks._directory_records import DirectoryRecords, aged, ids, read_bytes
+from animaworks_tasks._ages import aged, forget, newest
+from animaworks_tasks._directory_records import DirectoryRecords, ids, read_bytes
 from animaworks_tasks._directory_recovery import DirectoryRecovery
 from animaworks_tasks._directory_workspace import DirectoryWorkspace, progress_from
 from animaworks_tasks._doorbell import FifoDoorbell, ring
@@ -49,7 +51,6 @@ from animaworks_tasks._task import State, Task, is_task_id
 from animaworks_tasks.errors import ClaimLostError, PartlySubmittedError, RecordError, StoreError, TaskNotFoundError
 
 _PATIENCE: Final = 1.0  # seconds; a sweep may try the lock of a task that begins, and holds it for some microseconds
-_TICK: Final = 20_000_000  # nanoseconds; the time of a file is no finer than the kernel's tick
 
 
 class TaskStore:
@@ -94,7 +95,9 @@ class TaskStore:
             raise StoreError(self.layout.root, error.strerror or str(error)) from error
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, self._arguments
+        # A supervisor is sent its store with every task, and need not look at the place each time.
+        rebuild = _remembered if all(isinstance(argument, Hashable) for argument in self._arguments) else _rebuild
+        return rebuild, self._arguments
 
     def __repr__(self) -> str:
         return f"TaskStore({self.layout.anima!r})"
@@ -150,12 +153,18 @@ class TaskStore:
         ):
             if state in {None, wanted}:
                 # A running record is as old as its submit, so its file does not tell when it was claimed; they are few.
-                for task_id in _newest(directory, None if wanted is State.RUNNING else limit):
+                for task_id in self._chosen(directory, None if wanted is State.RUNNING else limit):
                     if wanted is State.PENDING and task_id in found:
                         continue
                     with contextlib.suppress(FileNotFoundError, RecordError, _files.UnreadableFileError):
                         found[task_id] = find(task_id)
         return sorted(found.values(), key=changed_at, reverse=True)[:limit]
+
+    def _chosen(self, directory: str, limit: int | None) -> Iterable[str]:
+        if limit is None:
+            return sorted(ids(directory))
+        memory = self.layout.ages if directory == self.layout.done else None
+        return newest(directory, limit, memory=memory, tmp=self.layout.tmp)
 
     def pending_ids(self) -> set[str]:
         return set(ids(self.layout.pending))
@@ -271,8 +280,12 @@ class TaskStore:
         # What stands against pruning must be durable before the done record goes.
         self._records.sync_directory(self.layout.running)
         self._records.sync_directory(self.layout.notifications)
-        pruned = [task_id for task_id, before in self._ripe(finished_before, keep) if self._prune_one(task_id, before)]
+        ripe = self._ripe(finished_before, keep)
+        if ripe:
+            forget(self.layout.ages)
+        pruned = [task_id for task_id, before in ripe if self._prune_one(task_id, before)]
         if pruned:
+            forget(self.layout.ages)  # again: somebody may have asked in between
             self._records.sync_directory(self.layout.done)
         for task_id in pruned:
             self._records.remove_traces(task_id)
@@ -390,16 +403,12 @@ class _Verdict(enum.Enum):
     KEEP = enum.auto()
 
 
-def _newest(directory: str, limit: int | None) -> Sequence[str]:
-    """Return at least the *limit* ids whose files changed last; the time of the file is close enough to choose by."""
-    if limit is None:
-        return sorted(ids(directory))
-    by_age = aged(directory)
-    newest = sorted(by_age, reverse=True)[:limit]
-    return [task_id for at, task_id in by_age if newest and at >= newest[-1][0] - _TICK]
-
-
 def _rebuild(
     anima_dir: str, language: str, durability: Literal["full", "process"], render: Renderer | None, clock: Clock
 ) -> TaskStore:
     return TaskStore(anima_dir, language=language, durability=durability, render=render, clock=clock)
+
+
+@functools.lru_cache(maxsize=16)
+def _remembered(*arguments: Any) -> TaskStore:  # noqa: ANN401 - those of _rebuild
+    return _rebuild(*arguments)

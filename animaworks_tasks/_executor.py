@@ -77,11 +77,11 @@ class Executor:
     ) -> None:
         if max_workers is not None and max_workers < 1:
             raise ValueError(f"max_workers must be at least 1, not {max_workers}")
-        self.store, self.registry = store, registry
+        self.store, self.registry, self.clock = store, registry, clock
         self._backend: Backend = ProcessBackend() if backend is None else backend
         self._slots = max_workers or min(4, os.cpu_count() or 1)
         self._on_finish: list[OnFinish] = [on_finish] if callable(on_finish) else list(on_finish)
-        self._interval, self._clock = scan_interval, clock
+        self._interval = scan_interval
         detached = isinstance(self._backend, ProcessBackend)
         self._drain_timeout = (0.0 if detached else _DRAIN_TIMEOUT) if drain_timeout is None else drain_timeout
         self._inline = isinstance(self._backend, InlineBackend)
@@ -113,7 +113,7 @@ class Executor:
             self._backend,
             slots=self._slots,
             interval=self._interval,
-            clock=self._clock,
+            clock=self.clock,
             on_end=self._call_back,
         )
         if not self._inline:
@@ -395,8 +395,9 @@ class Executor:
         for tool in self.registry.tools():
             if not tool.portable:
                 raise RegistryError(
-                    f"tool {tool.command!r} cannot be found by another process: it is a lambda, or was defined inside "
-                    "a function; define it at the top of a module, or use ThreadBackend"
+                    f"tool {tool.command!r} cannot be found by another process: it is a lambda, stands inside a "
+                    "function, or is not what its module has under its name (a decorator returned something else); "
+                    "define it at the top of a module, or use ThreadBackend"
                 )
         try:
             pickle.dumps((self.store, self.registry))

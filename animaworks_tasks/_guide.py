@@ -1,29 +1,31 @@
 """
 The tool guide that goes into an agent's system prompt, written from the catalogue.
 
-Short, because it is paid for in every prompt: three rules, each long-running tool with its time and a line to copy, the
-others as direct calls, and what to do on failure.
+Short, because it is paid for in every prompt: the rules, and one line for each tool, with what must be given and how
+long it takes. What may be given besides is left to ``--help``: each line is a call as it stands, once its capitals are
+filled in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 
 from animaworks_tasks._arguments import usage
 
+_SUMMARY: Final = 56  # characters of what a tool says of itself
+
 
 @attrs.frozen(kw_only=True)
 class _Words:
-    """The guide's sentences in one language."""
+    """The guide's sentences in one language; ``{}`` in *rules* is a call that can be submitted."""
 
     rules: str
-    failure: str
+    arguments: str
     submitted: str
     direct: str
-    help: str
     seconds: str
     minutes: str
     hours: str
@@ -36,13 +38,16 @@ _LANGUAGES: Final[Mapping[str, _Words]] = {
         rules="""\
 # ツールの使い方
 
-1. ⚠ の付いたツールは時間がかかります。直接実行せず、`animaworks-tool submit` で投入してください。
-2. ⚠ の付いていないツールは、そのまま直接実行してください。
-3. 投入したら、待機したり状況を確認し続けたりせず、次の作業に進んでください。結果は通知として自動的に届きます。""",
-        failure="失敗の通知が届いたら、原因とヒントを読み、それに沿って対処してください。同じ内容のまま再投入しないでください。",
-        submitted="## ⚠ 投入するツール",
-        direct="## 直接実行するツール",
-        help="引数が `...` のツールは、`animaworks-tool <ツール> <サブコマンド> --help` で引数を確認できます。",
+1. ⚠ は時間のかかるツールです。直接実行せず、投入してください。例: `animaworks-tool submit {}`
+2. ⚠ のないツールは、そのまま直接実行してください。
+3. 受付の表示 (`task_id`) が出れば投入は完了です。待機も状況確認もせず、次の作業に\
+進んでください。結果は通知として自動的に届きます。
+4. 投入がエラーになったら、何も投入されていません。エラーに従って直してください。失敗の通知が届いたら、\
+「原因」と「対処」の行に従ってください。同じ内容のまま再投入しないでください。""",
+        arguments="大文字は値に置き換え、空白を含む値は引用符で囲みます。`...` とオプションは "
+        "`animaworks-tool <ツール> <サブコマンド> --help` で確認できます。",
+        submitted="## ⚠ 投入するツール: `animaworks-tool submit` に続けて",
+        direct="## 直接実行するツール: `animaworks-tool` に続けて",
         seconds="約{}秒",
         minutes="約{}分",
         hours="約{:g}時間",
@@ -53,16 +58,18 @@ _LANGUAGES: Final[Mapping[str, _Words]] = {
         rules="""\
 # How to use tools
 
-1. Tools marked ⚠ take long. Do not call them: submit them with `animaworks-tool submit`.
+1. ⚠ takes long: do not call it; submit it: `animaworks-tool submit {}`
 2. Tools without ⚠ are called directly.
-3. After submitting, go on with other work. Never wait or poll: the result comes by itself, as a notification.""",
-        failure="When a notification says failed, act on its cause and hint. Do not repeat the same call unchanged.",
-        submitted="## ⚠ Tools to submit",
-        direct="## Tools to call directly",
-        help="Where the arguments are `...`, `animaworks-tool <tool> <subcommand> --help` shows them.",
-        seconds="about {} s",
-        minutes="about {} min",
-        hours="about {:g} h",
+3. The receipt is enough: go on with other work. Never wait or poll: the result comes by itself, as a notification.
+4. If submit fails, nothing was queued: correct what it says. If a notification says failed, act on its lines Cause \
+and What to do. Never repeat the same call unchanged.""",
+        arguments="Replace CAPITALS, quote values with spaces. `...` and options: "
+        "`animaworks-tool TOOL SUBCOMMAND --help`.",
+        submitted="## ⚠ Tools to submit, after `animaworks-tool submit`",
+        direct="## Tools to call directly, after `animaworks-tool`",
+        seconds="{} s",
+        minutes="{} min",
+        hours="{:g} h",
         unknown_time="time unknown",
         permission="needs the permission `{}`",
     ),
@@ -79,34 +86,45 @@ def guide(tools: Mapping[str, Mapping[str, Mapping[str, Any]]], language: str = 
     words = _LANGUAGES.get(language)
     if words is None:
         raise ValueError(f"no guide in {language!r}: choose one of {', '.join(_LANGUAGES)}")
-    every = [(name, subcommand, spec) for name, specs in tools.items() for subcommand, spec in specs.items()]
-    submitted = [_line(words, *each) for each in every if each[2]["long_running"]]
-    direct = [_line(words, *each) for each in every if not each[2]["long_running"]]
-    parts = [words.rules, words.failure]
-    parts += [f"{title}\n\n" + "\n".join(lines) for title, lines in _sections(words, submitted, direct)]
-    if any(spec["parameters"] is None for _, _, spec in every):
-        parts.append(words.help)
-    return "\n\n".join(parts) + "\n"
+    every = [(f"{name} {subcommand}", spec) for name, specs in tools.items() for subcommand, spec in specs.items()]
+    submitted = [each for each in every if each[1]["long_running"]]
+    direct = [each for each in every if not each[1]["long_running"]]
+    example = next((_call(*each) for each in submitted), "TOOL SUBCOMMAND ARGUMENTS")
+    return "\n\n".join([words.rules.replace("{}", example), words.arguments, *_lists(words, submitted, direct)]) + "\n"
 
 
-def _sections(words: _Words, submitted: list[str], direct: list[str]) -> Iterator[tuple[str, list[str]]]:
-    if submitted:
-        yield words.submitted, submitted
-    if direct:
-        yield words.direct, direct
+def _lists(words: _Words, *lists: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    for title, tools in zip((words.submitted, words.direct), lists, strict=True):
+        if tools:
+            yield f"{title}\n\n" + "\n".join(_line(words, *each) for each in tools)
 
 
-def _line(words: _Words, name: str, subcommand: str, spec: Mapping[str, Any]) -> str:
+def _line(words: _Words, command: str, spec: Mapping[str, Any]) -> str:
     """Write one tool as a list item: what to type, how long it takes, what it needs, what it does."""
     long_running = spec["long_running"]
     notes = [_duration(words, spec["expected_seconds"])] if long_running else []
     if spec["gated"]:
-        notes.append(words.permission.format(f"{name}_{subcommand}"))
+        notes.append(words.permission.format(command.replace(" ", "_")))
     note = f" ({', '.join(notes)})" if notes else ""
-    line = usage(f"{name} {subcommand}", spec["parameters"])
-    summary = " ".join(spec["summary"].split())  # it must not begin a line, and so a section, of its own
-    call = f"- ⚠ `animaworks-tool submit {line}`" if long_running else f"- `animaworks-tool {line}`"
-    return f"{call}{note}" + (f": {summary}" if summary else "")
+    summary = _shortened(spec["summary"])
+    return f"- {'⚠ ' if long_running else ''}`{_call(command, spec)}`{note}" + (f": {summary}" if summary else "")
+
+
+def _call(command: str, spec: Mapping[str, Any]) -> str:
+    """Return what must be typed; ``...`` where only the tool knows, or where a list of words is what it is about."""
+    parameters = spec["parameters"]
+    if parameters is None:
+        return usage(command, None)
+    return usage(command, [each for each in parameters if "default" not in each or each["kind"] == "positional"])
+
+
+def _shortened(summary: str) -> str:
+    """Put *summary* into one line, so that it cannot begin a section of its own, and cut it between two words."""
+    text = " ".join(summary.split()).removesuffix(".")
+    if len(text) <= _SUMMARY:
+        return text
+    cut = text[:_SUMMARY]
+    return f"{cut.rpartition(' ')[0] or cut}…"
 
 
 def _duration(words: _Words, seconds: float | None) -> str:

@@ -123,7 +123,8 @@ class InProcessCall:
             running.append(current)
             return await self._execute()  # type: ignore[misc]  # what has a loop is async
 
-        future = begin(main(), self._loop)
+        coroutine = main()
+        future = begin(coroutine, self._loop)
         asked = False
         while future is not None and not future.done() and not self._loop.is_closed():
             concurrent.futures.wait([future], _LOOK)
@@ -134,6 +135,8 @@ class InProcessCall:
         if future is not None and future.cancelled() and asked:
             raise TaskCancelled("it was asked to stop")
         self._lost = future is None or not future.done() or future.cancelled()
+        if self._lost and not running:
+            coroutine.close()  # its loop was closed before it came to that, and nobody else will
         return None if future is None or self._lost else future.result()
 
 

@@ -45,6 +45,7 @@ class Layout:
         self.read = os.path.join(self.notifications, ".read")
         self.catalogue = os.path.join(self.root, "catalogue")
         self.events = os.path.join(self.root, "events.jsonl")
+        self.ages = os.path.join(self.root, "ages")
         self.boot = os.path.join(self.root, "boot")
         self.doorbell = os.path.join(self.root, "doorbell")
         self.drain_lock = os.path.join(self.root, "locks", "drain.lock")

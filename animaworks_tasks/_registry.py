@@ -63,6 +63,20 @@ class ToolOptions(TypedDict, total=False):
     gated: bool
 
 
+_NUMBER: Final = ((int, float), "a number of seconds")
+_OPTIONS: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {  # what each of them may be, besides None
+    "expected_seconds": _NUMBER,
+    "long_running": ((bool,), "True or False"),
+    "timeout_seconds": _NUMBER,
+    "retries": ((int,), "a whole number"),
+    "on_interrupt": ((OnInterrupt, str), "'fail' or 'retry'"),
+    "max_attempts": ((int,), "a whole number"),
+    "grace_seconds": _NUMBER,
+    "summary": ((str,), "text"),
+    "gated": ((bool,), "True or False"),
+}
+
+
 class Registry:
     """
     The tools that a host can run.
@@ -295,11 +309,24 @@ class Registry:
         }
 
 
-def _tool(name: str, subcommand: str, **facts: Any) -> Tool:  # noqa: ANN401 - whatever Tool takes
+def _tool(name: str, subcommand: str, *, target: Target, parameters: Any = None, **options: Any) -> Tool:  # noqa: ANN401 - whatever Tool takes
+    facts = {"target": target, "parameters": parameters, **options}
     try:
+        for option, value in options.items():
+            _check_option(option, value)
         return Tool(name=name, subcommand=subcommand, **{key: fact for key, fact in facts.items() if fact is not None})
     except (TypeError, ValueError) as error:
         raise RegistryError(f"{name} {subcommand}: {error}") from error
+
+
+def _check_option(option: str, value: object) -> None:
+    if option not in _OPTIONS:
+        near = difflib.get_close_matches(option, _OPTIONS, cutoff=0.5)
+        raise ValueError(f"there is no option {option}: " + (f"did you mean {near[0]}?" if near else ", ".join(_OPTIONS)))
+    types, words = _OPTIONS[option]
+    fits = isinstance(value, types) and (bool in types or not isinstance(value, bool))
+    if value is not None and (not fits or (option == "on_interrupt" and value not in _POLICIES)):
+        raise ValueError(f"{option} must be {words}, not {value!r}")
 
 
 def _spec(tool: Tool) -> dict[str, Any]:

@@ -104,11 +104,12 @@ def run_owned(store: Store, claim: Claim, tool: Tool, invoke: Invoker) -> Task:
     timeout = tool.timeout_seconds if given is None else given
     # Where the record lies, not what it says: it may have been copied, or written by anyone.
     here = claim.task if claim.task.anima_dir == store.location else attrs.evolve(claim.task, anima_dir=store.location)
+    began = time.monotonic()
     report = invoke(tool, here, store, timeout)
-    return _conclude(store, claim, tool, report, timeout)
+    return _conclude(store, claim, tool, report, timeout, took=time.monotonic() - began)
 
 
-def _conclude(store: Store, claim: Claim, tool: Tool, report: Report, timeout: float) -> Task:
+def _conclude(store: Store, claim: Claim, tool: Tool, report: Report, timeout: float, *, took: float) -> Task:
     kept = {"result": report.result, "result_file": report.result_file}
     if (report.cancelled and not report.timed_out) or store.workspace(claim.task.id).cancel_requested():
         return _finish(store, claim, Event.CANCEL, error=report.error or "it was cancelled", hint=report.hint, **kept)
@@ -121,15 +122,17 @@ def _conclude(store: Store, claim: Claim, tool: Tool, report: Report, timeout: f
         return _patiently(lambda: store.release(claim), claim.task.id)
     retries = tool.retries if claim.task.retries is None else claim.task.retries
     if report.cause in _WORTH_A_RETRY and claim.task.attempt <= retries:
-        return _again(store, claim, report)
+        return _again(store, claim, report, took)
     return _finish(store, claim, Event.FAIL, cause=report.cause, error=report.error, hint=report.hint, **kept)
 
 
-def _again(store: Store, claim: Claim, report: Report) -> Task:
+def _again(store: Store, claim: Claim, report: Report, took: float) -> Task:
     pause = backoff(claim.task.attempt)
     words = f"attempt {claim.task.attempt} failed: {report.error}; the next one is in {pause:.1f} s\n"
     store.workspace(claim.task.id).write_log(words.encode("utf-8", "backslashreplace"))
-    return _patiently(lambda: store.release(claim, not_before=utc_now() + timedelta(seconds=pause)), claim.task.id)
+    # By the store's clock, which a test may have stopped: it showed when the run began.
+    not_before = (claim.task.started_at or utc_now()) + timedelta(seconds=took + pause)
+    return _patiently(lambda: store.release(claim, not_before=not_before), claim.task.id)
 
 
 def backoff(attempt: int) -> float:

@@ -69,9 +69,7 @@ class Scheduler:
         self._unread: set[str] = set()  # pending, and their records are yet to be looked at
         self._ours: set[str] = set()
         self._others: set[str] = set()  # running tasks of other hosts, or of a host that was here before us
-        self._slotless: set[str] = (
-            set()
-        )  # of those, calls inside their hosts, which are none of our workers
+        self._slotless: set[str] = set()  # of those, calls inside their hosts, which are none of our workers
         self._told: set[str] = set()  # whose end was told, though running/ may still show what its owner takes away
         self._ended: queue.SimpleQueue[tuple[str, Future[Task | None]]] = queue.SimpleQueue()
         self._next_look = 0.0
@@ -226,7 +224,7 @@ class Scheduler:
 
     def _look_at(self, task_id: str) -> None:
         """Learn where *task_id* is now: queue it, tell its end, or leave it to whoever has it."""
-        if task_id in self._ours:
+        if task_id in self._ours or task_id in self._told:  # its own end rings as well
             return
         try:
             task = self._store.get(task_id)

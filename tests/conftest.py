@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import hypothesis
@@ -13,6 +12,7 @@ import pytest
 from animaworks_tasks import MemoryTaskStore, OnInterrupt, Store, TaskStore, _files
 from animaworks_tasks._memory_store import MemoryLock
 from animaworks_tasks._store import Claim
+from animaworks_tasks.testing import ManualClock
 
 hypothesis.settings.register_profile("fast", max_examples=60, deadline=None)
 hypothesis.settings.register_profile("ci", max_examples=600, deadline=None)
@@ -20,19 +20,6 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 # A shell starts what it puts in the background deaf to Ctrl-C, and all that we start would be deaf too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-class ManualClock:
-    """Stands still until it is moved on."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
 
 
 @pytest.fixture

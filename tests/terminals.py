@@ -71,7 +71,7 @@ class Terminal:
         try:
             until(seen)
         except AssertionError:
-            raise AssertionError(f"{words} did not come:\n{self.text[since:]}") from None
+            raise AssertionError(f"{words} did not come; at last: {self.text[since:][-2000:]}") from None
         self._seen = len(self.text)
         return self.text[since:]
 

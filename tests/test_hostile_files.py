@@ -479,7 +479,10 @@ ELSEWHERE: Final[dict[str, tuple[Callable[[Site], object], Fate]]] = {
         lambda site: orphaned(site, record(raw_args=["x" * (SIZE_LIMIT - len(record()) + 2)])),
         rejected("it is larger than 1048576 bytes"),
     ),
-    "a running record of 1e999": (lambda site: orphaned(site, raw("x", "1e999")), rejected("1e999 is more than a number can be")),
+    "a running record of 1e999": (
+        lambda site: orphaned(site, raw("x", "1e999")),
+        rejected("1e999 is more than a number can be"),
+    ),
     "a running record that says it is done": (
         lambda site: orphaned(site, claimed(status="completed")),
         rejected("it says that the task is done"),

@@ -315,7 +315,10 @@ REFUSED: Final = {
     "time a truth": (record(PENDING, submitted_at=True), "submitted_at must be a finite number, not bool"),
     "time beyond the calendar": (record(PENDING, submitted_at=1e15), "year"),
     "time beyond reason": (record(PENDING, submitted_at=1e300), "timestamp out of range"),
-    "time endless": (record(PENDING, submitted_at=SEEN)[:-1] + b', "submitted_at": 1e999}', "1e999 is more than a number can be"),
+    "time endless": (
+        record(PENDING, submitted_at=SEEN)[:-1] + b', "submitted_at": 1e999}',
+        "1e999 is more than a number can be",
+    ),
     "no status": (record(PENDING, status=SEEN), "status is missing"),
     "status done": (record(PENDING, status="done"), "status is 'done' in a record without tool_args"),
     "priority a fraction": (record(PENDING, priority=1.5), "priority must be a whole number, not float"),

@@ -7,15 +7,15 @@ import shlex
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from animaworks_tasks import _arguments, _calls
 from animaworks_tasks._notifications import one_line
-from animaworks_tasks._paths import ANIMA_DIR_VARIABLE
+from animaworks_tasks._paths import ANIMA_DIR_VARIABLE, Layout
 from animaworks_tasks._pending import new_id
 from animaworks_tasks._registry import Registry
 from animaworks_tasks._store import utc_now
@@ -23,6 +23,7 @@ from animaworks_tasks._task import Cause, Task
 from animaworks_tasks._tool import FunctionTarget, Tool
 from animaworks_tasks.cli._basics import put, say, take, write_all
 from animaworks_tasks.cli._parser import COMMANDS, USAGE
+from animaworks_tasks.cli._submit import known_tools
 from animaworks_tasks.cli._text import as_json, duration
 from animaworks_tasks.cli._tools import named_anima, registry_of
 from animaworks_tasks.errors import TasksError, UsageError
@@ -49,14 +50,14 @@ def call(words: Sequence[str], name: str, argv: Sequence[str]) -> int:
         os.environ[ANIMA_DIR_VARIABLE] = os.path.abspath(anima)  # where the tool looks for it
     registry = registry_of(Namespace(tools=given.get("--tools", []), registry=given.get("--registry", [])), anima)
     subcommands = [tool for tool in registry.tools() if tool.name == name]
+    wants_help = bool(given.keys() & _HELP) or argv[:1] == ["--help"] or argv[:1] == ["-h"]
     if not subcommands:
-        raise _unknown(name, registry)
-    wants_help = given.keys() & _HELP or argv[:1] == ["--help"] or argv[:1] == ["-h"]
+        return _elsewhere(anima, name, argv, registry, wants_help=wants_help)
     if wants_help:
         put("".join(f"usage: animaworks-tool {_usage(tool)}\n" for tool in subcommands))
         return 0
     if help_for := _asks_for_help(registry, name, argv):
-        put(_help(help_for))
+        put(_help(_usage(help_for), help_for.summary, help_for.parameters or ()))
         return 0
     tool = registry.resolve(name, argv)
     if (
@@ -197,6 +198,32 @@ class _Terminal:
             pass  # nobody listens, which is no reason to stop
 
 
+def _elsewhere(anima: str | None, name: str, argv: Sequence[str], registry: Registry, *, wants_help: bool) -> int:
+    """
+    Explain a tool that is not found here, but that the Anima's host has in its own code.
+
+    Raises:
+        UsageError: The host has none of this name, or no such subcommand.
+        TasksError: It has; but to call it is the host's.
+    """
+    tools = {} if anima is None else known_tools(Layout(anima)) or {}
+    if name not in tools:
+        raise _unknown(name, registry)
+    if wants_help:
+        put("".join(f"usage: animaworks-tool {_told(name, each, spec)}\n" for each, spec in tools[name].items()))
+        return 0
+    subcommand, spec = _arguments.find(tools, name, argv)
+    if any(word in _HELP for word in argv):
+        put(_help(_told(name, subcommand, spec), spec["summary"], spec["parameters"] or ()))
+        return 0
+    line = one_line(shlex.join([name, *argv]), 200)
+    raise TasksError(f"only the host of this Anima has {name}, and can call it: `animaworks-tool submit {line}`")
+
+
+def _told(name: str, subcommand: str, spec: Mapping[str, Any]) -> str:
+    return "submit " + _arguments.usage(f"{name} {subcommand}", spec["parameters"])
+
+
 def _unknown(name: str, registry: Registry) -> TasksError:
     for where, reason in registry.problems:
         if Path(where).stem == name:
@@ -216,10 +243,10 @@ def _asks_for_help(registry: Registry, name: str, argv: Sequence[str]) -> Tool |
     return tool if tool is not None and isinstance(tool.target, FunctionTarget) else None
 
 
-def _help(tool: Tool) -> str:
-    lines = [f"usage: animaworks-tool {_usage(tool)}", ""]
-    lines += [tool.summary, ""] if tool.summary else []
-    for parameter in tool.parameters or ():
+def _help(usage: str, summary: str, parameters: Iterable[Mapping[str, Any]]) -> str:
+    lines = [f"usage: animaworks-tool {usage}", ""]
+    lines += [summary, ""] if summary else []
+    for parameter in parameters:
         told = parameter.get("help", "")
         default = parameter.get("default")
         if default not in (None, False, []):

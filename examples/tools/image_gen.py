@@ -268,7 +268,7 @@ async def animations(
     context: ToolContext,
 ) -> dict[str, object]:
     """
-    Set a rigged character in motion.
+    Animate a rigged character; RIG_TASK: its `meshy_task`.
 
     Args:
         rig_task: The id of the task of Meshy's that rigged it (`meshy_task` in the result of rigging).

@@ -1,0 +1,226 @@
+"""
+For tests of tools: a clock that stands still, a context that remembers, and assertions that say what was there instead.
+
+    def test_a_word_is_counted(executor: Executor, task_store: Store) -> None:
+        done = run_to_end(executor, "words", "count", "letter.txt")
+        assert_completed(task_store, done, contains="12")
+
+Nothing here needs pytest. With it, the fixtures *task_store*, *registry*, *executor* and *manual_clock* are there as soon
+as this package is installed (``_pytest_plugin.py``): no thread, no sleep, no directory.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+import textwrap
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from animaworks_tasks._context import ToolContext
+from animaworks_tasks._executor import Executor
+from animaworks_tasks._memory_store import MemoryWorkspace
+from animaworks_tasks._store import Store, utc_now
+from animaworks_tasks._task import Cause, Outcome, State, Task
+
+__all__ = [
+    "ManualClock", "RecordingContext", "assert_cancelled", "assert_completed", "assert_failed", "assert_notified",
+    "describe", "notice_of", "run_to_end",
+]  # fmt: skip
+
+_BEGINNING: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_LOG_TAIL: Final = 20  # lines of a log that a failed assertion shows
+
+
+class ManualClock:
+    """
+    Stands still until it is moved on. Give the same one to the store and to the executor.
+
+    Attributes:
+        now: What it shows, in UTC.
+    """
+
+    def __init__(self, now: datetime = _BEGINNING) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        """Return what it shows."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Move it on by so many *seconds*."""
+        self.now += timedelta(seconds=seconds)
+
+
+class RecordingContext(ToolContext):
+    """
+    A context for calling a tool's function directly, outside of any task.
+
+    Args:
+        cancel_after: Ask the tool to stop once it has reported progress so often; None never, 0 from the start.
+        attempt: Which run this is.
+
+    Attributes:
+        reports: Each report of progress as (fraction, message), in their order; none is skipped.
+    """
+
+    def __init__(self, *, cancel_after: int | None = None, attempt: int = 1) -> None:
+        self.reports: list[tuple[float | None, str]] = []
+        self._memory = _Reports(self.reports, math.inf if cancel_after is None else cancel_after)
+        task = Task(id=12 * "0", tool="tool", submitted_at=utc_now(), state=State.RUNNING, attempt=attempt)
+        super().__init__(task, self._memory)
+
+    def progress(self, fraction: float | None, message: str = "") -> None:
+        """Do as :meth:`ToolContext.progress`, and remember it."""
+        self._reported = -math.inf  # however close together they are
+        super().progress(fraction, message)
+
+    @property
+    def log(self) -> str:
+        """What the tool has logged so far."""
+        return self._memory.log.decode()
+
+
+class _Reports(MemoryWorkspace):
+    def __init__(self, reports: list[tuple[float | None, str]], enough: float) -> None:
+        super().__init__(lambda: len(reports) >= enough, utc_now)
+        self._reports = reports
+
+    def report_progress(self, fraction: float | None, message: str) -> None:
+        self._reports.append((fraction, message))
+
+
+def run_to_end(executor: Executor, tool: str, *argv: str, **options: Any) -> Task:  # noqa: ANN401 - those of submit
+    """
+    Submit a call, run it with all its retries, and return the task when it is DONE, however it ended.
+
+    An executor with a :class:`ManualClock` has it moved on to each retry; any other waits for them.
+
+    Args:
+        executor: Running.
+        tool: The tool's name.
+        *argv: Everything after the tool's name, the subcommand included.
+        **options: As for :meth:`Executor.submit`.
+
+    Raises:
+        UsageError: The call would be refused at the submit already: an unknown tool, a wrong argument.
+    """
+    task = executor.submit_sync(tool, *argv, **options)
+    while isinstance(executor.clock, ManualClock):
+        executor.run_until_idle_sync()
+        task = executor.store.get(task.id)
+        if task.not_before is None or task.state is not State.PENDING:
+            break
+        executor.clock.now = max(executor.clock.now, task.not_before)
+    return executor.wait_sync(task.id)
+
+
+def notice_of(store: Store, task: Task | str) -> str | None:
+    """Return what the agent will read of a task (or its id); None if there is no notice, or it was acknowledged."""
+    task_id = task if isinstance(task, str) else task.id
+    return next((notice.text for notice in store.notifications.peek() if notice.task_id == task_id), None)
+
+
+def describe(store: Store, task: Task | str) -> str:
+    """
+    Say in lines for people what there is of a task (or its id) now: how it ended and why, its log's tail, its notice.
+
+    Raises:
+        TaskNotFoundError: The store has no such task.
+    """
+    return _described(store, _now(store, task))
+
+
+def assert_completed(store: Store, task: Task | str, *, contains: str = "") -> Task:
+    """
+    Insist that a task has completed, with *contains* in its result.
+
+    Args:
+        store: Where it is.
+        task: The task, as it was when it was submitted or as it is now, or its id.
+        contains: A text.
+
+    Returns:
+        The task as it is now.
+
+    Raises:
+        AssertionError: It has not; the message shows what there is instead.
+        TaskNotFoundError: The store has no such task.
+    """
+    __tracebackhide__ = True
+    return _assert_ended(store, task, Outcome.COMPLETED, None, contains)
+
+
+def assert_failed(store: Store, task: Task | str, *, cause: Cause | str | None = None, contains: str = "") -> Task:
+    """
+    Insist that a task has failed, for this *cause* if one is given, with *contains* in its error or its hint.
+
+    All else is as with :func:`assert_completed`.
+    """
+    __tracebackhide__ = True
+    return _assert_ended(store, task, Outcome.FAILED, None if cause is None else Cause(cause), contains)
+
+
+def assert_cancelled(store: Store, task: Task | str, *, contains: str = "") -> Task:
+    """Insist that a task was cancelled; all else is as with :func:`assert_failed`."""
+    __tracebackhide__ = True
+    return _assert_ended(store, task, Outcome.CANCELLED, None, contains)
+
+
+def assert_notified(store: Store, task: Task | str, *, contains: str = "") -> str:
+    """
+    Insist that a notice of a task waits to be read, with *contains* in it.
+
+    Returns:
+        The notice.
+
+    Raises:
+        AssertionError: There is none, or it says something else; the message shows what there is.
+        TaskNotFoundError: The store has no such task.
+    """
+    __tracebackhide__ = True
+    found, notice = _now(store, task), notice_of(store, task)
+    if notice is None or contains not in notice:
+        expected = "a notice" + (f" with {contains!r} in it" if contains else "")
+        raise AssertionError(f"expected {expected}, and there is\n{_described(store, found)}")
+    return notice
+
+
+def _assert_ended(store: Store, task: Task | str, outcome: Outcome, cause: Cause | None, contains: str) -> Task:
+    __tracebackhide__ = True
+    found = _now(store, task)
+    places = ("result",) if outcome is Outcome.COMPLETED else ("error", "hint")
+    said = any(contains in (getattr(found, place) or "") for place in places)
+    if found.outcome is not outcome or cause not in {None, found.cause} or not said:
+        expected = outcome.value + (f" because of {cause.value}" if cause else "")
+        expected += f", with {contains!r} in its {' or '.join(places)}" if contains else ""
+        raise AssertionError(f"expected a task that is {expected}, and there is\n{_described(store, found)}")
+    return found
+
+
+def _now(store: Store, task: Task | str) -> Task:
+    return store.get(task if isinstance(task, str) else task.id)
+
+
+def _described(store: Store, task: Task) -> str:
+    log = store.read_log(task.id).decode("utf-8", "replace").splitlines()
+    facts = {
+        "state": f"{task.state.value}, after {task.attempt} runs" if task.attempt != 1 else task.state.value,
+        "not before": task.not_before,
+        "outcome": task.outcome and task.outcome.value,
+        "cause": task.cause and task.cause.value,
+        "error": task.error,
+        "hint": task.hint,
+        "result": task.result,
+        f"log (its last {_LOG_TAIL} lines of {len(log)})" if len(log) > _LOG_TAIL else "log": "\n".join(
+            log[-_LOG_TAIL:]
+        ),
+        "notice": notice_of(store, task) or "none waits: it has not ended, or its notice was acknowledged",
+    }
+    lines = [f"task {task.id}: {shlex.join((task.tool, *task.argv))}"]
+    lines += [_fact(name, str(fact).strip()) for name, fact in facts.items() if fact]
+    return textwrap.indent("\n".join(lines), "  ")
+
+
+def _fact(name: str, text: str) -> str:
+    return f"  {name}:\n{textwrap.indent(text, '      ')}" if "\n" in text else f"  {name}: {text}"
