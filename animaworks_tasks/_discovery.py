@@ -19,11 +19,17 @@ from types import ModuleType
 from typing import Final
 
 from animaworks_tasks import _paths, _profile
-from animaworks_tasks._reference import Reference
+from animaworks_tasks._reference import Reference, told
 from animaworks_tasks._registry import Permits, Registry
 from animaworks_tasks.errors import RegistryError, ToolLoadError
 
 ENTRY_POINTS: Final = "animaworks_tasks.tools"
+
+_EMPTY: Final = "its Registry is empty; register functions in it before it is looked at, when the module is imported"
+_HOW_TO_FILL: Final = (
+    "it was called with a Registry, and put nothing into it; a function that is to be a tool itself is registered with "
+    "@registry.tool(...), and the registry is what is named"
+)
 
 
 def discover(
@@ -142,6 +148,8 @@ def _tools_at(name: str, reference: Reference) -> Registry:
     elif not registries:
         neither = f"it has neither {_profile.PROFILE} and {_profile.MAIN}, nor a Registry"
         raise RegistryError(f"{reference} is no tool: {neither}")
+    if not found.tools() and not found.problems:
+        raise RegistryError(f"{reference} has no tools: {_HOW_TO_FILL if callable(code) else _EMPTY}")
     return found
 
 
@@ -149,4 +157,4 @@ def _fill(registry: Registry, code: Callable[[Registry], object], where: str) ->
     try:
         code(registry)
     except (Exception, SystemExit) as error:
-        raise ToolLoadError(where, f"{type(error).__name__}: {error}") from error
+        raise ToolLoadError(where, told(error)) from error

@@ -41,8 +41,8 @@ _HEADLINE: Final = 199  # characters of a notice that is told in a line; with it
 _ALONE, _IN_DIGEST = 160, 80  # characters of what such a line says
 _SMALL: Final = 600  # characters; a budget that leaves less beside the head of a digest is better spent on notices
 
-_ROLE: Final = re.compile(r"<(?=[|｜])")  # of what a careless host would let its tokenizer take for one
-_MARKUP: Final = re.compile(r"<(?=[A-Za-z/!?|｜])|!(?=\[)")  # tags and images; more does not begin in a line of ours
+_ROLE: Final = re.compile(r"<(?=[|\uff5c])")  # of what a careless host would let its tokenizer take for one
+_MARKUP: Final = re.compile(r"<(?=[A-Za-z/!?|\uff5c])|!(?=\[)")  # tags and images; more does not begin in a line of ours
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co"})  # categories
 # Letters and marks that show nothing, and so could say something to a program that no person sees.
 _BLANK: Final = frozenset(

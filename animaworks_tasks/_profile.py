@@ -119,7 +119,7 @@ def _module(statement: ast.ImportFrom, importer: Reference) -> Reference:
 def _names(reference: Reference) -> dict[str, ast.expr | ast.ImportFrom | None]:
     try:
         with open(reference.file, "rb") as source:
-            return dict(_bound(ast.parse(source.read())))
+            return dict(_bound(ast.parse(source.read(), os.path.basename(reference.file))))
     except (OSError, SyntaxError, ValueError, *_TOO_DEEP) as error:  # a ValueError is what null bytes raise
         raise ToolLoadError(str(reference), f"{type(error).__name__}: {error}") from error
 

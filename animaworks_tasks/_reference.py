@@ -9,6 +9,7 @@ import importlib.util
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final, Self
@@ -18,6 +19,8 @@ import attrs
 from animaworks_tasks.errors import ToolLoadError
 
 _PRIVATE: Final = "_animaworks_tool_"  # modules that Python would not find by their names are loaded under this one
+_OURS: Final = os.path.dirname(__file__)
+_IMPORTLIB: Final = os.path.dirname(importlib.util.__file__)
 _loading = threading.RLock()  # importlib locks only what it imports by name; re-entered where one file loads another
 
 
@@ -76,7 +79,7 @@ class Reference:
         try:
             spec = importlib.util.find_spec(name)
         except (Exception, SystemExit) as error:
-            raise ToolLoadError(name, f"{type(error).__name__}: {error}") from error
+            raise ToolLoadError(name, told(error)) from error
         if spec is None:
             raise ToolLoadError(name, f"there is no module {name!r}")
         return cls(module=name, file=(spec.has_location and spec.origin) or "", qualname=qualname)
@@ -91,7 +94,7 @@ class Reference:
         try:
             return functools.reduce(getattr, filter(None, self.qualname.split(".")), self._module())
         except (Exception, SystemExit) as error:
-            raise ToolLoadError(str(self), f"{type(error).__name__}: {error}") from error
+            raise ToolLoadError(str(self), told(error)) from error
 
     def __str__(self) -> str:
         return ":".join(filter(None, (self.module or self.file, self.qualname)))
@@ -105,6 +108,19 @@ class Reference:
         private = _private_name(self.file)
         with _loading:
             return sys.modules.get(private) or _execute(private, self.file)
+
+
+def told(error: BaseException) -> str:
+    """Say what was raised while foreign code was loaded, and in which line of it."""
+    text = f"{type(error).__name__}: {error}"
+    foreign = [each for each in traceback.extract_tb(error.__traceback__) if not _is_ours(each.filename)]
+    if not foreign or isinstance(error, SyntaxError):  # which says where it is
+        return text
+    return f"{text} ({os.path.basename(foreign[-1].filename)}, line {foreign[-1].lineno})"
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith("<frozen importlib") or os.path.dirname(file) in (_OURS, _IMPORTLIB)
 
 
 def _private_name(file: str) -> str:

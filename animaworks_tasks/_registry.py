@@ -20,7 +20,7 @@ import attrs
 from animaworks_tasks import _arguments, _guide, _profile, _signature
 from animaworks_tasks._reference import Reference
 from animaworks_tasks._task import OnInterrupt
-from animaworks_tasks._tool import CommandTarget, FunctionTarget, ModuleTarget, Tool
+from animaworks_tasks._tool import CommandTarget, FunctionTarget, ModuleTarget, Target, Tool
 from animaworks_tasks.errors import NotPermittedError, RegistryError
 
 logger = logging.getLogger("animaworks_tasks")
@@ -63,17 +63,22 @@ class ToolOptions(TypedDict, total=False):
     gated: bool
 
 
-_NUMBER: Final = ((int, float), "a number of seconds")
-_OPTIONS: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {  # what each of them may be, besides None
+def _of(*types: type) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, types) and (bool in types or not isinstance(value, bool))
+
+
+_POLICIES: Final = [*OnInterrupt, *(policy.value for policy in OnInterrupt)]
+_NUMBER: Final = (_of(int, float), "a number of seconds")
+_OPTIONS: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {  # what each may be, besides None
     "expected_seconds": _NUMBER,
-    "long_running": ((bool,), "True or False"),
+    "long_running": (_of(bool), "True or False"),
     "timeout_seconds": _NUMBER,
-    "retries": ((int,), "a whole number"),
-    "on_interrupt": ((OnInterrupt, str), "'fail' or 'retry'"),
-    "max_attempts": ((int,), "a whole number"),
+    "retries": (_of(int), "a whole number"),
+    "on_interrupt": (lambda value: value in _POLICIES, "'fail' or 'retry'"),
+    "max_attempts": (_of(int), "a whole number"),
     "grace_seconds": _NUMBER,
-    "summary": ((str,), "text"),
-    "gated": ((bool,), "True or False"),
+    "summary": (_of(str), "text"),
+    "gated": (_of(bool), "True or False"),
 }
 
 
@@ -164,7 +169,8 @@ class Registry:
             raise RegistryError(f"{name}: {module!r} has no file that another process could load")
         profile = _profile.read(reference)
         if profile is None:
-            raise RegistryError(f"{reference} is no tool: it needs {_profile.PROFILE} and {_profile.MAIN}(argv)")
+            needs = f"it needs both {_profile.PROFILE} and {_profile.MAIN}(argv) at its top"
+            raise RegistryError(f"{reference} is no tool: {needs}; what has a Registry is added with add_registry")
         try:
             facts = _profile.check(profile)
         except RegistryError as error:
@@ -297,8 +303,11 @@ class Registry:
 
     def _put(self, tools: Sequence[Tool]) -> None:
         for tool in tools:
-            if tool.subcommand in self._tools.get(tool.name, {}):
-                raise RegistryError(f"there is already a tool {tool.command!r}: choose another name or subcommand")
+            taken = self._tools.get(tool.name, {}).get(tool.subcommand)
+            if taken is not None:
+                raise RegistryError(
+                    f"there is already a tool {tool.command!r}{_origin(taken)}: choose another name or subcommand"
+                )
         for tool in tools:
             self._tools.setdefault(tool.name, {})[tool.subcommand] = tool
 
@@ -309,23 +318,36 @@ class Registry:
         }
 
 
-def _tool(name: str, subcommand: str, *, target: Target, parameters: Any = None, **options: Any) -> Tool:  # noqa: ANN401 - whatever Tool takes
-    facts = {"target": target, "parameters": parameters, **options}
+def _origin(tool: Tool) -> str:
+    """Say in brackets where the code of *tool* is, if it is known."""
+    return f" ({tool.origin})" if tool.origin else ""
+
+
+def _tool(
+    name: str,
+    subcommand: str,
+    *,
+    target: Target,
+    parameters: tuple[Mapping[str, Any], ...] | None = None,
+    **options: Any,  # noqa: ANN401 - those of ToolOptions, which is all that a type checker would let through
+) -> Tool:
     try:
         for option, value in options.items():
             _check_option(option, value)
-        return Tool(name=name, subcommand=subcommand, **{key: fact for key, fact in facts.items() if fact is not None})
+        given = {option: value for option, value in options.items() if value is not None}
+        return Tool(name=name, subcommand=subcommand, target=target, parameters=parameters, **given)
     except (TypeError, ValueError) as error:
         raise RegistryError(f"{name} {subcommand}: {error}") from error
 
 
 def _check_option(option: str, value: object) -> None:
     if option not in _OPTIONS:
-        near = difflib.get_close_matches(option, _OPTIONS, cutoff=0.5)
+        from difflib import get_close_matches  # here, because only an error should pay for it
+
+        near = get_close_matches(option, _OPTIONS, n=1, cutoff=0.5)
         raise ValueError(f"there is no option {option}: " + (f"did you mean {near[0]}?" if near else ", ".join(_OPTIONS)))
-    types, words = _OPTIONS[option]
-    fits = isinstance(value, types) and (bool in types or not isinstance(value, bool))
-    if value is not None and (not fits or (option == "on_interrupt" and value not in _POLICIES)):
+    fits, words = _OPTIONS[option]
+    if value is not None and not fits(value):
         raise ValueError(f"{option} must be {words}, not {value!r}")
 
 

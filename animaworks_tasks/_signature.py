@@ -39,7 +39,7 @@ _PLAIN: Final[Mapping[object, tuple[str, Callable[[Any], Any]]]] = {
     object: ("str", str),
     Any: ("str", str),
 }
-
+_BARE: Final = (list, tuple, Sequence)
 
 _Signature = tuple[inspect.Signature, list[tuple[Parameter, Any]]]
 
@@ -114,7 +114,7 @@ def _inspected(function: Callable[..., Any]) -> _Signature:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError) as error:
-        raise RegistryError(f"its signature cannot be read: {error}") from error
+        raise RegistryError(f"its signature cannot be read ({error}): register a function that calls it") from error
     parameters = signature.parameters.values()
     # Only the parameters: what it returns may be a name that exists for type checkers alone. Linters like to move these
     # two imports under TYPE_CHECKING as well, so they are known without one.
@@ -168,12 +168,16 @@ def _read(annotation: Any) -> _Reading:  # noqa: ANN401 - as above
     if origin in (list, Sequence) or (origin is tuple and inner[1:] == (...,)):
         return _read_many(_read(inner[0]), list if origin is Sequence else origin)
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    if annotation in _BARE:
+        raise RegistryError(f"{name} of what? Say it: {name}[{'str, ...' if annotation is tuple else 'str'}]")
     raise RegistryError(f"no command line can express {name}: take text and convert it in the function")
 
 
 def _read_many(one: _Reading, collect: Callable[[Any], Any]) -> _Reading:
     if one.many or one.type == "bool":
-        raise RegistryError("no command line can express a list of lists or of flags")
+        raise RegistryError(
+            "no command line can express a list of lists or of flags: take a list of text and convert it in the function"
+        )
     return _Reading(one.type, lambda values: collect(map(one.build, values)), one.choices, many=True)
 
 

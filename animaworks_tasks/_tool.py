@@ -194,6 +194,12 @@ class Tool:
         return _arguments.usage(self.command, self.parameters)
 
     @property
+    def origin(self) -> str:
+        """Where its code is, for people; empty for a command, and where it is not known."""
+        reference = None if isinstance(self.target, CommandTarget) else self.target.reference
+        return "" if reference is None else str(reference)
+
+    @property
     def portable(self) -> bool:
         """Whether another process can run it."""
         return self.target.portable

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import termios
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Self
 
 from tests.processes import PATIENCE, until
@@ -90,9 +89,7 @@ class Terminal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait(PATIENCE)
         os.close(self._fd)

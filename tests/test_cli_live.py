@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Self
 
 import pytest
 from rich.console import Console
@@ -227,7 +228,7 @@ def test_lines_wait_for_the_picture_to_be_taken_away(capsys: pytest.CaptureFixtu
     events: list[str] = []
 
     class Recorder:
-        def __enter__(self) -> Recorder:
+        def __enter__(self) -> Self:
             events.append("shown")
             return self
 
