@@ -100,10 +100,11 @@ def load_entry_points(registry: Registry) -> None:
     Add the tools that installed packages offer in the group ``animaworks_tasks.tools``.
 
     Each is a Registry, a callable that fills the Registry it is given, or a module as in a directory, which is named
-    after the entry point. A tool whose name is taken is passed over.
+    after the entry point. A tool whose name is taken is passed over, which is noted as a problem: who installs a tool
+    means to have it.
     """
     for entry in metadata.entry_points(group=ENTRY_POINTS):
-        _load(registry, f"entry point {entry.name}", entry.name, entry.module, entry.attr or "")
+        _load(registry, f"entry point {entry.name}", entry.name, entry.module, entry.attr or "", must_be_new=True)
 
 
 def load_import_path(registry: Registry, path: str) -> None:
@@ -124,11 +125,35 @@ def load_import_path(registry: Registry, path: str) -> None:
     registry.permits = registry.permits or found.permits
 
 
-def _load(registry: Registry, where: str, name: str, module: str | os.PathLike[str], qualname: str = "") -> None:
+def _load(
+    registry: Registry,
+    where: str,
+    name: str,
+    module: str | os.PathLike[str],
+    qualname: str = "",
+    *,
+    must_be_new: bool = False,
+) -> None:
     try:
-        registry.add_registry(_tools_at(name, Reference.find(module, qualname)), skip_taken=True)
+        found = _tools_at(name, Reference.find(module, qualname))
     except (RegistryError, ToolLoadError) as error:
         registry.problems.append((where, str(error)))
+        return
+    if must_be_new:
+        registry.problems += [(where, reason) for reason in _passed_over(found, registry)]
+    registry.add_registry(found, skip_taken=True)
+
+
+def _passed_over(found: Registry, registry: Registry) -> list[str]:
+    """Say of each tool in *found* that another one in *registry* keeps it out."""
+    known = registry.tools()
+    first = {tool.name: tool for tool in reversed(known)}
+    names = dict.fromkeys(tool.name for tool in found.tools() if tool.name in first and tool not in known)
+    return [
+        f"its tool {name!r} is passed over: there is one of this name already"
+        f"{f' ({first[name].origin})' if first[name].origin else ''}; give it another name"
+        for name in names
+    ]
 
 
 def _tools_at(name: str, reference: Reference) -> Registry:
@@ -147,6 +172,8 @@ def _tools_at(name: str, reference: Reference) -> Registry:
         _fill(found, code, str(reference))
     elif not registries:
         neither = f"it has neither {_profile.PROFILE} and {_profile.MAIN}, nor a Registry"
+        if not reference.module:
+            neither += " (a helper beside tools has a name that begins with _)"
         raise RegistryError(f"{reference} is no tool: {neither}")
     if not found.tools() and not found.problems:
         raise RegistryError(f"{reference} has no tools: {_HOW_TO_FILL if callable(code) else _EMPTY}")

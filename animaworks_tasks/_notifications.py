@@ -42,7 +42,7 @@ _ALONE, _IN_DIGEST = 160, 80  # characters of what such a line says
 _SMALL: Final = 600  # characters; a budget that leaves less beside the head of a digest is better spent on notices
 
 _ROLE: Final = re.compile(r"<(?=[|\uff5c])")  # of what a careless host would let its tokenizer take for one
-_MARKUP: Final = re.compile(r"<(?=[A-Za-z/!?|\uff5c])|!(?=\[)")  # tags and images; more does not begin in a line of ours
+_MARKUP: Final = re.compile(r"<(?=[A-Za-z/!?|\uff5c])|!(?=\[)")  # tags and images in a line; no block begins there
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co"})  # categories
 # Letters and marks that show nothing, and so could say something to a program that no person sees.
 _BLANK: Final = frozenset(

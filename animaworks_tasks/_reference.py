@@ -113,14 +113,15 @@ class Reference:
 def told(error: BaseException) -> str:
     """Say what was raised while foreign code was loaded, and in which line of it."""
     text = f"{type(error).__name__}: {error}"
-    foreign = [each for each in traceback.extract_tb(error.__traceback__) if not _is_ours(each.filename)]
-    if not foreign or isinstance(error, SyntaxError):  # which says where it is
+    if isinstance(error, SyntaxError):  # which says itself where it is
         return text
-    return f"{text} ({os.path.basename(foreign[-1].filename)}, line {foreign[-1].lineno})"
+    lines = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    foreign = [(os.path.basename(file), line) for file, line in lines if not _is_ours(file)]
+    return text + (" ({}, line {})".format(*foreign[-1]) if foreign else "")
 
 
 def _is_ours(file: str) -> bool:
-    return file.startswith("<frozen importlib") or os.path.dirname(file) in (_OURS, _IMPORTLIB)
+    return file.startswith("<frozen importlib") or os.path.dirname(file) in {_OURS, _IMPORTLIB}
 
 
 def _private_name(file: str) -> str:

@@ -345,7 +345,8 @@ def _check_option(option: str, value: object) -> None:
         from difflib import get_close_matches  # here, because only an error should pay for it
 
         near = get_close_matches(option, _OPTIONS, n=1, cutoff=0.5)
-        raise ValueError(f"there is no option {option}: " + (f"did you mean {near[0]}?" if near else ", ".join(_OPTIONS)))
+        instead = f"did you mean {near[0]}?" if near else f"choose from {', '.join(_OPTIONS)}"
+        raise ValueError(f"there is no option {option}: {instead}")
     fits, words = _OPTIONS[option]
     if value is not None and not fits(value):
         raise ValueError(f"{option} must be {words}, not {value!r}")

@@ -176,7 +176,7 @@ def _read(annotation: Any) -> _Reading:  # noqa: ANN401 - as above
 def _read_many(one: _Reading, collect: Callable[[Any], Any]) -> _Reading:
     if one.many or one.type == "bool":
         raise RegistryError(
-            "no command line can express a list of lists or of flags: take a list of text and convert it in the function"
+            "no command line can express a list of lists or of flags: take list[str] and convert it in the function"
         )
     return _Reading(one.type, lambda values: collect(map(one.build, values)), one.choices, many=True)
 

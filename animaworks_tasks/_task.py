@@ -20,7 +20,14 @@ ID_DIGITS: Final = 12
 
 
 class State(enum.Enum):
-    """Where a task's record lies."""
+    """
+    Where a task's record lies.
+
+    Attributes:
+        PENDING: Submitted, free to be claimed.
+        RUNNING: Claimed; its owner holds its lock.
+        DONE: Ended; see :class:`Outcome`.
+    """
 
     PENDING = "pending"
     RUNNING = "running"
@@ -28,7 +35,14 @@ class State(enum.Enum):
 
 
 class Outcome(enum.Enum):
-    """How a DONE task ended."""
+    """
+    How a DONE task ended.
+
+    Attributes:
+        COMPLETED: The tool did what it was asked to.
+        FAILED: It did not; see :class:`Cause`.
+        CANCELLED: Someone asked for it to stop, and it did.
+    """
 
     COMPLETED = "completed"
     FAILED = "failed"
@@ -36,23 +50,41 @@ class Outcome(enum.Enum):
 
 
 class Cause(enum.Enum):
-    """Why a FAILED task failed, and so who can do something about it."""
+    """
+    Why a FAILED task failed, and so who can do something about it.
 
-    ARGUMENTS = "arguments"  # the caller: it was called wrongly
-    CREDENTIALS = "credentials"  # the operator: a key is not set
-    TOOL = "tool"  # the tool said no, or raised
-    TIMEOUT = "timeout"  # it ran longer than it may, or gave up waiting: it raised a TimeoutError
-    INTERRUPTED = "interrupted"  # whoever ran it died; it may have partly run
-    CRASHED = "crashed"  # the tool's own process died: a signal, out of memory, os._exit
-    REJECTED = "rejected"  # it never ran: unknown tool, not permitted, record unreadable
-    RESULT = "result"  # it ran, and what it returned could not be stored
+    Attributes:
+        ARGUMENTS: The caller: it was called wrongly.
+        CREDENTIALS: The operator: a key is not set.
+        TOOL: The tool said no, or raised.
+        TIMEOUT: It ran longer than it may, or gave up waiting: it raised a TimeoutError.
+        INTERRUPTED: Whoever ran it died; it may have partly run.
+        CRASHED: The tool's own process died: a signal, out of memory, ``os._exit``.
+        REJECTED: It never ran: unknown tool, not permitted, record unreadable.
+        RESULT: It ran, and what it returned could not be stored.
+    """
+
+    ARGUMENTS = "arguments"
+    CREDENTIALS = "credentials"
+    TOOL = "tool"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+    CRASHED = "crashed"
+    REJECTED = "rejected"
+    RESULT = "result"
 
 
 class OnInterrupt(enum.Enum):
-    """What becomes of a task whose owner died while the tool may have been running."""
+    """
+    What becomes of a task whose owner died while the tool may have been running.
 
-    FAIL = "fail"  # it ends FAILED, cause INTERRUPTED, and the notice says that it may have partly run
-    RETRY = "retry"  # it is safe to run again: back to PENDING
+    Attributes:
+        FAIL: It ends FAILED, cause INTERRUPTED, and the notice says that it may have partly run.
+        RETRY: It is safe to run again: back to PENDING.
+    """
+
+    FAIL = "fail"
+    RETRY = "retry"
 
 
 def is_task_id(text: str) -> bool:

@@ -80,6 +80,7 @@ DEFAULT_ELIGIBLE_TOOLS: Final[Mapping[str, int]] = {
     "chatwork:sync": 60,
     "chatwork:download": 60,
 }
+"""What is submitted where neither a profile nor the configuration says otherwise, and how many seconds it takes."""
 
 _UNKNOWN_TIME: Final = 60  # seconds; of a tool whose profile gives no number
 _RETENTION: Final = 60  # minutes for which what has ended stays in memory

@@ -5,8 +5,8 @@ For tests of tools: a clock that stands still, a context that remembers, and ass
         done = run_to_end(executor, "words", "count", "letter.txt")
         assert_completed(task_store, done, contains="12")
 
-Nothing here needs pytest. With it, the fixtures *task_store*, *registry*, *executor* and *manual_clock* are there as soon
-as this package is installed (``_pytest_plugin.py``): no thread, no sleep, no directory.
+Nothing here needs pytest. With it, the fixtures *task_store*, *registry*, *executor* and *manual_clock* are there as
+soon as this package is installed (``_pytest_plugin.py``): no thread, no sleep, no directory.
 """
 
 from __future__ import annotations

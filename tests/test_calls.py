@@ -348,7 +348,8 @@ def test_a_module_that_does_not_load_is_rejected_with_the_reason(tmp_path: Path)
 
     # then
     assert Cause.REJECTED is task.cause
-    assert "tool 'tool run' does not load: ModuleNotFoundError: No module named 'no_such_library'" == task.error
+    why = f"No module named 'no_such_library' ({file.name}, line 1)"
+    assert f"tool 'tool run' does not load: ModuleNotFoundError: {why}" == task.error
     assert "import no_such_library" in log
 
 

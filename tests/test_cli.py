@@ -604,10 +604,7 @@ def test_tools_are_those_of_the_host_where_there_is_one(store: TaskStore, tools:
     store.publish_catalogue(registry.catalogue())
     data = tool("tools", "-j").data
     assert ("catalogue", ["image_gen", "words"], []) == (data["source"], list(data["tools"]), data["problems"])
-    assert (
-        "⚠ `animaworks-tool submit image_gen 3d IMAGE [--size INT]` (about 10 min)"
-        in tool("guide", "--language=en").out
-    )
+    assert "- ⚠ `image_gen 3d IMAGE` (10 min)" in tool("guide", "--language=en").out
     assert "files" == tool("tools", "-j", "--tools", str(tools)).data["source"]
 
 
@@ -621,7 +618,7 @@ def test_the_guide_is_japanese_unless_asked_otherwise(tool: Tool) -> None:
 def test_tools_need_no_anima(tmp_path: Path, tools: Path, tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANIMAWORKS_ANIMA_DIR")
     said = tool("tools")
-    assert f"there are no tools in {tmp_path}/data/common_tools: put one there, or name others with --tools" in said.err
+    assert f"there are no tools in {tmp_path}/data/common_tools: put one there, install a package of them" in said.err
     assert "words count TEXT" in tool("tools", "--tools", str(tools)).out
     (tmp_path / "data").mkdir()
     tools.rename(tmp_path / "data/common_tools")

@@ -21,7 +21,7 @@ from rich.console import Console
 from animaworks_tasks import Cause, Outcome, State, Task, TaskStore
 from animaworks_tasks._states import Event
 from animaworks_tasks._store import Progress, utc_now
-from animaworks_tasks.cli import _live, _terminal, main
+from animaworks_tasks.cli import _live, _terminal, _watch, main
 from animaworks_tasks.cli._terminal import Lines
 from animaworks_tasks.cli._text import Standing
 from tests.conftest import begin, own
@@ -336,6 +336,18 @@ def test_where_there_is_no_terminal_a_watch_prints_the_list_when_it_has_changed(
     assert (130, "") == (process.returncode, out)
     assert 1 == err.count("no host is listening")
     assert "Traceback" not in err
+
+
+def test_a_list_in_which_only_the_time_has_changed_is_not_printed_again(
+    store: TaskStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor is a signal that somebody ignores more than the end of the watch."""
+    begin(store)
+    rests = iter([lambda: None, lambda: store.submit("web", "fetch"), lambda: os.kill(os.getpid(), signal.SIGTERM)])
+    monkeypatch.setattr(_watch, "_rest", lambda *_: next(rests)())
+    monkeypatch.setattr(signal, "raise_signal", lambda _: None)
+    assert 0 == main(["list", "--watch"])
+    assert 2 == capsys.readouterr().out.count("image_gen:3d")
 
 
 @pytest.mark.usefixtures("on_a_terminal")

@@ -176,7 +176,7 @@ def test_an_entry_point_is_a_registry_or_fills_one_or_is_a_module(
     assert {"typed:a", "filled:b", "c_module:c"} == set(keys(registry))
     neither = "it has neither EXECUTION_PROFILE and cli_main, nor a Registry"
     assert [
-        ("entry point e_fails", "tool 'typed:fail' does not load: SystemExit: no luck"),
+        ("entry point e_fails", "tool 'typed:fail' does not load: SystemExit: no luck (typed.py, line 15)"),
         ("entry point f_number", f"typed:number is no tool: {neither}"),
         (
             "entry point g_gone",
@@ -184,6 +184,72 @@ def test_an_entry_point_is_a_registry_or_fills_one_or_is_a_module(
         ),
         ("entry point h_nowhere", "tool 'nowhere_at_all' does not load: there is no module 'nowhere_at_all'"),
     ] == registry.problems
+
+
+def test_an_installed_tool_that_another_one_keeps_out_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who installs two packages with a tool of one name is not left to wonder; the same tool twice is no matter."""
+    # given
+    command = "from animaworks_tasks import Registry\nregistry = Registry()\nregistry.add_command('ls', '{}', ['ls'])"
+    site = write(
+        tmp_path,
+        first=TYPED.format("sound", "a"),
+        second=TYPED.format("sound", "b") + "\nregistry.add('other', 'c', function)\n",
+        third=command.format("a"),
+        fourth=command.format("b"),
+    )
+    install(site, "a = first:registry\nb = second:registry\nc = first\nd = third\ne = fourth")
+    monkeypatch.syspath_prepend(site)
+    registry = Registry()
+    # when
+    load_entry_points(registry)
+    # then
+    assert ["sound:a", "other:c", "ls:a"] == keys(registry)
+    over = "is passed over: there is one of this name already"
+    assert [
+        ("entry point b", f"its tool 'sound' {over} (first:function); give it another name"),
+        ("entry point e", f"its tool 'ls' {over}; give it another name"),
+    ] == registry.problems
+
+
+def test_what_has_no_tools_says_how_it_would_get_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given an empty registry, and a function that was meant to be the tool
+    empty = "from animaworks_tasks import Registry\nregistry = Registry()\ndef tool(file): ..."
+    install(write(tmp_path, empty=empty), "a = empty\nb = empty:tool")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry()
+    # when
+    load_entry_points(registry)
+    # then
+    [(_, of_registry), (_, of_function)] = registry.problems
+    assert "empty has no tools: its Registry is empty; register functions in it before" in of_registry
+    assert "empty:tool has no tools: it was called with a Registry, and put nothing into it" in of_function
+    assert "@registry.tool(...)" in of_function
+
+
+def test_a_tool_that_raises_while_it_is_imported_says_in_which_line(tmp_path: Path) -> None:
+    """Its own line: neither ours nor that of what it called, and also where it is we that refuse it."""
+    # given
+    registry = Registry()
+    wrong = "from animaworks_tasks import Registry\nregistry = Registry()\n\nregistry.add('a', 'b', 3)\n"
+    write(tmp_path, calls="\n\nint('x')", imports="\nimport nowhere_at_all", syntax="\ndef", wrong=wrong)
+    # when
+    load_directory(registry, tmp_path)
+    # then
+    assert ["(calls.py, line 3)", "(imports.py, line 2)", "(syntax.py, line 2)", "(wrong.py, line 4)"] == [
+        reason[reason.rindex("(") :] for _, reason in registry.problems
+    ]
+
+
+def test_a_tool_that_is_no_longer_python_says_in_which_line(tmp_path: Path) -> None:
+    # given a tool that was found when it was in order
+    registry = Registry()
+    load_directory(registry, write(tmp_path, mended=PROFILE.format("x")))
+    write(tmp_path, mended="pass\ndef")
+    # when, then
+    with pytest.raises(ToolLoadError, match=r"SyntaxError: invalid syntax \(mended.py, line 2\)$"):
+        registry.get("mended", "x").load()
 
 
 def test_an_import_path_is_loaded_or_says_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,9 +285,8 @@ def test_a_package_is_searched_for_tools_under_their_import_paths(
     load_package(registry, "acme.tools")
     # then
     assert ["image_gen:3d"] == keys(registry)
-    assert [("acme.tools.bad", "tool 'acme.tools.bad' does not load: ZeroDivisionError: division by zero")] == (
-        registry.problems
-    )
+    why = "tool 'acme.tools.bad' does not load: ZeroDivisionError: division by zero (bad.py, line 1)"
+    assert [("acme.tools.bad", why)] == registry.problems
     assert "" == capsys.readouterr().out
     assert callable(registry.get("image_gen", "3d").load())
     assert sys.modules["acme.tools.image_gen"].__file__ == str(package / "image_gen.py")

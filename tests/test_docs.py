@@ -1,9 +1,13 @@
 """What the documents show is what happens."""
 
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from animaworks_tasks._states import diagram
 
@@ -85,6 +89,64 @@ if __name__ == "__main__":
     assert done.stdout.endswith("\n0 forgotten\n")
 
 
+@pytest.mark.slow
+def test_the_guide_for_authors_of_tools_can_be_followed_step_by_step(tmp_path: Path) -> None:
+    """Its files are written, its commands typed; what they print, and what the agent reads, is what it shows."""
+    # given its files, commands and what these print, and at the end what it says of its tests
+    blocks = re.findall(
+        r"^(`{3,})(\w+)\n(.*?)^\1$", (ROOT / "docs" / "tools.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    steps = [step for _, kind, text in blocks for step in _steps(kind, text)]
+    [shown_failure] = [text for _, kind, text in blocks if kind == "text"]
+    test = "python -m pytest -q -p no:cacheprovider -p no:xdist test_letters.py"
+    steps += [
+        (f"{test} | tail -n 1", "4 passed in 0.1s"),
+        ("python without_pytest.py", f'{"0" * 12} greet:card completed in 0.0 s: {{"card": "Happy birthday, Mei!"}}'),
+        ("sed -i 's/assert_failed(task_store, task, .*)/assert_completed(task_store, task)/' test_letters.py", ""),
+    ]
+    to_fail = f"{test} | sed -n 's/^E       AssertionError: //p; s/^E       //p'"
+    end = "--- that was it ---\n"
+    script = "".join(f"{{ {command}\n}} 2>&1\necho {end}" for command in [*(command for command, _ in steps), to_fail])
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("ANIMAWORKS", "PYTEST"))},
+        "ANIMAWORKS_DATA_DIR": str(tmp_path / "data"),
+        "LC_ALL": "C.UTF-8",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+    # when
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, stdout=-1, stderr=-2, text=True, timeout=100, check=False
+    )
+
+    # then
+    said = [_anybodys(text, tmp_path) for text in done.stdout.split(end)]
+    assert "" == said.pop()
+    failure = said.pop()
+    commands = [command for command, _ in steps]
+    shown = [_anybodys(text, tmp_path) for _, text in steps]
+    assert list(zip(commands, shown, strict=True)) == list(zip(commands, said, strict=True))
+    # and the test that was made to fail says what is shown of it
+    assert failure.startswith(_anybodys(shown_failure, tmp_path).removesuffix("...\n").rstrip(" "))
+
+
+def _steps(kind: str, text: str) -> Iterator[tuple[str, str]]:
+    """Yield what a reader does with a block: write the file that its first line names, or type its commands."""
+    if kind == "console":
+        for command, shown in re.findall(r"^\$ (.*\n)((?:(?!\$ ).*\n)*)", text, re.MULTILINE):
+            yield command.strip(), shown
+    elif name := re.match(r"# (\S+\.(?:py|sh))\n", text):
+        yield f"cat > {name[1]} <<'THE END OF IT'\n{text}THE END OF IT", ""
+
+
+def _anybodys(text: str, home: Path) -> str:
+    """Return what was printed without what differs from run to run: where, when, with which ids, in what time."""
+    text = re.sub(r"\S*/pytest-of-[^/]+/[^/]+/[^/]+", "/home/you", text.replace(str(home), "/home/you"))
+    text = re.sub(r"\b[0-9a-f]{12}\b", "3f9c1a7be204", text)
+    text = re.sub(r"(Took: |passed in )[0-9.]+", r"\g<1>0.1", text)
+    return "".join(line.rstrip() + "\n" for line in text.splitlines())
+
+
 def test_every_place_that_the_recipe_names_is_told_of_in_a_section() -> None:
     text = (ROOT / "docs" / "animaworks.md").read_text("utf-8")
     links = set(re.findall(r"\(#([a-z-]+)\)", text))
@@ -96,3 +158,14 @@ def test_the_version_stands_once() -> None:
     from animaworks_tasks import __version__
 
     assert f'\nversion = "{__version__}"\n' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_every_public_name_has_its_place_in_the_reference() -> None:
+    """A strict build finds a name that is not there any more, and none that was forgotten."""
+    import animaworks_tasks
+    from animaworks_tasks import errors
+
+    pages = "".join(page.read_text("utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
+    shown = set(re.findall(r"^::: animaworks_tasks\.(\w+)$", pages, re.MULTILINE))
+    named = {name for name in animaworks_tasks.__all__ if not hasattr(errors, name)} - {"__version__"}
+    assert named | {"background", "errors", "testing"} == {name for name in shown if not name.startswith("_")}

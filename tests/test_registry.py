@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 import pytest
 
+from animaworks_tasks import _registry
 from animaworks_tasks._context import ToolContext
 from animaworks_tasks._reference import Reference
 from animaworks_tasks._registry import Registry
@@ -234,6 +235,8 @@ def _gone() -> Callable[..., Any]:
         (_annotated(list[bool]), "a list of lists or of flags"),
         (_annotated(list[list[str]]), "a list of lists or of flags"),
         (_annotated(tuple[int, int]), "no command line can express tuple"),
+        (_annotated(list), "parameter value: list of what\\? Say it: list\\[str\\]"),
+        (_annotated(tuple), "parameter value: tuple of what\\? Say it: tuple\\[str, ...\\]"),
         (_annotated("Nowhere"), "an annotation cannot be resolved .*TYPE_CHECKING"),
         (lambda cache=False, no_cache=False: (cache, no_cache), "two parameters would both be --no-cache"),
         ("no function", "its signature cannot be read"),
@@ -281,21 +284,32 @@ def test_options_have_the_defaults_of_the_design() -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "reason"),
     [
-        {"timeout_seconds": float("inf")},
-        {"expected_seconds": -1},
-        {"expected_seconds": "long"},
-        {"grace_seconds": float("nan")},
-        {"retries": -1},
-        {"retries": 1.5},
-        {"on_interrupt": "perhaps"},
-        {"colour": "red"},
+        ({"timeout_seconds": float("inf")}, "timeout_seconds must be a finite number of seconds, not inf"),
+        ({"expected_seconds": -1}, "expected_seconds must be a finite number of seconds, not -1"),
+        ({"expected_seconds": "60"}, "expected_seconds must be a number of seconds, not '60'"),
+        ({"expected_seconds": True}, "expected_seconds must be a number of seconds, not True"),
+        ({"grace_seconds": float("nan")}, "grace_seconds must be a finite number of seconds, not nan"),
+        ({"retries": -1}, "'retries' must be >= 0: -1"),
+        ({"retries": 1.5}, "retries must be a whole number, not 1.5"),
+        ({"max_attempts": 0}, "'max_attempts' must be >= 1: 0"),
+        ({"on_interrupt": "perhaps"}, "on_interrupt must be 'fail' or 'retry', not 'perhaps'"),
+        ({"gated": "yes"}, "gated must be True or False, not 'yes'"),
+        ({"summary": 3}, "summary must be text, not 3"),
+        ({"timeout": 5}, "there is no option timeout: did you mean timeout_seconds?"),
+        ({"colour": "red"}, "there is no option colour: choose from expected_seconds, long_running, "),
     ],
 )
-def test_an_impossible_option_is_refused_when_the_tool_is_registered(options: dict[str, Any]) -> None:
-    with pytest.raises(RegistryError, match=r"^a b: "):
+def test_an_impossible_option_is_refused_when_the_tool_is_registered(options: dict[str, Any], reason: str) -> None:
+    """The message names the option, what it may be, and what it was."""
+    with pytest.raises(RegistryError) as refused:
         registered(plain, **options)
+    assert str(refused.value).startswith(f"a b: {reason}")
+
+
+def test_the_options_that_are_checked_are_those_that_there_are() -> None:
+    assert list(_registry._OPTIONS) == list(_registry.ToolOptions.__annotations__)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "-a", "a:b", "../a", "a\nb", "."])
@@ -509,8 +523,8 @@ def test_a_module_that_has_no_file_cannot_be_registered() -> None:
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("", "it needs EXECUTION_PROFILE and cli_main"),
-        ("EXECUTION_PROFILE = {'x': {}}", "it needs EXECUTION_PROFILE and cli_main"),
+        ("", "it needs both EXECUTION_PROFILE and cli_main"),
+        ("EXECUTION_PROFILE = {'x': {}}", "it needs both EXECUTION_PROFILE and cli_main"),
         ("EXECUTION_PROFILE = {}", "must be a dict of subcommands"),
         ("EXECUTION_PROFILE = {'x': 60}", "must be a dict of subcommands"),
         ("EXECUTION_PROFILE = {1: {}}", "must be a dict of subcommands"),

@@ -11,7 +11,7 @@ import os
 import sys
 
 from animaworks_tasks.cli._basics import abandon_unwritable, say
-from animaworks_tasks.errors import RegistryError, StoreError, TasksError, UsageError
+from animaworks_tasks.errors import RecordError, RegistryError, StoreError, TasksError, ToolLoadError, UsageError
 
 TYPE_CHECKING = False  # typing's own would import typing
 
@@ -81,6 +81,10 @@ def _in_one_line(error: Exception) -> str:
     """Say what happened and, where the error itself does not, what to do next."""
     if isinstance(error, StoreError):
         return f"{error}; make it writable, or name another Anima with --anima-dir"
+    if isinstance(error, RecordError):
+        return f"{' '.join(str(error).split())}; `animaworks-tool doctor` says what can be done"
+    if isinstance(error, ToolLoadError):
+        return f"{' '.join(str(error).split())}; correct the tool, or what names it"
     if isinstance(error, RegistryError):
         return f"{error}; correct the tool, or leave it out"
     if isinstance(error, TasksError):

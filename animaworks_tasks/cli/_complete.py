@@ -132,6 +132,7 @@ def _offer(before: Sequence[str], current: str) -> Offer:
         return _first(_Store(anima, current), current)
     command, words = before[position], before[position + 1 :]
     given = [word for option, word in pairwise(words) if option == "--anima-dir"]
+    given += [word.removeprefix("--anima-dir=") for word in words if word.startswith("--anima-dir=")]
     store = _Store(next(iter(given), anima), current)
     if command == "submit":
         return _after_submit(store, words, current)

@@ -54,7 +54,8 @@ def remarks(store: TaskStore, standings: Sequence[Standing], options: Namespace)
     """Tell what is not in the list, and what keeps it from changing."""
     states = [standing.task.state for standing in standings]
     if not states:
-        yield f"no tasks in {store.location}" + (f" are {options.state}" if options.state else "")
+        todo = f" are {options.state}" if options.state else "; `animaworks-tool submit TOOL ...` queues one"
+        yield f"no tasks in {store.location}{todo}"
     done = states.count(State.DONE)
     kept = sum(name.endswith(".json") for name in _files.names(store.layout.done))
     if not options.all and options.state is None and kept > done:

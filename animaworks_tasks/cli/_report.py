@@ -121,6 +121,8 @@ def _target(given: str) -> str:
         UsageError: Something else is there, and would be replaced, be it /dev/null.
         TasksError: There is no place for it.
     """
+    if not given:
+        raise UsageError("--html needs the name of a file; - is stdout")
     try:
         status = os.stat(given)
     except FileNotFoundError:

@@ -26,6 +26,8 @@ _GAP: Final = 0.2  # percent between two bars in one lane
 _THINNEST: Final = 0.2  # percent; what takes less is seen all the same
 _MARGIN: Final = 0.02  # of the span, free at both ends
 _TICKS: Final = 6  # at most; their labels stand beside each other on a telephone
+_SECONDS_BELOW: Final = timedelta(minutes=4)  # spans whose times are told to the second
+_YEARS_FROM: Final = timedelta(days=300)
 _STEPS: Final = (
     1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800,
     3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 1209600, 2592000, 7776000, 31536000,
@@ -131,8 +133,8 @@ def timeline(report: Report) -> Markup:
         tag("div", _axis(span, ticks), [_row(name, row, span, ticks) for name, row in shown], class_="timeline"),
         tag(
             "figcaption",
-            f"From {moment(span.first)} to {moment(span.last)}. A bar is the last attempt of a task; what never "
-            "started is a mark at its end. " + (more if hidden else ""),
+            f"From {moment(span.first)} to {moment(span.last)}. A bar is the last attempt of a task; failures are "
+            "taller; what never started is a mark at its end. " + (more if hidden else ""),
         ),
     )
 
@@ -161,16 +163,19 @@ def _legend() -> Markup:
 
 
 def _axis(span: Span, ticks: Sequence[datetime]) -> Markup:
+    length = span.end - span.begin
+    time = "%H:%M:%S" if length < _SECONDS_BELOW else "%H:%M"
+    day = "%d %b %Y" if length > _YEARS_FROM else "%d %b"
+    are_days = len(ticks) > 1 and ticks[1] - ticks[0] >= timedelta(hours=23)  # a day in spring has no more
     labels = []
-    day = None
+    before = None
     for at in ticks:
         x = f"{span.place(at):.2f}%"
-        step_is_short = len(ticks) > 1 and ticks[1] - ticks[0] < timedelta(minutes=1)
-        time = f"{at:%H:%M:%S}" if step_is_short else f"{at:%H:%M}"
-        labels.append(tag("text", time, x=x, y=14, class_="time"))
-        if at.date() != day:
-            labels.append(tag("text", f"{at:%d %b}", x=x, y=29, class_="day"))
-            day = at.date()
+        if not are_days:
+            labels.append(tag("text", f"{at:{time}}", x=x, y=14, class_="time"))
+        if at.date() != before:
+            labels.append(tag("text", f"{at:{day}}", x=x, y=29, class_="day"))
+            before = at.date()
     return tag(
         "div",
         tag("div", class_="label"),
@@ -189,12 +194,12 @@ def _row(name: str, standings: Sequence[Standing], span: Span, ticks: Sequence[d
     return tag(
         "div",
         tag("div", tag("span", one_line(name, 60), class_="name"), " ", tag("small", number), class_="label"),
-        tag("svg", grid, _marks(placed), width="100%", height=height, role="img", aria_label=f"{name}: {told}"),
+        tag("svg", grid, marks(placed), width="100%", height=height, role="img", aria_label=f"{name}: {told}"),
         class_="row",
     )
 
 
-def _marks(placed: Sequence[Bar]) -> Iterator[Markup]:
+def marks(placed: Sequence[Bar]) -> Iterator[Markup]:
     """Yield the bars; of those that would look the same and lie on each other, one, which says how many there are."""
     same: defaultdict[tuple[int, str, str, str], list[Standing]] = defaultdict(list)
     digits = 2 if len(placed) <= 500 else 1  # noqa: PLR2004 - enough to tell bars apart on any screen
@@ -203,9 +208,11 @@ def _marks(placed: Sequence[Bar]) -> Iterator[Markup]:
         same[(bar.lane, shown_status(bar.standing), *place)].append(bar.standing)
     for (lane, status, x, width), standings in same.items():
         more = f", and {len(standings) - 1} more like it" if len(standings) > 1 else ""
+        inset = 0 if status == "failed" else 2  # taller, which tells also the thinnest apart without colour
         yield tag(
             "rect", tag("title", _told(standings[0]) + more),
-            x=f"{x}%", width=f"{width}%", y=4 + lane * _LANE + 2, height=_LANE - 4, rx=2, class_=f"bar {status}",
+            x=f"{x}%", width=f"{width}%", y=4 + lane * _LANE + inset, height=_LANE - 2 * inset, rx=2,
+            class_=f"bar {status}",
         )  # fmt: skip
 
 

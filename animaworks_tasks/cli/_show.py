@@ -103,8 +103,17 @@ def _whole_result(store: TaskStore, task: Task) -> bytes:
     if task.result_file is not None:
         path = os.path.normpath(os.path.join(store.layout.root, task.result_file))
         if not path.startswith(store.layout.results + os.sep):  # a record may be written by anyone
-            raise TasksError(f"task {task.id} names a result that is none of its store's: {task.result_file}")
-        return _files.read(path, limit=_LARGEST_RESULT)
+            raise TasksError(
+                f"task {task.id} names a result that is none of its store's: {one_line(task.result_file, 200)}; "
+                f"`animaworks-tool show {task.id}` prints what the record has of it"
+            )
+        try:
+            return _files.read(path, limit=_LARGEST_RESULT)
+        except OSError as error:
+            raise TasksError(
+                f"the whole result cannot be read: {error.strerror or error}: {path}; "
+                f"`animaworks-tool show {task.id}` prints what the record has of it, and `retry` makes it anew"
+            ) from error
     if task.result is None:
         if task.state is not State.DONE:
             raise TasksError(f"task {task.id} is {task.state.value}: `animaworks-tool wait {task.id}`, then ask again")

@@ -32,6 +32,8 @@ def tools_(options: Namespace) -> int:
         put(table(rows, width=width))
     else:
         say(no_tools(options))
+    if source == "catalogue":
+        say("these are the tools that the host had when it last started; one that was added since needs its next start")
     report_problems(registry)
     return 0
 
@@ -74,7 +76,7 @@ def no_tools(options: Namespace) -> str:
     """Say that nothing was found, and what to do."""
     own = options.anima_dir or os.environ.get(_paths.ANIMA_DIR_VARIABLE)
     places = [*([os.path.join(own, "tools")] if own else []), _common_tools()]
-    return f"there are no tools in {' or '.join(places)}: put one there, or name others with --tools or --registry"
+    return f"there are no tools in {' or '.join(places)}: put one there, install a package of them, or name others with --tools or --registry"
 
 
 def report_problems(registry: Registry) -> None:

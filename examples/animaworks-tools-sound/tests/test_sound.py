@@ -8,9 +8,9 @@ import struct
 import wave
 from pathlib import Path
 
+import animaworks_tools_sound
 import pytest
 
-import animaworks_tools_sound
 from animaworks_tasks import Executor, Registry, Store, TaskCancelled
 from animaworks_tasks.testing import (
     RecordingContext,

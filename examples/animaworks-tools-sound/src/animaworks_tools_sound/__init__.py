@@ -18,6 +18,7 @@ registry = Registry()
 
 _FULL_SCALE: Final = 32767  # the largest 16-bit sample
 _SAMPLE_WIDTH: Final = 2  # bytes
+_SILENCE: Final = -96.0  # dB; what is quieter, 16 bits cannot hold
 
 
 @registry.tool("sound", "measure")
@@ -51,9 +52,10 @@ def normalize(recording: Path, *, peak: float = -1.0, to: Path | None = None, co
         recording: A WAV file with 16-bit samples.
         peak: Of the copy, in dB below full scale: 0 is as loud as can be.
         to: The copy; by default beside the recording, with "-normalized" in its name.
+        context: Takes the progress, and says when to stop.
     """
-    if not -96 <= peak <= 0:
-        raise BadArgument(f"a peak of {peak:g} dB cannot be", hint="--peak takes -96 to 0; -1 is usual")
+    if not _SILENCE <= peak <= 0:
+        raise BadArgument(f"a peak of {peak:g} dB cannot be", hint=f"--peak takes {_SILENCE:g} to 0; -1 is usual")
     copy = to or recording.with_name(f"{recording.stem}-normalized.wav")
     draft = copy.with_name(f"{copy.name}.{context.task_id}")
     with _opened(recording) as source:
@@ -112,8 +114,8 @@ def _little_endian(samples: array.array[int]) -> bytes:
 
 
 def _peak(samples: array.array[int]) -> int:
-    return max(max(samples), -min(samples))
+    return max(abs(max(samples)), abs(min(samples)))
 
 
 def _decibels(level: float) -> float:
-    return round(20 * math.log10(level / _FULL_SCALE), 1) if level else -96.0
+    return round(20 * math.log10(level / _FULL_SCALE), 1) if level else _SILENCE
