@@ -61,7 +61,9 @@ class MemoryTaskStore:
         return f"MemoryTaskStore({len(self._tasks)} tasks)"
 
     def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError("a MemoryTaskStore cannot go to another process; use a TaskStore, or InlineBackend or ThreadBackend")
+        raise TypeError(
+            "a MemoryTaskStore cannot go to another process; use a TaskStore, or InlineBackend or ThreadBackend"
+        )
 
     @property
     def location(self) -> str:

@@ -450,6 +450,7 @@ def test_it_is_listed_as_long_running_without_loading_an_engine() -> None:
     assert "True set()\n" == listed.stdout
 
 
+@pytest.mark.slow
 def test_submitted_as_a_task_its_transcript_and_its_refusals_reach_the_record() -> None:
     # given the directory of examples, and two submitted tasks
     registry, store = Registry(), MemoryTaskStore()

@@ -28,7 +28,7 @@ def masked(text: str) -> list[str]:
     return [line for number, line in enumerate(lines) if number == 0 or line != lines[number - 1]]
 
 
-@pytest.mark.parametrize("name", ["quickstart.py", "restart.py"])
+@pytest.mark.parametrize("name", ["quickstart.py", pytest.param("restart.py", marks=pytest.mark.slow)])
 def test_an_example_prints_what_its_docstring_says(name: str) -> None:
     """Packing a folder while the host talks; and killing the host in the middle of a transcription."""
     # given

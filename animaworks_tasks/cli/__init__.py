@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from animaworks_tasks.cli._basics import abandon_unwritable, say
+from animaworks_tasks.cli._basics import abandon_unwritable, remedy, say
 from animaworks_tasks.errors import RecordError, RegistryError, StoreError, TasksError, ToolLoadError, UsageError
 
 TYPE_CHECKING = False  # typing's own would import typing
@@ -77,10 +77,11 @@ def _dispatch(options: Sequence[str], command: Sequence[str], rest: Sequence[str
     return call(options, command[0], rest)
 
 
-def _in_one_line(error: Exception) -> str:
+def _in_one_line(error: TasksError | OSError) -> str:
     """Say what happened and, where the error itself does not, what to do next."""
     if isinstance(error, StoreError):
-        return f"{error}; make it writable, or name another Anima with --anima-dir"
+        todo = f"{remedy(error.__cause__)}, or " if isinstance(error.__cause__, OSError) else ""
+        return f"{error}; {todo}name another Anima with --anima-dir"
     if isinstance(error, RecordError):
         return f"{' '.join(str(error).split())}; `animaworks-tool doctor` says what can be done"
     if isinstance(error, ToolLoadError):
@@ -91,4 +92,4 @@ def _in_one_line(error: Exception) -> str:
         return " ".join(str(error).split())
     path = getattr(error, "filename", None)
     reason = getattr(error, "strerror", None) or str(error)
-    return f"{reason}{f': {path}' if path else ''}; see that the disk has room and that you may read and write there"
+    return f"{reason}{f': {path}' if path else ''}; {remedy(error)}"

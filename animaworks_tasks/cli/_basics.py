@@ -105,6 +105,17 @@ def take(
     return given, list(words[position:])
 
 
+def remedy(error: OSError) -> str:
+    """Say what to do about what the system said."""
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return "see that you may read and write there"
+    if error.errno in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP}:
+        return "move away what stands in its place"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return "see that the disk has room for it"
+    return "see that the disk has room and that you may read and write there"
+
+
 def anima_dir(given: str | None) -> str:
     """
     Return the Anima's directory: *given*, or else what the environment names.

@@ -15,6 +15,7 @@ from animaworks_tasks._directory_store import TaskStore
 from animaworks_tasks._notifications import one_line
 from animaworks_tasks._store import Progress, utc_now
 from animaworks_tasks._task import Outcome, State, Task
+from animaworks_tasks.cli._submit import known_tools
 
 _UNITS: Final = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 _EXACT_BELOW: Final = 10  # seconds; shorter times are told to a tenth
@@ -189,5 +190,4 @@ def _iso(at: datetime | None) -> str | None:
 
 def catalogued(store: TaskStore) -> Mapping[str, Any]:
     """Return the tools of the catalogue by name and subcommand; nothing where no host has left one."""
-    tools = (store.catalogue() or {}).get("tools")
-    return tools if isinstance(tools, dict) else {}
+    return known_tools(store.layout) or {}

@@ -76,7 +76,8 @@ def no_tools(options: Namespace) -> str:
     """Say that nothing was found, and what to do."""
     own = options.anima_dir or os.environ.get(_paths.ANIMA_DIR_VARIABLE)
     places = [*([os.path.join(own, "tools")] if own else []), _common_tools()]
-    return f"there are no tools in {' or '.join(places)}: put one there, install a package of them, or name others with --tools or --registry"
+    remedy = "put one there, install a package of them, or name others with --tools or --registry"
+    return f"there are no tools in {' or '.join(places)}: {remedy}"
 
 
 def report_problems(registry: Registry) -> None:

@@ -26,7 +26,7 @@ _API: Final = Path(__file__).resolve().parent.parent / "api"
 _ROLE: Final = re.compile(r":(?:attr|class|data|func|meth|mod):`~?([^`]+)`")
 _SHORT: Final = re.compile(r":[a-z]+:`~")
 _ITEM: Final = re.compile(r"^( *)([*+-]) (\w+)(?: {2,}(.+))?$", re.MULTILINE)
-_RAISES: Final = re.compile(r"^Raises:\n(?:(?: {4}.*)?\n?)+", re.MULTILINE)
+_RAISES: Final = re.compile(r"^Raises:\n(?: {4}.*\n?|\n)+", re.MULTILINE)
 _RAISED: Final = re.compile(r"^ {4}(\w+)(?=: )", re.MULTILINE)
 
 
