@@ -16,7 +16,7 @@ import attrs
 
 from animaworks_tasks import _files
 from animaworks_tasks._findings import FIX, Finding, Remedy, Severity, several
-from animaworks_tasks._notifications import one_line
+from animaworks_tasks._notice import one_line
 from animaworks_tasks._paths import Layout
 from animaworks_tasks._task import is_task_id
 

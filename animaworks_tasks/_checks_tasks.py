@@ -18,7 +18,7 @@ from animaworks_tasks._directory_records import DirectoryRecords, ids, read_byte
 from animaworks_tasks._directory_recovery import RIPE_AFTER
 from animaworks_tasks._doorbell import is_heard
 from animaworks_tasks._findings import FIX, Finding, Remedy, Severity, several, shown
-from animaworks_tasks._notifications import one_line
+from animaworks_tasks._notice import one_line
 from animaworks_tasks._pending import SIZE_LIMIT
 from animaworks_tasks._task import Task, is_task_id
 from animaworks_tasks.errors import RecordError

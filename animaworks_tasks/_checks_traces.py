@@ -18,7 +18,7 @@ from animaworks_tasks._delivery import Fate, delivery
 from animaworks_tasks._directory_records import DirectoryRecords, ids
 from animaworks_tasks._directory_recovery import STALE_DRAFT
 from animaworks_tasks._findings import FIX, Finding, Remedy, Severity, several, shown
-from animaworks_tasks._notifications import one_line
+from animaworks_tasks._notice import one_line
 from animaworks_tasks._pending import SIZE_LIMIT
 from animaworks_tasks._registry import CATALOGUE_VERSION
 from animaworks_tasks._task import is_task_id

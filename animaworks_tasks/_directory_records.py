@@ -14,7 +14,8 @@ from datetime import datetime
 
 from animaworks_tasks import _files, _records
 from animaworks_tasks._journal import Journal
-from animaworks_tasks._notifications import DirectoryNotifications, Renderer, rendered
+from animaworks_tasks._notice import Renderer, rendered
+from animaworks_tasks._notifications import DirectoryNotifications
 from animaworks_tasks._paths import Layout
 from animaworks_tasks._pending import ROOM, SIZE_LIMIT
 from animaworks_tasks._states import Event, advance

@@ -17,7 +17,7 @@ from animaworks_tasks import _files, _records, _wire
 from animaworks_tasks._ages import forget
 from animaworks_tasks._directory_records import DirectoryRecords, ids, read_bytes
 from animaworks_tasks._doorbell import ring
-from animaworks_tasks._notifications import one_line
+from animaworks_tasks._notice import one_line
 from animaworks_tasks._pending import SIZE_LIMIT, new_id
 from animaworks_tasks._states import Event, advance
 from animaworks_tasks._store import Recovery

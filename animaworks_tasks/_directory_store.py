@@ -31,7 +31,8 @@ from animaworks_tasks._directory_records import DirectoryRecords, ids, read_byte
 from animaworks_tasks._directory_recovery import DirectoryRecovery
 from animaworks_tasks._directory_workspace import DirectoryWorkspace, progress_from
 from animaworks_tasks._doorbell import FifoDoorbell, ring
-from animaworks_tasks._notifications import DirectoryNotifications, MarkdownRenderer, Renderer
+from animaworks_tasks._notice import MarkdownRenderer, Renderer
+from animaworks_tasks._notifications import DirectoryNotifications
 from animaworks_tasks._paths import Layout
 from animaworks_tasks._pending import ROOM, SIZE_LIMIT, create, place, place_many
 from animaworks_tasks._states import Event, advance

@@ -17,7 +17,7 @@ from animaworks_tasks._checks_traces import TraceChecks
 from animaworks_tasks._directory_records import DirectoryRecords
 from animaworks_tasks._directory_recovery import DirectoryRecovery
 from animaworks_tasks._findings import Finding, Remedy, Severity
-from animaworks_tasks._notifications import MarkdownRenderer
+from animaworks_tasks._notice import MarkdownRenderer
 from animaworks_tasks._paths import Layout
 from animaworks_tasks._pending import create
 from animaworks_tasks._store import Clock, utc_now

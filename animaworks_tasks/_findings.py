@@ -7,7 +7,7 @@ import os
 
 import attrs
 
-from animaworks_tasks._notifications import one_line
+from animaworks_tasks._notice import one_line
 
 
 class Severity(enum.Enum):

@@ -20,7 +20,7 @@ import attrs
 
 from animaworks_tasks._calls import Report
 from animaworks_tasks._context import ToolContext
-from animaworks_tasks._notifications import one_line
+from animaworks_tasks._notice import one_line
 from animaworks_tasks._pending import SIZE_LIMIT
 from animaworks_tasks._runner import call_here
 from animaworks_tasks._store import Store, SubmitOptions, new_task, utc_now

@@ -16,7 +16,8 @@ from tempfile import mkdtemp
 from typing import Any, Unpack
 
 from animaworks_tasks import _records
-from animaworks_tasks._notifications import MarkdownRenderer, MemoryNotifications, Renderer, rendered
+from animaworks_tasks._notice import MarkdownRenderer, Renderer, rendered
+from animaworks_tasks._notifications import MemoryNotifications
 from animaworks_tasks._pending import ROOM
 from animaworks_tasks._states import Event, advance
 from animaworks_tasks._store import (

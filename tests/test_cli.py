@@ -168,7 +168,8 @@ def test_an_anima_that_cannot_be_written_is_one_line(anima: Path, tool: Tool) ->
     (anima / "state").write_text("a file where a directory belongs")
     said = tool("list")
     assert (1, 1) == (said.status, said.err.count("\n"))
-    assert f"{anima}/state/background_tasks cannot hold tasks: Not a directory; move away what stands in its place" in said.err
+    wanted = f"{anima}/state/background_tasks cannot hold tasks: Not a directory; move away what stands in its place"
+    assert wanted in said.err
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ import pytest
 from animaworks_tasks import Cause, Outcome, State, Task, TaskNotFoundError, TaskStore, _files, _records
 from animaworks_tasks._directory_records import DirectoryRecords
 from animaworks_tasks._directory_recovery import RIPE_AFTER
-from animaworks_tasks._notifications import MarkdownRenderer
+from animaworks_tasks._notice import MarkdownRenderer
 from animaworks_tasks._states import Event, advance
 from animaworks_tasks.errors import PartlySubmittedError, RecordError, StoreError
 from tests.conftest import ManualClock, begin, die, own

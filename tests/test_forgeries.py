@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from animaworks_tasks import Cause, MemoryTaskStore, Notification, Outcome, Task, TaskStore, _notifications
-from animaworks_tasks._notifications import LANGUAGES, SIZE_LIMIT, Drained, MarkdownRenderer, within
+from animaworks_tasks._notice import LANGUAGES, SIZE_LIMIT, MarkdownRenderer
+from animaworks_tasks._notifications import Drained, within
 from animaworks_tasks._states import Event
 from tests.conftest import begin
 from tests.test_notifications import BAD, GOOD, ID
@@ -334,7 +335,7 @@ def test_a_tool_named_like_a_result_does_not_change_how_its_task_ended() -> None
 
 def test_a_notice_that_ours_only_looks_like_is_another_programs() -> None:
     """AnimaWorks' own has what the tool said as it was said."""
-    text = "# Background task completed: x\n\n- Task ID: 1\n- Tool: x\n- Status: completed\n- Result: [x] completed: a\n```"
+    text = DONE.replace("bank:pay", "x").replace("- Status", "- Tool: x\n- Status") + "- Result: [x] completed: a\n```"
     assert not Notification.of(f"{ID}.md", text).is_ours
     assert not Notification.of("cron.md", OURS).is_ours
     assert Notification.of(f"{ID}.md", OURS).is_ours
@@ -345,7 +346,8 @@ marks: Final = st.lists(
     st.sampled_from(
         [
             *"`~#->*_=|[]!<&\\:x1. \n\r\t\x00\x1b\x85\u2028\u200b\u202e\ufe0f\u3164\ud800", "```", "~~~\n", "<!--",
-            "-->", "<|im_start|>", "](x)", "![", "\n# ", "\n- Status: ", "</pre>", "| - |\n", "===\n", "    ", "long " * 100,
+            "-->", "<|im_start|>", "](x)", "![", "\n# ", "\n- Status: ", "</pre>", "| - |\n", "===\n", "    ",
+            "long " * 100,
         ]
     ),
     max_size=80,

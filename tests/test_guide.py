@@ -12,7 +12,7 @@ import pytest
 
 from animaworks_tasks import Registry
 from animaworks_tasks._discovery import load_directory
-from animaworks_tasks._notifications import MarkdownRenderer
+from animaworks_tasks._notice import MarkdownRenderer
 from tests.test_notifications import BAD
 
 

@@ -17,8 +17,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from animaworks_tasks import Cause, Notification, Outcome, State, Store, Task, TaskStore, _files, _notifications
-from animaworks_tasks._notifications import LANGUAGES, MarkdownRenderer, MemoryNotifications, fenced, one_line, within
+from animaworks_tasks import (
+    Cause,
+    Notification,
+    Outcome,
+    State,
+    Store,
+    Task,
+    TaskStore,
+    _files,
+    _notice,
+    _notifications,
+)
+from animaworks_tasks._notice import LANGUAGES, MarkdownRenderer, fenced, one_line
+from animaworks_tasks._notifications import MemoryNotifications, within
 from animaworks_tasks._states import Event
 from tests.conftest import begin
 
@@ -187,7 +199,7 @@ def assert_only_we_speak(text: str, plain: str) -> None:
     assert not {unicodedata.category(c) for c in text.replace("\n", "")} & {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
-BLANK: Final = _notifications._BLANK
+BLANK: Final = _notice._BLANK
 hostile: Final = st.lists(
     st.sampled_from(
         [*LINES, *"`~#- :ab「\t\x00\x1b\u202e\u200b\ud800", "```", "````\n", "- Status: ", "\n# ", "long " * 70]
@@ -317,6 +329,19 @@ def test_a_larger_budget_shows_all_that_a_smaller_one_does(waiting: list[Notific
     assert less == more[: len(less)]
 
 
+@pytest.mark.parametrize("number", [5, 14])
+def test_no_budget_shows_less_than_a_smaller_one(number: int) -> None:
+    """Also where a digest gets its head, and where a short line would have fitted after a long one that did not."""
+    waiting = [noticed(n, size=9 if n % 3 else 500) for n in range(number)]
+    before: tuple[Notification, ...] = ()
+    for budget in [*range(0, 560, 15), *range(560, 800, 4), *range(800, 1600, 15)]:
+        drained = within(waiting, budget)
+        assert before == drained.notifications[: len(before)]
+        assert len(drained.text) <= budget
+        before = drained.notifications
+    assert number == len(before)
+
+
 @given(notices)
 def test_where_there_is_room_to_name_all_all_are_named(waiting: list[Notification]) -> None:
     head = 300 if len(waiting) > 10 else 0
@@ -329,14 +354,21 @@ def test_where_there_is_room_to_name_all_all_are_named(waiting: list[Notificatio
     [
         (
             "ja",
-            "# バックグラウンドタスク: 通知40件 (失敗3件)\n\n"
-            "失敗を先に、ほかは1行ずつ示します。詳細: `animaworks-tool show ID`\n\n# バックグラウンドタスク失敗: ",
+            """\
+# バックグラウンドタスク: 通知40件 (失敗3件)
+
+失敗を先に、ほかは1行ずつ示します。詳細: `animaworks-tool show ID`
+
+# バックグラウンドタスク失敗: """,
         ),
         (
             "en",
-            "# Background tasks: 40 notices, 3 failed\n\n"
-            "Failures come first, the others in a line each. More: `animaworks-tool show ID`\n\n"
-            "# Background task failed: ",
+            """\
+# Background tasks: 40 notices, 3 failed
+
+Failures come first, the others in a line each. More: `animaworks-tool show ID`
+
+# Background task failed: """,
         ),
     ],
 )

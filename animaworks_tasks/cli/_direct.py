@@ -14,7 +14,7 @@ from tempfile import mkdtemp
 from typing import Any, BinaryIO, Final
 
 from animaworks_tasks import _arguments, _calls
-from animaworks_tasks._notifications import one_line
+from animaworks_tasks._notice import one_line
 from animaworks_tasks._paths import ANIMA_DIR_VARIABLE, Layout
 from animaworks_tasks._pending import new_id
 from animaworks_tasks._registry import Registry

@@ -9,7 +9,7 @@ from typing import Any
 
 from animaworks_tasks._delivery import Delivery, Fate, delivery, noted_at
 from animaworks_tasks._directory_store import TaskStore
-from animaworks_tasks._notifications import one_line
+from animaworks_tasks._notice import one_line
 from animaworks_tasks._store import utc_now
 from animaworks_tasks._task import is_task_id
 from animaworks_tasks.cli._basics import put, say

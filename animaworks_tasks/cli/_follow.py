@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from animaworks_tasks._directory_store import TaskStore
-from animaworks_tasks._notifications import one_line
+from animaworks_tasks._notice import one_line
 from animaworks_tasks._task import Outcome, State, Task
 from animaworks_tasks.cli._basics import put, say
 from animaworks_tasks.cli._stores import find, obstacle, open_store

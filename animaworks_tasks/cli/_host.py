@@ -24,7 +24,7 @@ from typing import Any, Final
 from animaworks_tasks._backends import ProcessBackend, ThreadBackend
 from animaworks_tasks._directory_store import TaskStore
 from animaworks_tasks._executor import Executor
-from animaworks_tasks._notifications import one_line
+from animaworks_tasks._notice import one_line
 from animaworks_tasks._registry import Given, Registry
 from animaworks_tasks._task import State, Task
 from animaworks_tasks.cli._basics import anima_dir, put, say

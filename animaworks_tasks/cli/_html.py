@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable
 from typing import Final
 
-from animaworks_tasks._notifications import one_line
+from animaworks_tasks._notice import one_line
 
 _LONGEST: Final = 2000  # characters of one text
 _VOID: Final = {"meta", "line", "rect", "path", "circle"}

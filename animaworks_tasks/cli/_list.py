@@ -10,7 +10,7 @@ from typing import Final
 
 from animaworks_tasks import _files
 from animaworks_tasks._directory_store import TaskStore
-from animaworks_tasks._notifications import one_line
+from animaworks_tasks._notice import one_line
 from animaworks_tasks._task import State, Task
 from animaworks_tasks.cli._basics import put, say
 from animaworks_tasks.cli._stores import is_hosted, open_store

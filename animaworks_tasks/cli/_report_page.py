@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import Final
 
-from animaworks_tasks._notifications import ENGLISH, one_line
+from animaworks_tasks._notice import ENGLISH, one_line
 from animaworks_tasks.cli._html import Markup, tag
 from animaworks_tasks.cli._report_data import STATUSES, Durations, Failures, Report, counts, durations, failures
 from animaworks_tasks.cli._report_timeline import shown_status, swatch, timeline

@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 
-from animaworks_tasks._notifications import one_line
+from animaworks_tasks._notice import one_line
 from animaworks_tasks._task import State
 from animaworks_tasks.cli._html import Markup, tag
 from animaworks_tasks.cli._report_data import Report, counts

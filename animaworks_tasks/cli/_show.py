@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from animaworks_tasks import _files
 from animaworks_tasks._directory_store import TaskStore
-from animaworks_tasks._notifications import ENGLISH, fenced, one_line
+from animaworks_tasks._notice import ENGLISH, fenced, one_line
 from animaworks_tasks._task import Cause, Outcome, State, Task
 from animaworks_tasks.cli._basics import put
 from animaworks_tasks.cli._stores import find, obstacle, open_store

@@ -12,7 +12,7 @@ from typing import Any, Final
 import attrs
 
 from animaworks_tasks._directory_store import TaskStore
-from animaworks_tasks._notifications import one_line
+from animaworks_tasks._notice import one_line
 from animaworks_tasks._store import Progress, utc_now
 from animaworks_tasks._task import Outcome, State, Task
 from animaworks_tasks.cli._submit import known_tools

@@ -11,7 +11,7 @@ from typing import Any
 
 from animaworks_tasks import _arguments, _guide, _paths
 from animaworks_tasks._discovery import discover, load_directory, load_entry_points, load_import_path
-from animaworks_tasks._notifications import one_line
+from animaworks_tasks._notice import one_line
 from animaworks_tasks._registry import Registry
 from animaworks_tasks.cli._basics import anima_dir, put, say
 from animaworks_tasks.cli._submit import known_tools

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from animaworks_tasks import Cause, State, Task, _records
-from animaworks_tasks._notifications import MarkdownRenderer
+from animaworks_tasks._notice import MarkdownRenderer
 from animaworks_tasks._paths import Layout
 from animaworks_tasks._task import is_task_id
 from animaworks_tasks.errors import RecordError
