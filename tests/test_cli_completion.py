@@ -201,7 +201,7 @@ def test_what_cannot_be_read_is_not_offered(store: TaskStore, offered: Offered, 
 
 def hostile(store: TaskStore) -> None:
     """Let the catalogue and a task have names that a shell would do things with."""
-    spec = {"expected_seconds": None, "long_running": False, "parameters": None, "summary": HOSTILE[0]}
+    spec = {"expected_seconds": None, "gated": False, "long_running": False, "parameters": None, "summary": HOSTILE[0]}
     store.publish_catalogue({"version": 1, "tools": {name: {name: spec} for name in HOSTILE}})
     for name in HOSTILE[:3]:
         store.submit(name, "sub", subcommand=name)
