@@ -82,6 +82,7 @@ class _Host:
     def serve(self) -> int:
         """Run tasks until a signal, or until idle, and then stop in the manner that was asked for."""
         with _said_plainly(self._lines.say):
+            self._waiting = len(self._store.pending_ids())  # before any of them is taken
             self._executor.start()
             with self._lines.showing():
                 self._serve()
@@ -187,14 +188,13 @@ class _Host:
 
     def _announce(self) -> None:
         tools = self._registry.tools()
-        keys = [f"{'⚠ ' if tool.long_running else ''}{tool.command}" for tool in tools]
-        waiting = len(self._store.pending_ids())
+        where, waiting = self._store.location, self._waiting
         if self._options.json:
-            self._event("serving", anima_dir=self._store.location, tools=[tool.key for tool in tools], pending=waiting)
+            self._event("serving", anima_dir=where, tools=[tool.key for tool in tools], pending=waiting)
             return
+        keys = [f"{'⚠ ' if tool.long_running else ''}{tool.command}" for tool in tools]
         backlog = f", {waiting} waiting" if waiting else ""
-        where = one_line(self._store.location, 400)
-        self._lines.put(f"serving {where}: {len(tools)} tools{backlog}\n  {', '.join(keys)}\n")
+        self._lines.put(f"serving {one_line(where, 400)}: {len(tools)} tools{backlog}\n  {', '.join(keys)}\n")
         self._lines.say("Ctrl-C waits for what runs and leaves; a second one does not wait")
 
     def _say_what_is_waited_for(self) -> None:
