@@ -29,7 +29,8 @@ from animaworks_tasks.errors import ExecutorClosedError, RecordError, TaskNotFou
 
 logger = logging.getLogger("animaworks_tasks")
 
-_AT_ONCE: Final = 200  # records read in one step; with a long backlog, tasks start before all of it was read
+_AT_ONCE: Final = 100  # records read in one step: with a long backlog, tasks start before all of it is known
+_REST: Final = 6.0  # for each second of reading on while tasks are ready, seconds in which nothing is read
 _SOON: Final = 0.5  # seconds until the next look after a call was lost; at once would spin where none can be started
 
 _Place = tuple[int, datetime, str]  # where a task stands in the queue: -priority, submitted_at, id
@@ -67,6 +68,7 @@ class Scheduler:
         self._ready: list[_Place] = []  # a heap
         self._later: list[tuple[datetime, _Place]] = []  # a heap, by not_before
         self._unread: set[str] = set()  # pending, and their records are yet to be looked at
+        self._read_on = 0.0  # when the next of them are
         self._ours: set[str] = set()
         self._others: set[str] = set()  # running tasks of other hosts, or of a host that was here before us
         self._slotless: set[str] = set()  # of those, calls inside their hosts, which are none of our workers
@@ -152,7 +154,9 @@ class Scheduler:
 
     def wait(self, limit: float = math.inf) -> set[str]:
         """Sleep until there may be something to do, or *limit* seconds; return the ids that rang."""
-        timeout = 0.0 if self._unread else min(limit, self._next_look - time.monotonic())
+        timeout = min(
+            limit, (min(self._next_look, self._read_on) if self._unread else self._next_look) - time.monotonic()
+        )
         if self._later:
             timeout = min(timeout, (self._later[0][0] - self._clock()).total_seconds())
         return self._bell.wait(max(0.0, timeout))
@@ -164,12 +168,20 @@ class Scheduler:
             self._next_look = time.monotonic() + self._interval
             self._look_at_everything()
         self._look_at_each(rung)
-        self._look_at_each([self._unread.pop() for _ in range(min(_AT_ONCE, len(self._unread)))])
+        self._read_some()
         self._start_due()
         while not self._ended.empty():  # a backend that runs a call where it is submitted has ended it already
             self._collect()
             self._start_due()
         self._tell_idle()
+
+    def _read_some(self) -> None:
+        """Read some of a long backlog; seldom while there is enough to run, which hardly slows that down."""
+        begun = time.monotonic()
+        if self._unread and (begun >= self._read_on or not self._ready):
+            self._look_at_each([self._unread.pop() for _ in range(min(_AT_ONCE, len(self._unread)))])
+            now = time.monotonic()
+            self._read_on = now + _REST * (now - begun)
 
     def running(self) -> set[str]:
         """Return the ids of the tasks that this scheduler started and that have not ended."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from animaworks_tasks import _files
 from animaworks_tasks._directory_store import TaskStore
 from animaworks_tasks._notice import one_line
 from animaworks_tasks._task import State, Task
@@ -56,10 +56,10 @@ def remarks(store: TaskStore, standings: Sequence[Standing], options: Namespace)
     if not states:
         todo = f" are {options.state}" if options.state else "; `animaworks-tool submit TOOL ...` queues one"
         yield f"no tasks in {store.location}{todo}"
-    done = states.count(State.DONE)
-    kept = sum(name.endswith(".json") for name in _files.names(store.layout.done))
-    if not options.all and options.state is None and kept > done:
-        yield f"{kept - done} more are done; `animaworks-tool list --all` lists them"
+    if not options.all and options.state is None:
+        more = sum(name.endswith(".json") for name in os.listdir(store.layout.done)) - states.count(State.DONE)
+        if more > 0:
+            yield f"{more} more are done; `animaworks-tool list --all` lists them"
     if State.PENDING in states and not is_hosted(store):
         yield "no host is listening, so what is pending waits: start one, or `animaworks-tool run`"
 
