@@ -92,7 +92,7 @@ def _where(directory: Path, earlier: Mapping[str, str]) -> dict[str, str]:
                 f"--from is of another machine: {name} was {earlier.get(name)}, and is {where[name]}; measure all anew"
             )
         print(f"{name}: {where[name]}")
-    if file_system(directory)[1] in IN_MEMORY:
+    if file_system(directory)[0] in IN_MEMORY:
         print("this file system is in memory, where an fsync costs nothing: name one on a disk with --dir")
     print(flush=True)
     return where

@@ -35,10 +35,10 @@ T = TypeVar("T")
 
 def machine(directory: Path) -> dict[str, str]:
     """Return what a reader must know of where it was measured, by name."""
-    device, kind, options = file_system(directory)
+    kind, options = file_system(directory)
     versions = [f"{name} {version}" for name in PEERS if (version := installed(name))]
     return {
-        "file system": f"{kind} ({device}; {options})",
+        "file system": f"{kind} ({options})",
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processors": str(os.cpu_count()),
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -47,15 +47,15 @@ def machine(directory: Path) -> dict[str, str]:
     }
 
 
-def file_system(path: Path) -> tuple[str, str, str]:
-    """Return device, type and options of the file system on which *path* lies."""
-    found = ("unknown", "unknown", "")
+def file_system(path: Path) -> tuple[str, str]:
+    """Return type and options of the file system on which *path* lies."""
+    found = ("unknown", "")
     longest = -1
     with contextlib.suppress(OSError):
         for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines():
-            device, point, kind, options = line.split(" ")[:4]
+            _, point, kind, options = line.split(" ")[:4]
             if path.resolve().is_relative_to(point) and len(point) >= longest:
-                longest, found = len(point), (device, kind, options)
+                longest, found = len(point), (kind, options)
     return found
 
 
