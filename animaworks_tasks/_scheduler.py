@@ -154,9 +154,7 @@ class Scheduler:
 
     def wait(self, limit: float = math.inf) -> set[str]:
         """Sleep until there may be something to do, or *limit* seconds; return the ids that rang."""
-        timeout = min(
-            limit, (min(self._next_look, self._read_on) if self._unread else self._next_look) - time.monotonic()
-        )
+        timeout = min(limit, min(self._next_look, self._next_reading()) - time.monotonic())
         if self._later:
             timeout = min(timeout, (self._later[0][0] - self._clock()).total_seconds())
         return self._bell.wait(max(0.0, timeout))
@@ -175,10 +173,15 @@ class Scheduler:
             self._start_due()
         self._tell_idle()
 
+    def _next_reading(self) -> float:
+        """Return when more of a long backlog is read: seldom while there is enough to run, which hardly slows it down."""
+        if not self._unread:
+            return math.inf
+        return self._read_on if self._ready else 0.0
+
     def _read_some(self) -> None:
-        """Read some of a long backlog; seldom while there is enough to run, which hardly slows that down."""
         begun = time.monotonic()
-        if self._unread and (begun >= self._read_on or not self._ready):
+        if begun >= self._next_reading():
             self._look_at_each([self._unread.pop() for _ in range(min(_AT_ONCE, len(self._unread)))])
             now = time.monotonic()
             self._read_on = now + _REST * (now - begun)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import _plots, _report, growing, resting, running, submitting
-from benchmarks._machine import IN_MEMORY, file_system, machine
+from benchmarks._machine import IN_MEMORY, file_system, keep_apart, machine
 from benchmarks._measure import Bench, Result
 
 FIGURES: Final = {figure.name: figure for group in (submitting, running, resting, growing) for figure in group.FIGURES}
@@ -69,6 +69,7 @@ def _run(options: argparse.Namespace) -> int:
         print(f"[{number}/{len(names)}] {name}", file=sys.stderr, flush=True)
         try:
             with tempfile.TemporaryDirectory(prefix=".bench-", dir=options.dir, ignore_cleanup_errors=True) as scratch:
+                keep_apart(Path(scratch))
                 results[name] = FIGURES[name].result(Bench(Path(scratch).resolve(), quick=options.quick))
         except Exception:  # noqa: BLE001 - the others are still worth their time
             traceback.print_exc()

@@ -7,6 +7,7 @@ Also how other programs are started, so that each figure starts them alike.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.metadata
 import multiprocessing
 import os
@@ -29,6 +30,7 @@ PEERS: Final = ("huey", "rq", "redis", "persist-queue", "litequeue", "diskcache"
 IN_MEMORY: Final = {"tmpfs", "ramfs", "devtmpfs"}
 PATIENCE: Final = 60.0  # seconds after which a program that says nothing is taken for broken
 _SPAWN: Final = multiprocessing.get_context("spawn")
+_GET_FLAGS, _SET_FLAGS, _TOP_DIRECTORY = 0x80086601, 0x40086602, 0x00020000  # linux/fs.h, as on x86 and ARM
 
 T = TypeVar("T")
 
@@ -57,6 +59,24 @@ def file_system(path: Path) -> tuple[str, str]:
             if path.resolve().is_relative_to(point) and len(point) >= longest:
                 longest, found = len(point), (kind, options)
     return found
+
+
+def keep_apart(directory: Path) -> None:
+    """
+    Let what is made in *directory* lie far apart on the disk, where the file system knows how (``chattr +T``).
+
+    An ext4 without a journal looks, for every new file, at each one that was deleted nearby in the last minutes: what
+    one round has left behind would make the next one up to forty times slower, ours and the peers' alike.
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):
+            flags = bytearray(8)
+            fcntl.ioctl(fd, _GET_FLAGS, flags)
+            set_flags = int.from_bytes(flags, sys.byteorder) | _TOP_DIRECTORY
+            fcntl.ioctl(fd, _SET_FLAGS, set_flags.to_bytes(8, sys.byteorder))
+    finally:
+        os.close(fd)
 
 
 def installed(package: str) -> str | None:

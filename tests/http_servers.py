@@ -16,6 +16,7 @@ import re
 import sys
 import threading
 import zipfile
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -182,7 +183,7 @@ def _noticing(hung_up: threading.Event) -> Iterator[None]:
 Script = Mapping[str, Sequence[Answer | Callable[[Loopback, Request], Answer]]]
 
 
-class Scripted:
+class Scripted(ABC):
     """
     A service with a script: for a scenario, answers that go before the usual ones, one per request.
 
@@ -208,14 +209,17 @@ class Scripted:
             return self.usual(server, request, scenario)
         return scripted if isinstance(scripted, Answer) else scripted(server, request)
 
+    @abstractmethod
     def refusal(self, request: Request) -> Answer | None:
-        raise NotImplementedError
+        """Return what a service says to whoever has no key for it, say."""
 
+    @abstractmethod
     def scenario(self, request: Request) -> str:
-        raise NotImplementedError
+        """Return which of the scripts the request belongs to."""
 
+    @abstractmethod
     def usual(self, server: Loopback, request: Request, scenario: str) -> Answer:
-        raise NotImplementedError
+        """Answer where nothing is scripted."""
 
 
 class Meshy(Scripted):

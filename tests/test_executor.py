@@ -568,6 +568,53 @@ async def test_many_are_submitted_from_an_event_loop(store: Store, workshop: Wor
         assert ("a", "b") == ((await executor.wait(first.id)).result, (await executor.wait(second.id)).result)
 
 
+# --- a long backlog ---
+
+
+@pytest.mark.parametrize("rest", [0.0, 6.0, SELDOM])
+def test_a_backlog_is_read_step_by_step_and_all_of_it_is_run(
+    files: TaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, rest: float
+) -> None:
+    """Also where no more is read for as long as anything is ready: then it is read when nothing is."""
+    # given
+    monkeypatch.setattr("animaworks_tasks._scheduler._AT_ONCE", 3)
+    monkeypatch.setattr("animaworks_tasks._scheduler._REST", rest)
+    words = [f"word {number}" for number in range(20)]
+    files.submit_many("tool", [["echo", word] for word in words])
+    later = files.submit("tool", "echo", "later", not_before=utc_now() + timedelta(hours=1))
+
+    # when
+    executor = executor_of(files, workshop, scan_interval=SELDOM).start()
+    executor.run_until_idle_sync(timeout=PATIENCE)
+    executor.stop()
+
+    # then
+    assert sorted(words) == sorted(workshop.calls)
+    assert {later.id} == files.pending_ids()
+
+
+def test_the_first_of_a_backlog_runs_before_all_of_it_is_read(
+    files: TaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    monkeypatch.setattr("animaworks_tasks._scheduler._AT_ONCE", 3)
+    monkeypatch.setattr("animaworks_tasks._scheduler._REST", float("inf"))
+    files.submit_many("tool", [["hold", str(number)] for number in range(20)])
+
+    # when
+    executor = executor_of(files, workshop, max_workers=1, scan_interval=SELDOM).start()
+    scheduler = executor._scheduler
+    assert scheduler is not None
+    until(lambda: workshop.calls)
+
+    # then
+    assert 17 == len(scheduler._unread)
+    workshop.gate.set()
+    executor.run_until_idle_sync(timeout=PATIENCE)
+    executor.stop()
+    assert 20 == len(workshop.calls)
+
+
 # --- several hosts ---
 
 

@@ -55,7 +55,7 @@ exit status:
 
 _EXITS: Final = "exit status: 0 done, 1 failed, 2 wrong usage; `animaworks-tool --help` lists all"
 _LONGEST: Final = timedelta(days=36500)  # longer ago is before the calendar begins, sooner or later
-_TODO: Final = {  # what to do about what argparse says, where the usage line does not tell
+_NEXT_STEPS: Final = {  # after what argparse says, where the usage line does not tell
     "required: ID": "; `animaworks-tool list` shows the ids",
     "unrecognized arguments": "; --help shows what can be given",
     "expected one argument": "; --help shows which",
@@ -82,7 +82,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         usage = " ".join(self.format_usage().removeprefix("usage: ").split())
-        raise UsageError(message + next((todo for sign, todo in _TODO.items() if sign in message), ""), usage)
+        raise UsageError(message + next((step for sign, step in _NEXT_STEPS.items() if sign in message), ""), usage)
 
 
 def execute(name: str, words: Sequence[str]) -> int:

@@ -120,7 +120,12 @@ async def _novelai(api: Api, wish: Wish) -> bytes:
                 raise ToolError("NovelAI's zip holds no picture", hint="submit it again")
             with archive.open(entry) as file:
                 data = file.read(LARGEST_PICTURE)  # what the entry says of its size need not be true
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        EOFError,
+        OSError,
+        RuntimeError,
+    ) as error:  # of which one: packed in a way not known here
         raise ToolError(
             "NovelAI answered with what is no whole zip; nothing was published", hint="submit it again"
         ) from error
