@@ -7,6 +7,7 @@ large results and for scratch files. A :class:`ToolContext` is that, as a tool's
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from pathlib import Path
@@ -44,7 +45,6 @@ class ToolContext:
     Attributes:
         task_id: The id in the receipt, the log and the notification.
         attempt: 1 for the first run, 2 for the first retry.
-        logger: Lines logged here stand in the task's log (``animaworks-tool logs``).
     """
 
     def __init__(self, task: Task, workspace: Workspace, *, deadline: float | None = None) -> None:
@@ -58,12 +58,18 @@ class ToolContext:
         """
         self.task_id = task.id
         self.attempt = task.attempt
-        # Ours alone: getLogger would keep one for every tool, with the handlers of all its tasks.
-        self.logger = logging.Logger(f"animaworks_tasks.{task.name}", logging.DEBUG)  # noqa: LOG001 - as said
-        self.logger.addHandler(_LogHandler(workspace))
+        self._name = task.name
         self._workspace = workspace
         self._deadline = deadline
         self._reported = -_PROGRESS_INTERVAL
+
+    @functools.cached_property
+    def logger(self) -> logging.Logger:
+        """Lines logged here stand in the task's log (``animaworks-tool logs``)."""
+        # Ours alone: getLogger would keep one for every tool, with the handlers of all its tasks.
+        logger = logging.Logger(f"animaworks_tasks.{self._name}", logging.DEBUG)  # noqa: LOG001 - as said
+        logger.addHandler(_LogHandler(self._workspace))
+        return logger
 
     def progress(self, fraction: float | None, message: str = "") -> None:
         """

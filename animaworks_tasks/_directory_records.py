@@ -13,7 +13,7 @@ import shutil
 from datetime import datetime
 
 from animaworks_tasks import _files, _records
-from animaworks_tasks._journal import Journal
+from animaworks_tasks._journal import Journal, fact
 from animaworks_tasks._notice import Renderer, rendered
 from animaworks_tasks._notifications import DirectoryNotifications
 from animaworks_tasks._paths import Layout
@@ -91,7 +91,7 @@ class DirectoryRecords:
 
     def has(self, directory: str, task_id: str) -> bool:
         """Say whether something lies under the name of the record in *directory*, readable or not."""
-        return os.path.lexists(self.path(directory, task_id))
+        return os.path.lexists(f"{directory}/{task_id}.json")
 
     def lives(self, task_id: str) -> bool:
         """Say whether the task waits or runs."""
@@ -156,18 +156,28 @@ class DirectoryRecords:
             view=self.layout.view(task.id),
             at=None if task.finished_at is None else task.finished_at.timestamp(),  # so that a prune need not read it
         )
+        facts = []
         if not published:  # an earlier try came this far: what it wrote stands
             task = self.done(task.id)
             self.mend_view(task.id)
         elif task.outcome is not None:
-            self.journal.note("ended", task.id, outcome=task.outcome.value, cause=task.cause and task.cause.value)
-        self.notify(task)
+            cause = task.cause and task.cause.value
+            facts.append(fact("ended", task.id, outcome=task.outcome.value, cause=cause))
+        self._notify(task, facts)
         return task
 
     def notify(self, task: Task) -> None:
         """Leave the notice of a done task, unless it was left before."""
-        if self.notifications.publish(task, rendered(self._render, task)):
-            self.journal.note("notified", task.id)
+        self._notify(task, [])
+
+    def _notify(self, task: Task, facts: list[dict[str, object]]) -> None:
+        """Do as :meth:`notify`, and note *facts* too, which happened just before; whatever the disk says."""
+        try:
+            if self.notifications.publish(task, rendered(self._render, task)):
+                facts.append(fact("notified", task.id))
+        finally:
+            if facts:
+                self.journal.add(*facts)
 
     def give_back(self, task: Task, not_before: datetime | None) -> Task:
         """Put a running record back to pending, for the next attempt."""
@@ -237,10 +247,9 @@ class DirectoryRecords:
 
 def read_bytes(directory: str, name: str) -> bytes:
     """Return what a file of ours holds, if it is no larger than a record may be; errors as for `_files.read`."""
-    return _files.read(os.path.join(directory, name), limit=SIZE_LIMIT)
+    return _files.read(f"{directory}/{name}", limit=SIZE_LIMIT)
 
 
 def ids(directory: str) -> set[str]:
     """Return the ids of the records in *directory*."""
-    stems = (name.removesuffix(".json") for name in _files.names(directory) if name.endswith(".json"))
-    return {stem for stem in stems if is_task_id(stem)}
+    return {name[:-5] for name in _files.names(directory) if name.endswith(".json") and is_task_id(name[:-5])}

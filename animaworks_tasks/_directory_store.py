@@ -43,6 +43,7 @@ from animaworks_tasks._store import (
     Recovery,
     SubmitOptions,
     changed_at,
+    is_due,
     never_began,
     new_task,
     new_tasks,
@@ -144,6 +145,14 @@ class TaskStore:
                     return find(task_id)
         raise TaskNotFoundError(task_id, self.location)
 
+    def waits(self, task_id: str) -> bool:
+        return is_task_id(task_id) and self._records.has(self.layout.pending, task_id)
+
+    def pending(self, task_id: str) -> Task | None:
+        with contextlib.suppress(FileNotFoundError):
+            return self._records.pending(task_id) if is_task_id(task_id) else None
+        return None
+
     def list(self, state: State | None = None, *, limit: int | None = None) -> Sequence[Task]:
         found: dict[str, Task] = {}
         for wanted, directory, find in (
@@ -172,7 +181,7 @@ class TaskStore:
 
     # Owning a task.
 
-    def claim(self, task_id: str) -> Claim | None:
+    def claim(self, task_id: str, *, due_by: datetime | None = None) -> Claim | None:
         if not is_task_id(task_id):
             return None
         with self._records.holding(task_id) as held:
@@ -186,7 +195,7 @@ class TaskStore:
             except RecordError as error:
                 self._recovery.reject(f"{task_id}.json", task_id, error.reason)
                 return None
-            if not self._records.move_to_running(f"{task_id}.json", task_id):
+            if not is_due(task, due_by) or not self._records.move_to_running(f"{task_id}.json", task_id):
                 return None
             running = advance(
                 task, Event.CLAIM, attempt=task.attempt + 1, started_at=self._records.clock(), owner_pid=os.getpid()
@@ -213,16 +222,11 @@ class TaskStore:
     def announce(self, claim: Claim) -> None:
         self._lock_of(claim)
         name = f"{claim.task.id}.owner.json"
-        _files.clear(os.path.join(self.layout.running, name))  # of an attempt whose owner died
+        data = _records.encode(claim.task)  # unchecked: it was read a moment ago, and its reader can do without
+        view = self.layout.view(claim.task.id)
         # For people, so not fsynced: after a power cut the record beside it and the free lock say all that counts.
-        _files.publish(
-            self.layout.running,
-            name,
-            _records.encode(claim.task),  # unchecked: it was read a moment ago, and its reader can do without
-            tmp=self.layout.tmp,
-            sync=False,
-            view=self.layout.view(claim.task.id),
-        )
+        while not _files.publish(self.layout.running, name, data, tmp=self.layout.tmp, sync=False, view=view):
+            _files.clear(os.path.join(self.layout.running, name))  # of an attempt whose owner died
 
     def finish(self, claim: Claim, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - attributes of the task
         lock = self._lock_of(claim)

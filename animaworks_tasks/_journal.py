@@ -30,10 +30,12 @@ class Journal:
 
     def note(self, event: str, *task_ids: str, **facts: object) -> None:
         """Add a line for each task. Never raises: a full disk must not stop what is noted."""
-        at, pid = time.time(), os.getpid()
-        lines = ({"at": at, "event": event, "task_id": task_id, "pid": pid, **facts} for task_id in task_ids)
+        self.add(*(fact(event, task_id, **facts) for task_id in task_ids))
+
+    def add(self, *facts: dict[str, object]) -> None:
+        """Add a line for each of *facts*, all in one write; as :meth:`note`."""
         try:
-            _files.append(self._path, b"".join(map(_wire.dump_line, lines)))
+            _files.append(self._path, b"".join(map(_wire.dump_line, facts)))
         except (OSError, ValueError):
             return
 
@@ -53,12 +55,17 @@ class Journal:
             except OSError:
                 continue
             for line in data.splitlines():
-                found = _fact(line)
+                found = _read(line)
                 if found is not None and task_id in {None, found.get("task_id")}:
                     yield found
 
 
-def _fact(line: bytes) -> dict[str, Any] | None:
+def fact(event: str, task_id: str, **facts: object) -> dict[str, object]:
+    """Return what a line says of something that happens now."""
+    return {"at": time.time(), "event": event, "task_id": task_id, "pid": os.getpid(), **facts}
+
+
+def _read(line: bytes) -> dict[str, Any] | None:
     try:
         found = _wire.load(line)
     except ValueError:

@@ -27,6 +27,7 @@ from animaworks_tasks._store import (
     Recovery,
     SubmitOptions,
     changed_at,
+    is_due,
     never_began,
     new_task,
     new_tasks,
@@ -108,6 +109,14 @@ class MemoryTaskStore:
                 raise TaskNotFoundError(task_id, self.location)
             return self._tasks[task_id]
 
+    def waits(self, task_id: str) -> bool:
+        return self.pending(task_id) is not None
+
+    def pending(self, task_id: str) -> Task | None:
+        with self._mutex:
+            task = self._tasks.get(task_id)
+        return task if task is not None and task.state is State.PENDING else None
+
     def list(self, state: State | None = None, *, limit: int | None = None) -> Sequence[Task]:
         with self._mutex:
             found = [task for task in self._tasks.values() if state in {None, task.state}]
@@ -116,10 +125,10 @@ class MemoryTaskStore:
     def pending_ids(self) -> set[str]:
         return {task.id for task in self.list(State.PENDING)}
 
-    def claim(self, task_id: str) -> Claim | None:
+    def claim(self, task_id: str, *, due_by: datetime | None = None) -> Claim | None:
         with self._mutex:
             task = self._tasks.get(task_id)
-            if task is None or task.state is not State.PENDING:
+            if task is None or task.state is not State.PENDING or not is_due(task, due_by):
                 return None
             running = advance(task, Event.CLAIM, attempt=task.attempt + 1, started_at=self._clock(), owner_pid=None)
             self._tasks[task_id] = running

@@ -212,6 +212,8 @@ def _fence(text: str) -> str:
 
 def _visible(line: str) -> str:
     """Return *line* without what a reader cannot see: spaces instead; nothing for a variation of a character."""
+    if line.isascii() and line.isprintable():  # as nearly all are
+        return line
     return "".join(" " if _unseen(character) else character for character in _VARIATIONS.sub("", line))
 
 

@@ -73,11 +73,13 @@ def create(layout: Layout, *, sync: bool) -> None:
 
 def place(layout: Layout, task_id: str, data: bytes, *, sync: bool) -> bool:
     """Publish a pending record and wake whoever waits; False where the id is taken, which only a key can cause."""
-    if not _files.publish(layout.pending, f"{task_id}.json", data, tmp=layout.tmp, sync=sync):
-        return False
-    Journal(layout.events).note("submitted", task_id)
-    ring(layout.doorbell, task_id)
-    return True
+
+    def appeared() -> None:
+        # Before its name is durable: whoever claims it makes it durable elsewhere first, so it may begin meanwhile.
+        ring(layout.doorbell, task_id)
+        Journal(layout.events).note("submitted", task_id)
+
+    return _files.publish(layout.pending, f"{task_id}.json", data, tmp=layout.tmp, sync=sync, appeared=appeared)
 
 
 def place_many(layout: Layout, records: Mapping[str, bytes], *, sync: bool) -> tuple[list[str], OSError | None]:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn, TypeGuard
 
 from animaworks_tasks._pending import ROOM, SIZE_LIMIT, VERSION, pending_fields
 from animaworks_tasks._task import Cause, OnInterrupt, Outcome, State, Task, is_task_id
-from animaworks_tasks._wire import dump
+from animaworks_tasks._wire import dump, load
 from animaworks_tasks.errors import RecordError
 
 DEPTH_LIMIT: Final = 32  # our own records are 2 deep; the rest is for keys of others
@@ -60,7 +60,11 @@ def decode(data: bytes, task_id: str) -> Task:
         RecordError: It is no record of that task; ``reason`` says why.
         ForeignRecordError: It is a record, of a kind that is not ours to run.
     """
-    values = _parse(data, task_id)
+    return _read(_parse(data, task_id), task_id)
+
+
+def _read(values: dict[str, object], task_id: str) -> Task:
+    """Return the task that *values*, a parsed record, tell of; errors as for :func:`decode`."""
     if values.get("task_type") == "llm":  # before all else: what an id is there is not ours to say
         raise ForeignRecordError(task_id, "it is a task for a language model, not for a tool")
     fields = _Fields(task_id, values)
@@ -76,7 +80,7 @@ def decode(data: bytes, task_id: str) -> Task:
 
 def check(task: Task, *, room: int = 0) -> bytes:
     """
-    Return the record of *task*, having read it again as any reader will.
+    Return the record of *task*, having read it again as any reader will, but for what JSON of ours cannot hold.
 
     Args:
         task: Any task.
@@ -91,7 +95,12 @@ def check(task: Task, *, room: int = 0) -> bytes:
         raise RecordError(task.id, str(error)) from None
     if len(data) > SIZE_LIMIT - room:
         raise RecordError(task.id, f"it is larger than {SIZE_LIMIT - room} bytes")
-    decode(data, task.id)
+    try:
+        values = load(data)  # twice the same key, or no finite number, is nothing that we write
+    except ValueError as error:
+        raise RecordError(task.id, str(error)) from None
+    _check_depth(data, values, task.id)
+    _read(values, task.id)  # type: ignore[arg-type]  # we wrote an object
     return data
 
 
@@ -172,10 +181,10 @@ def _parse(data: bytes, name: str) -> dict[str, object]:
         raise RecordError(name, f"it is larger than {SIZE_LIMIT} bytes")
     if not data.strip():
         raise RecordError(name, "it is empty")
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise RecordError(name, "it is not JSON: Unexpected UTF-8 BOM")
     try:
-        value = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant
-        )
+        value = _DECODER.decode(data.decode("utf-8"))
         if b"\\u" in data:  # the only way in for a lone surrogate, which no file and no agent could be given
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:
@@ -188,9 +197,13 @@ def _parse(data: bytes, name: str) -> dict[str, object]:
         raise RecordError(name, _short(f"it is not JSON: {error}")) from None
     if not isinstance(value, dict):
         raise RecordError(name, "it is JSON, but not an object")
+    _check_depth(data, value, name)
+    return value
+
+
+def _check_depth(data: bytes, value: object, name: str) -> None:
     if data.count(b"{") + data.count(b"[") > DEPTH_LIMIT and _deeper_than(value, DEPTH_LIMIT):
         raise RecordError(name, f"it is nested more than {DEPTH_LIMIT} deep")
-    return value
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -211,6 +224,9 @@ def _finite(text: str) -> float:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
 
 
 def _short(reason: str) -> str:
@@ -306,29 +322,45 @@ def _task(fields: _Fields) -> Task:
     version = fields.integer("version") or 1
     if version > VERSION:
         fields.refuse(f"it was written by a newer release (version {version}); this one reads up to {VERSION}")
-    on_interrupt, cause = fields.optional_text("on_interrupt"), fields.optional_text("cause")
-    return Task(
-        **shape,
-        id=fields.task_id,
-        anima_name=fields.optional_text("anima_name") or "",
-        priority=fields.integer("priority") or 0,
-        not_before=fields.moment("not_before"),
-        key=fields.optional_text("key"),
-        retry_of=fields.optional_text("retry_of"),
-        expected_seconds=fields.number("expected_seconds"),
-        timeout_seconds=fields.number("timeout_seconds"),
-        retries=fields.integer("retries"),
-        on_interrupt=OnInterrupt(on_interrupt) if on_interrupt else None,
-        max_attempts=fields.integer("max_attempts"),
-        attempt=fields.integer("attempt") or 0,
-        started_at=fields.moment("started_at"),
-        owner_pid=fields.integer("owner_pid"),
-        cause=Cause(cause) if cause else None,
-        hint=fields.optional_text("hint"),
-        result_file=fields.optional_text("result_file"),
-        cwd=fields.optional_text("cwd"),
-        extra={key: value for key, value in fields.left.items() if key not in _OF_ONE_SHAPE},
-    )
+    own: dict[str, Any] = {}
+    for key in [key for key in fields.left if key in _OWN]:
+        value = _OWN[key](fields, key)
+        if value is not None:  # or else it says what a missing key says
+            own[key] = value
+    extra = {key: value for key, value in fields.left.items() if key not in _OF_ONE_SHAPE}
+    return Task(**shape, **own, id=fields.task_id, extra=extra)
+
+
+def _policy(fields: _Fields, key: str) -> OnInterrupt | None:
+    text = fields.optional_text(key)
+    return OnInterrupt(text) if text else None
+
+
+def _cause(fields: _Fields, key: str) -> Cause | None:
+    text = fields.optional_text(key)
+    return Cause(text) if text else None
+
+
+# What stands in both shapes under the name that the task has for it, and how it is read.
+_OWN: Final[Mapping[str, Callable[[_Fields, str], object]]] = {
+    "anima_name": _Fields.optional_text,
+    "priority": _Fields.integer,
+    "not_before": _Fields.moment,
+    "key": _Fields.optional_text,
+    "retry_of": _Fields.optional_text,
+    "expected_seconds": _Fields.number,
+    "timeout_seconds": _Fields.number,
+    "retries": _Fields.integer,
+    "on_interrupt": _policy,
+    "max_attempts": _Fields.integer,
+    "attempt": _Fields.integer,
+    "started_at": _Fields.moment,
+    "owner_pid": _Fields.integer,
+    "cause": _cause,
+    "hint": _Fields.optional_text,
+    "result_file": _Fields.optional_text,
+    "cwd": _Fields.optional_text,
+}
 
 
 def _from_pending(fields: _Fields) -> dict[str, Any]:

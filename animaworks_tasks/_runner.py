@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import attrs
@@ -48,9 +48,15 @@ def invoke_with(invoker: Invoker) -> None:
     _invoke = invoker
 
 
-def run_task(store: Store, registry: Registry, task_id: str) -> Task | None:
+def run_task(store: Store, registry: Registry, task_id: str, due_by: datetime | None = None) -> Task | None:
     """
     Claim the task, run it and finish it.
+
+    Args:
+        store: Where it is.
+        registry: What it may call.
+        task_id: As returned by :meth:`Store.submit`.
+        due_by: Only if its ``not_before`` has come by then; None in any case.
 
     Returns:
         The task as it is stored then: DONE, or PENDING again for another attempt. None: it was not to be had.
@@ -58,7 +64,7 @@ def run_task(store: Store, registry: Registry, task_id: str) -> Task | None:
     Raises:
         OSError: The store could not be written for ten minutes. The task's lock is free: recovery settles it.
     """
-    claim = store.claim(task_id)
+    claim = store.claim(task_id, due_by=due_by)
     if claim is None:
         return None
     try:

@@ -1,8 +1,9 @@
 """
 Decides what runs next: a watcher that sleeps until the doorbell rings, looks, and hands work to the backend.
 
-It has no thread and no event loop of its own; the executor calls :meth:`Scheduler.step` from one. The directories are
-the truth: what stands here is rebuilt from them, by a look at everything every few seconds and at what rang in between.
+It has no thread and no event loop of its own; the executor calls :meth:`Scheduler.step` from one. A thread of ours
+whose call has ended starts the next one itself, without waking that one. The directories are the truth: what stands
+here is rebuilt from them, by a look at everything every few seconds and at what rang in between.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from concurrent.futures import Future, InvalidStateError
 from datetime import datetime
 from typing import Final
 
-from animaworks_tasks._backends import Backend
+from animaworks_tasks._backends import Backend, ProcessBackend, ThreadBackend
 from animaworks_tasks._in_process import is_in_process
 from animaworks_tasks._registry import Registry
 from animaworks_tasks._runner import may_run_again, run_task
@@ -47,7 +48,7 @@ class Scheduler:
         slots: How many tasks run at once, those of other hosts in this store included.
         interval: Seconds between two looks at everything.
         clock: Tells the time in UTC, for ``not_before``.
-        on_end: Called with each task that ended, once, in the thread of :meth:`step`.
+        on_end: Called with each task that ended, once, in the thread of :meth:`step`, or of the call.
     """
 
     def __init__(
@@ -62,6 +63,9 @@ class Scheduler:
         on_end: Callable[[Task], None],
     ) -> None:
         self._store, self._registry, self._backend = store, registry, backend
+        # Of others we do not know in which thread they call back, nor whether they can be handed a call there.
+        self._goes_on = isinstance(backend, ThreadBackend | ProcessBackend)
+        self._stepping = threading.RLock()  # held by whoever touches what stands here down to the next lock
         self._slots, self._interval, self._clock, self._on_end = slots, interval, clock, on_end
         self._bell = store.doorbell()
         self._known: dict[str, _Place] = {}  # of each pending id, its one place in the two queues that counts
@@ -70,6 +74,7 @@ class Scheduler:
         self._unread: set[str] = set()  # pending, and their records are yet to be looked at
         self._read_on = 0.0  # when the next of them are
         self._ours: set[str] = set()
+        self._unseen: set[str] = set()  # of those, started without a look at their records
         self._others: set[str] = set()  # running tasks of other hosts, or of a host that was here before us
         self._slotless: set[str] = set()  # of those, calls inside their hosts, which are none of our workers
         self._told: set[str] = set()  # whose end was told, though running/ may still show what its owner takes away
@@ -154,27 +159,47 @@ class Scheduler:
 
     def wait(self, limit: float = math.inf) -> set[str]:
         """Sleep until there may be something to do, or *limit* seconds; return the ids that rang."""
-        timeout = min(limit, min(self._next_look, self._next_reading()) - time.monotonic())
-        if self._later:
-            timeout = min(timeout, (self._later[0][0] - self._clock()).total_seconds())
+        with self._stepping:
+            timeout = min(limit, min(self._next_look, self._next_reading()) - time.monotonic())
+            if self._later:
+                timeout = min(timeout, (self._later[0][0] - self._clock()).total_seconds())
         return self._bell.wait(max(0.0, timeout))
 
     def step(self, rung: set[str]) -> None:
         """Look at what ended, at what *rung* (and now and then at everything), and start what is due."""
-        self._collect()
-        if time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + self._interval
-            self._look_at_everything()
-        self._look_at_each(rung)
-        self._read_some()
-        self._start_due()
-        while not self._ended.empty():  # a backend that runs a call where it is submitted has ended it already
+        with self._stepping:
+            self._collect()
+            if time.monotonic() >= self._next_look:
+                self._next_look = time.monotonic() + self._interval
+                self._look_at_everything()
+            if not (len(rung) == 1 and self._start_unseen(*rung)):
+                self._look_at_each(rung)
+            self._read_some()
+            self._start_due()
+            self._follow_up()  # a backend that runs a call where it is submitted has ended it already
+            self._tell_idle()
+        self._go_on()
+
+    def _follow_up(self) -> None:
+        while not self._ended.empty():
             self._collect()
             self._start_due()
-        self._tell_idle()
+
+    def _go_on(self) -> None:
+        """Follow up what has ended, unless somebody else steps just now: who does so after letting go."""
+        while not self._ended.empty() and self._stepping.acquire(blocking=False):
+            try:
+                if self._closed:
+                    return
+                self._follow_up()
+                enough = bool(self._ready)
+            finally:
+                self._stepping.release()
+            if not enough:  # there may be more to read; or nothing left to do, which is for the stepper to tell
+                self.wake()
 
     def _next_reading(self) -> float:
-        """Return when more of a long backlog is read: seldom while there is enough to run, which hardly slows it down."""
+        """Return when more of a long backlog is read: seldom while there is enough to run, to slow that down little."""
         if not self._unread:
             return math.inf
         return self._read_on if self._ready else 0.0
@@ -192,7 +217,7 @@ class Scheduler:
 
     def close(self) -> None:
         """Tell those who still wait that nobody looks any more."""
-        with self._mutex:
+        with self._stepping, self._mutex:
             self._closed = True
             futures: list[Future[Task] | Future[None]] = [f for fs in self._watched.values() for f in fs]
             futures += self._idle_watched
@@ -242,7 +267,8 @@ class Scheduler:
         if task_id in self._ours or task_id in self._told:  # its own end rings as well
             return
         try:
-            task = self._store.get(task_id)
+            # Most often it waits. What was claimed or has ended in between is found out by who tries to claim it.
+            task = self._store.pending(task_id) or self._store.get(task_id)
         except TaskNotFoundError:
             self._forget(task_id)
             return
@@ -287,6 +313,22 @@ class Scheduler:
         else:
             heapq.heappush(self._ready, place)
 
+    def _start_unseen(self, task_id: str) -> bool:
+        """
+        Start a task that rang, if nothing competes with it for a slot: its record is read once, by who claims it.
+
+        One that is not due yet is not claimed; it is looked at then, as is whatever else cannot be had.
+        """
+        if self._full_house or self._ready or self._unread or self._taken() >= self._slots:
+            return False
+        if any(task_id in seen for seen in (self._ours, self._told, self._others, self._known)):
+            return False
+        if not self._store.waits(task_id):
+            return False
+        self._unseen.add(task_id)
+        self._start(task_id, due_by=self._clock())
+        return True
+
     def _start_due(self) -> None:
         while self._later and self._later[0][0] <= self._clock():
             heapq.heappush(self._ready, heapq.heappop(self._later)[1])
@@ -301,12 +343,13 @@ class Scheduler:
         """Return how many slots are taken."""
         return len(self._ours) + len(self._others - self._slotless)
 
-    def _start(self, task_id: str) -> None:
+    def _start(self, task_id: str, due_by: datetime | None = None) -> None:
         self._ours.add(task_id)
         try:
-            future: Future[Task | None] = self._backend.submit(run_task, self._store, self._registry, task_id)
+            future: Future[Task | None] = self._backend.submit(run_task, self._store, self._registry, task_id, due_by)
         except BaseException as error:  # any backend, any reason: the task stays pending, and the next look tries again
             self._ours.discard(task_id)
+            self._unseen.discard(task_id)
             if not isinstance(error, Exception):  # Ctrl-C in an inline tool
                 raise
             logger.exception("task %s could not be handed to %r; it stays pending", task_id, self._backend)
@@ -315,7 +358,10 @@ class Scheduler:
 
     def _report(self, task_id: str, future: Future[Task | None]) -> None:
         self._ended.put((task_id, future))
-        self.wake()
+        if self._goes_on:
+            self._go_on()
+        else:
+            self.wake()
 
     def _collect(self) -> None:
         while True:
@@ -326,12 +372,16 @@ class Scheduler:
             with self._an_end:
                 self._ours.discard(task_id)
                 self._an_end.notify_all()
+            unseen = task_id in self._unseen
+            self._unseen.discard(task_id)
             try:
                 task = future.result()
             except BaseException as error:  # noqa: BLE001 - what kills a call must not kill the watcher
                 logger.warning("whoever ran task %s is gone; its record decides what becomes of it: %s", task_id, error)
-                task = None
-            if task is None:  # or another host was faster, or the store will not have it, for now or for good
+                task, unseen = None, False
+            if task is None and unseen:
+                self._look_at_each([task_id])
+            elif task is None:  # or another host was faster, or the store will not have it, for now or for good
                 self._find_out(task_id)
             elif task.state is State.DONE:
                 self._end(task)
@@ -347,6 +397,7 @@ class Scheduler:
                 self._end(task)
                 return
         self._next_look = min(self._next_look, time.monotonic() + _SOON)
+        self.wake()
 
     def _end(self, task: Task) -> None:
         self._forget(task.id)

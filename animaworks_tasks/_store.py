@@ -34,6 +34,11 @@ def changed_at(task: Task) -> tuple[datetime, str]:
     return (task.finished_at or task.started_at or task.submitted_at, task.id)
 
 
+def is_due(task: Task, by: datetime | None) -> bool:
+    """Say whether the ``not_before`` of *task* has come *by* then; None is any time."""
+    return task.not_before is None or by is None or task.not_before <= by
+
+
 def never_began(task: Task) -> dict[str, Any]:
     """Return the changes that say of a claimed *task* that it was cancelled before its tool was called."""
     error = "it was cancelled before it started"
@@ -204,6 +209,19 @@ class Store(Protocol):
             RecordError: It has, and the record cannot be read.
         """
 
+    def waits(self, task_id: str) -> bool:
+        """Say whether there seems to be a pending task *task_id*, without reading its record."""
+
+    def pending(self, task_id: str) -> Task | None:
+        """
+        Return the task if it waits to be claimed; None where it does not. Costs less than :meth:`get`.
+
+        A second submit of a *key* may wait while the first one runs, or for a moment after that has ended.
+
+        Raises:
+            RecordError: As :meth:`get`.
+        """
+
     def list(self, state: State | None = None, *, limit: int | None = None) -> Sequence[Task]:
         """
         Return tasks, the last changed first (submitted, claimed or finished, by their state).
@@ -240,11 +258,15 @@ class Store(Protocol):
     def pending_ids(self) -> set[str]:
         """Return the ids of all pending tasks, without reading their records."""
 
-    def claim(self, task_id: str) -> Claim | None:
+    def claim(self, task_id: str, *, due_by: datetime | None = None) -> Claim | None:
         """
         Become the owner of a pending task; None if it is not to be had: owned, running, done, gone, or unreadable.
 
         An unreadable record is ended as FAILED, cause REJECTED, unless it is so young that it may still be written.
+
+        Args:
+            task_id: The task.
+            due_by: Only if its ``not_before`` has come by then; None in any case.
         """
 
     def announce(self, claim: Claim) -> None:

@@ -89,7 +89,7 @@ class OnInterrupt(enum.Enum):
 
 def is_task_id(text: str) -> bool:
     """Say whether *text* is 12 lowercase hex digits, which is what a task id is and all that it is."""
-    return len(text) == ID_DIGITS and all(c in "0123456789abcdef" for c in text)
+    return len(text) == ID_DIGITS and not text.strip("0123456789abcdef")
 
 
 def _aware(_: object, attribute: attrs.Attribute[Any], value: datetime | None) -> None:

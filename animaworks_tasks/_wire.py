@@ -87,7 +87,16 @@ def _text(value: object, newline: str) -> str:
         return _number(value)
     inner = newline + "  "
     if isinstance(value, dict):
-        return _group("{}", [f"{_key(key)}: {_text(item, inner)}" for key, item in value.items()], newline)
+        encode = encode_basestring  # for what nearly all keys and values are, without a call of ours
+        return _group(
+            "{}",
+            [
+                f"{encode(key) if type(key) is str else _key(key)}: "
+                f"{encode(item) if type(item) is str else _text(item, inner)}"
+                for key, item in value.items()
+            ],
+            newline,
+        )
     if isinstance(value, list | tuple):
         return _group("[]", [_text(item, inner) for item in value], newline)
     raise TypeError(f"a record cannot hold {type(value).__name__}")

@@ -496,7 +496,7 @@ class Fragile(ThreadBackend):
         self.lost += 1
         return super().submit(self._die, *args)
 
-    def _die(self, _store: Store, _registry: Registry, task_id: str) -> None:
+    def _die(self, _store: Store, _registry: Registry, task_id: str, _due_by: object) -> None:
         die(own(self._store, task_id))
         raise RuntimeError("this host is dead")
 
@@ -792,14 +792,14 @@ def test_a_file_that_the_disk_refuses_does_not_stop_the_queue(
     files: TaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # given
-    get = files.get
+    pending = files.pending
 
-    def broken(task_id: str) -> Task:
+    def broken(task_id: str) -> Task | None:
         if task_id == "0123456789ab":
             raise OSError(5, "Input/output error")
-        return get(task_id)
+        return pending(task_id)
 
-    monkeypatch.setattr(files, "get", broken)
+    monkeypatch.setattr(files, "pending", broken)
     plain_record(files, "0123456789ab")
     executor = executor_of(files, workshop, scan_interval=0.02).start()
 
@@ -1176,14 +1176,14 @@ def test_an_unreadable_record_that_another_host_took_away_is_left_to_it(
     ended: list[Task] = []
     scheduler = scheduler_of(files, workshop, ended)
     task = files.submit("tool", "echo", "it")
-    get = files.get
+    pending = files.pending
 
-    def claimed_meanwhile(task_id: str) -> Task:
-        monkeypatch.setattr(files, "get", get)
+    def claimed_meanwhile(task_id: str) -> Task | None:
+        monkeypatch.setattr(files, "pending", pending)
         own(files, task_id)
         raise RecordError(task_id, "it is half gone")
 
-    monkeypatch.setattr(files, "get", claimed_meanwhile)
+    monkeypatch.setattr(files, "pending", claimed_meanwhile)
 
     # when
     scheduler.step({task.id})

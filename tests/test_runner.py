@@ -221,8 +221,8 @@ def test_a_task_that_is_cancelled_while_it_is_claimed_does_not_start(monkeypatch
     store, started = MemoryTaskStore(), []
     claim = store.claim
 
-    def claim_and_cancel(task_id: str) -> Claim | None:
-        claimed = claim(task_id)
+    def claim_and_cancel(task_id: str, due_by: datetime | None = None) -> Claim | None:
+        claimed = claim(task_id, due_by=due_by)
         with monkeypatch.context() as once:
             once.setattr(store, "claim", claim)
             store.request_cancel(task_id)

@@ -90,15 +90,18 @@ class ThreadBackend:
                 return
             self._run(*work)
             del work  # a thread that waits must not keep its last call's arguments alive
-            with self._mutex:
-                self._idle += 1
 
-    @staticmethod
-    def _run(future: Future[Any], call: Callable[[], Any]) -> None:
-        if future.set_running_or_notify_cancel():
+    def _run(self, future: Future[Any], call: Callable[[], Any]) -> None:
+        result, problem = None, None
+        running = future.set_running_or_notify_cancel()
+        if running:
             try:
                 result = call()
             except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
-                future.set_exception(error)
-            else:
-                future.set_result(result)
+                problem = error
+        with self._mutex:  # before its callbacks: what they submit is for this thread
+            self._idle += 1
+        if problem is not None:
+            future.set_exception(problem)
+        elif running:
+            future.set_result(result)
