@@ -9,8 +9,10 @@ A registry belongs to who fills it; it is filled before it is used, and takes no
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
+import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Final, TypedDict, TypeVar, Unpack
@@ -28,6 +30,7 @@ logger = logging.getLogger("animaworks_tasks")
 CATALOGUE_VERSION: Final = 1
 
 Permits = Callable[[str], bool]
+_Specs = dict[str, dict[str, dict[str, Any]]]
 
 _JSON_TYPES: Final = {"int": "integer", "float": "number", "bool": "boolean"}  # else text
 
@@ -97,6 +100,8 @@ class Registry:
         self.permits = permits
         self.problems: list[tuple[str, str]] = []
         self._tools: dict[str, dict[str, Tool]] = {}
+        self._known_specs: _Specs | None = None  # until a tool is added
+        self._packed: tuple[Given, bytes] | None = None  # likewise, and for these permissions
 
     def tool(self, name: str, subcommand: str, **options: Unpack[ToolOptions]) -> Callable[[F], F]:
         """
@@ -254,7 +259,7 @@ class Registry:
 
     def catalogue(self) -> dict[str, Any]:
         """Return what others need to know of the tools, as JSON: names, times, arguments; nothing of their code."""
-        return {"version": CATALOGUE_VERSION, "tools": self._specs()}
+        return {"version": CATALOGUE_VERSION, "tools": _specs(self._tools)}
 
     def json_schema(self, name: str, subcommand: str) -> dict[str, Any]:
         """
@@ -297,9 +302,14 @@ class Registry:
             logger.exception("%r raised when asked for %s, which is taken for a no", self.permits, permission)
             return False
 
-    def __getstate__(self) -> dict[str, Any]:
-        needed = {permission for tool in self.tools() if (permission := tool.permission) is not None}
-        return {**vars(self), "permits": Given(filter(self._permitted, needed))}
+    def __reduce__(self) -> tuple[object, ...]:
+        # A supervisor is sent its registry with every task: it is packed once, and unpacked there once.
+        given = Given(
+            filter(self._permitted, [tool.permission for tool in self.tools() if tool.permission is not None])
+        )
+        if self._packed is None or self._packed[0] != given:
+            self._packed = given, pickle.dumps((given, self.problems, self._tools), pickle.HIGHEST_PROTOCOL)
+        return _unpacked, (self._packed[1],)
 
     def _put(self, tools: Sequence[Tool]) -> None:
         for tool in tools:
@@ -310,12 +320,27 @@ class Registry:
                 )
         for tool in tools:
             self._tools.setdefault(tool.name, {})[tool.subcommand] = tool
+        self._known_specs = self._packed = None
 
-    def _specs(self) -> dict[str, dict[str, dict[str, Any]]]:
-        return {
-            name: {subcommand: _spec(tool) for subcommand, tool in subcommands.items()}
-            for name, subcommands in self._tools.items()
-        }
+    def _specs(self) -> _Specs:
+        """Return what all tools are to a submitter; not to be changed."""
+        if self._known_specs is None:
+            self._known_specs = _specs(self._tools)
+        return self._known_specs
+
+
+@functools.lru_cache(maxsize=16)
+def _unpacked(data: bytes) -> Registry:
+    registry = Registry()
+    registry.permits, registry.problems, registry._tools = pickle.loads(data)  # noqa: S301, SLF001 - our own, packed by us
+    return registry
+
+
+def _specs(tools: Mapping[str, Mapping[str, Tool]]) -> _Specs:
+    return {
+        name: {subcommand: _spec(tool) for subcommand, tool in subcommands.items()}
+        for name, subcommands in tools.items()
+    }
 
 
 def _origin(tool: Tool) -> str:

@@ -31,7 +31,7 @@ from animaworks_tasks.errors import ExecutorClosedError, RecordError, TaskNotFou
 logger = logging.getLogger("animaworks_tasks")
 
 _AT_ONCE: Final = 100  # records read in one step: with a long backlog, tasks start before all of it is known
-_REST: Final = 6.0  # for each second of reading on while tasks are ready, seconds in which nothing is read
+_REST: Final = 12.0  # for each second of reading on while tasks are ready, seconds in which nothing is read
 _SOON: Final = 0.5  # seconds until the next look after a call was lost; at once would spin where none can be started
 
 _Place = tuple[int, datetime, str]  # where a task stands in the queue: -priority, submitted_at, id
