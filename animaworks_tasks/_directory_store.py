@@ -130,7 +130,7 @@ class TaskStore:
         self, tool: str, argvs: Iterable[Sequence[str]], **options: Unpack[SubmitOptions]
     ) -> Sequence[Task]:
         tasks = new_tasks(tool, argvs, options, anima_dir=self.layout.anima, at=self._records.clock())
-        records = {task.id: _records.check(task, room=2 * ROOM) for task in tasks}
+        records = ((task.id, _records.check(task, room=2 * ROOM)) for task in tasks)
         placed, problem = place_many(self.layout, records, sync=self._records.sync)
         if problem is not None:
             raise PartlySubmittedError(tuple(placed), problem.strerror or str(problem))

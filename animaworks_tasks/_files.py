@@ -19,7 +19,7 @@ from _thread import allocate_lock
 TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
@@ -29,7 +29,8 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CHUNK = 1 << 16
-_SYNCED_AT_ONCE = 16  # measured: more gain nothing
+_SYNCED_AT_ONCE = 16  # threads; measured: more gain nothing
+_OPEN_AT_ONCE = 16  # files, by each of these; measured: synced one by one they take a quarter longer
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
@@ -142,22 +143,34 @@ def publish(
 
 
 def publish_many(
-    directory: str, files: Mapping[str, bytes], *, tmp: str, sync: bool
+    directory: str, files: Iterable[tuple[str, bytes]], *, tmp: str, sync: bool
 ) -> tuple[list[str], OSError | None]:
     """
     Publish several new files together: their fsyncs overlap, and the directory is synced once for all.
+
+    Args:
+        directory: Where they appear, on the same file system as *tmp*.
+        files: Their names and what they hold; made while the first are being written, so it may take its time.
+        tmp: A directory for files being written.
+        sync: Survive a power cut once this has returned.
 
     Returns:
         The names that were free and have their files now, and what the disk said where it did not take all of them;
         those that are named are whole all the same, though perhaps not durable then.
 
     Raises:
-        OSError: They could not even be written. Nothing was published.
+        OSError: They could not even be written. Nothing was published, as with whatever *files* itself raises.
     """
-    drafts = {name: _draft(tmp, name) for name in files}
+    drafts: dict[str, str] = {}
     published: list[str] = []
+
+    def drafted() -> Iterator[tuple[str, bytes]]:
+        for name, data in files:
+            drafts[name] = _draft(tmp, name)
+            yield drafts[name], data
+
     try:
-        _write_all({drafts[name]: data for name, data in files.items()}, sync=sync)
+        _write_all(drafted(), sync=sync)
         try:
             for name, draft in drafts.items():
                 if link(draft, f"{directory}/{name}"):
@@ -177,24 +190,51 @@ def publish_many(
     return published, None
 
 
-def _write_all(files: Mapping[str, bytes], *, sync: bool) -> None:
+def _write_all(files: Iterator[tuple[str, bytes]], *, sync: bool) -> None:
     if not sync:
-        for path, data in files.items():
+        for path, data in files:
             _write(path, data, sync=False)
         return
     from concurrent.futures import ThreadPoolExecutor
+    from itertools import islice
+
+    mutex = allocate_lock()
+
+    def write_some() -> None:
+        while True:
+            with mutex:
+                some = list(islice(files, _OPEN_AT_ONCE))
+            if not some:
+                return
+            _write_some(some)
 
     # One after the other, each would wait for the disk; together they wait for it a few times.
-    every = list(files.items())
-    shares = [every[start::_SYNCED_AT_ONCE] for start in range(min(len(every), _SYNCED_AT_ONCE))]
     with ThreadPoolExecutor(_SYNCED_AT_ONCE) as pool:
-        for done in [pool.submit(_write_each, share) for share in shares]:
+        for done in [pool.submit(write_some) for _ in range(_SYNCED_AT_ONCE)]:
             done.result()
 
 
-def _write_each(files: list[tuple[str, bytes]]) -> None:
-    for path, data in files:
-        _write(path, data, sync=True)
+def _write_some(files: list[tuple[str, bytes]]) -> None:
+    fds = []
+    try:
+        for path, data in files:
+            fds.append(os.open(path, _CREATE, FILE_MODE))
+            _write_to(fds[-1], data)
+        for fd in fds:
+            _begin_to_write_back(fd)
+        for fd in fds:
+            os.fsync(fd)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _begin_to_write_back(fd: int) -> None:
+    """Let the disk begin with what an fsync will wait for, where the kernel can be told (Linux, posix_fadvise(2))."""
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    except (AttributeError, OSError):
+        return
 
 
 def link(source: str, target: str) -> bool:
@@ -487,15 +527,19 @@ class Holding:
 def _write(path: str, data: bytes, *, sync: bool, at: float | None = None) -> None:
     fd = os.open(path, _CREATE, FILE_MODE)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
+        _write_to(fd, data)
         if at is not None:
             os.utime(fd, ns=(file_time(at), file_time(at)))
         if sync:
             os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _write_to(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def _draft(tmp: str, name: str) -> str:

@@ -15,7 +15,7 @@ from animaworks_tasks._journal import Journal
 TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Final
 
     from animaworks_tasks._paths import Layout
@@ -82,9 +82,9 @@ def place(layout: Layout, task_id: str, data: bytes, *, sync: bool) -> bool:
     return _files.publish(layout.pending, f"{task_id}.json", data, tmp=layout.tmp, sync=sync, appeared=appeared)
 
 
-def place_many(layout: Layout, records: Mapping[str, bytes], *, sync: bool) -> tuple[list[str], OSError | None]:
+def place_many(layout: Layout, records: Iterable[tuple[str, bytes]], *, sync: bool) -> tuple[list[str], OSError | None]:
     """Do as :func:`place` for records by their random ids; see :func:`._files.publish_many` for what is returned."""
-    files = {f"{task_id}.json": data for task_id, data in records.items()}
+    files = ((f"{task_id}.json", data) for task_id, data in records)
     published, problem = _files.publish_many(layout.pending, files, tmp=layout.tmp, sync=sync)
     placed = [name.removesuffix(".json") for name in published]
     if placed:

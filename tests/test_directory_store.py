@@ -736,6 +736,17 @@ def test_of_many_that_the_disk_did_not_take_none_is_kept(
 
 
 @pytest.mark.parametrize("durability", ["process", "full"])
+def test_of_many_of_which_one_cannot_be_stored_none_is_kept(
+    tmp_path: Path, durability: Literal["process", "full"]
+) -> None:
+    store = TaskStore(tmp_path / "mei", durability=durability)
+    with pytest.raises(RecordError, match="it is larger than"):
+        store.submit_many("tool", [["echo", "x" * size] for size in [*range(50), 1 << 20, 1]])
+    assert set() == store.pending_ids()
+    assert [] == os.listdir(store.layout.tmp)
+
+
+@pytest.mark.parametrize("durability", ["process", "full"])
 def test_of_many_that_the_disk_took_half_way_those_that_it_took_are_named(
     tmp_path: Path, durability: Literal["process", "full"]
 ) -> None:

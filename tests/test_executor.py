@@ -1139,6 +1139,93 @@ def scheduler_of(store: Store, workshop: Workshop, ended: list[Task]) -> Schedul
     return Scheduler(store, workshop.registry, InlineBackend(), **options)
 
 
+def test_a_thread_whose_call_has_ended_starts_the_next_one(memory: MemoryTaskStore, workshop: Workshop) -> None:
+    # given a scheduler that nobody steps any more
+    ended: list[Task] = []
+    options: dict[str, Any] = {"slots": 1, "interval": SELDOM, "clock": utc_now, "on_end": ended.append}
+    backend = ThreadBackend()
+    scheduler = Scheduler(memory, workshop.registry, backend, **options)
+    held = memory.submit("tool", "hold", "held", priority=4)
+    tasks = [
+        memory.submit("tool", "echo", word, priority=priority) for word, priority in (("a", 3), ("b", 2), ("c", 1))
+    ]
+    scheduler.step(set())
+
+    # when
+    workshop.gate.set()
+
+    # then
+    until(lambda: len(ended) == 4)
+    assert [held.id, *(task.id for task in tasks)] == [task.id for task in ended]
+    scheduler.close()
+    backend.shutdown()
+
+
+def test_a_thread_whose_call_ends_after_the_scheduler_was_closed_starts_nothing(
+    memory: MemoryTaskStore, workshop: Workshop
+) -> None:
+    # given
+    ended: list[Task] = []
+    options: dict[str, Any] = {"slots": 1, "interval": SELDOM, "clock": utc_now, "on_end": ended.append}
+    backend = ThreadBackend()
+    scheduler = Scheduler(memory, workshop.registry, backend, **options)
+    held, left = memory.submit("tool", "hold", "held", priority=1), memory.submit("tool", "echo", "left")
+    scheduler.step(set())
+    until(lambda: workshop.calls)
+
+    # when
+    scheduler.close()
+    workshop.gate.set()
+    backend.shutdown()
+
+    # then
+    assert (State.DONE, State.PENDING) == (memory.get(held.id).state, memory.get(left.id).state)
+    assert [] == ended
+
+
+def test_a_task_that_rings_before_it_is_due_waits_until_it_is(
+    memory: MemoryTaskStore, workshop: Workshop, clock: ManualClock
+) -> None:
+    # given a host that has nothing else to do
+    ended: list[Task] = []
+    options: dict[str, Any] = {"slots": 1, "interval": SELDOM, "clock": clock, "on_end": ended.append}
+    scheduler = Scheduler(memory, workshop.registry, InlineBackend(), **options)
+    scheduler.step(set())
+    task = memory.submit("tool", "echo", "later", not_before=clock.now + timedelta(minutes=1))
+
+    # when
+    scheduler.step({task.id})
+    assert ([], {task.id}) == (ended, memory.pending_ids())
+    clock.advance(60)
+    scheduler.step(set())
+
+    # then
+    assert ["later"] == [task.result for task in ended]
+    scheduler.close()
+
+
+def test_what_rings_while_others_wait_takes_its_place_among_them(memory: MemoryTaskStore, workshop: Workshop) -> None:
+    # given tasks that wait for the only slot
+    ended: list[Task] = []
+    options: dict[str, Any] = {"slots": 1, "interval": SELDOM, "clock": utc_now, "on_end": ended.append}
+    backend = ThreadBackend()
+    scheduler = Scheduler(memory, workshop.registry, backend, **options)
+    memory.submit("tool", "hold", "held", priority=9)
+    memory.submit("tool", "echo", "first", priority=1)
+    scheduler.step(set())
+
+    # when
+    scheduler.step({memory.submit("tool", "echo", "last").id})
+    scheduler.step({memory.submit("tool", "echo", "urgent", priority=5).id})
+    workshop.gate.set()
+
+    # then
+    until(lambda: len(ended) == 4)
+    assert ["held", "urgent", "first", "last"] == [task.result for task in ended]
+    scheduler.close()
+    backend.shutdown()
+
+
 def test_a_task_that_was_pruned_before_anybody_looked_is_forgotten(memory: MemoryTaskStore, workshop: Workshop) -> None:
     scheduler = scheduler_of(memory, workshop, [])
     scheduler.step({"0" * 12})

@@ -71,6 +71,31 @@ def test_a_name_that_is_taken_is_never_replaced(final: Path, tmp: Path, *, sync:
     assert (b"first", []) == ((final / "a").read_bytes(), os.listdir(tmp))
 
 
+@each_durability
+def test_who_is_to_know_that_a_file_has_appeared_is_told_while_its_name_is_being_made_durable(
+    final: Path, tmp: Path, monkeypatch: pytest.MonkeyPatch, *, sync: bool
+) -> None:
+    # given
+    happened: list[str] = []
+    fsync = os.fsync
+
+    def synced(fd: int) -> None:
+        happened.append("name" if stat.S_ISDIR(os.fstat(fd).st_mode) else "bytes")
+        fsync(fd)
+
+    def appeared() -> None:
+        happened.append(f"told of {(final / 'a').read_text()}")
+
+    monkeypatch.setattr(os, "fsync", synced)
+
+    # when
+    for data in (b"this", b"that"):
+        _files.publish(str(final), "a", data, tmp=str(tmp), sync=sync, appeared=appeared)
+
+    # then the bytes were durable before, and of a name that was taken nobody is told
+    assert (["bytes", "told of this", "name", "bytes", "name"] if sync else ["told of this"]) == happened
+
+
 def test_a_name_that_is_a_dangling_link_is_taken(final: Path, tmp: Path) -> None:
     (final / "a").symlink_to(final / "b")
     assert not publish(final, b"data", tmp)

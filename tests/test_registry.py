@@ -25,7 +25,13 @@ from animaworks_tasks._reference import Reference
 from animaworks_tasks._registry import Registry
 from animaworks_tasks._task import OnInterrupt
 from animaworks_tasks._tool import CommandTarget, FunctionTarget, ModuleTarget, Tool
-from animaworks_tasks.errors import RegistryError, ToolLoadError, UnknownToolError, WrongArgumentError
+from animaworks_tasks.errors import (
+    NotPermittedError,
+    RegistryError,
+    ToolLoadError,
+    UnknownToolError,
+    WrongArgumentError,
+)
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -51,6 +57,10 @@ class Format(enum.Enum):
 class Level(enum.IntEnum):
     LOW = 1
     HIGH = 2
+
+
+def echo(word: str) -> str:
+    return word
 
 
 def pack(  # noqa: D417, PLR0913 - one parameter of every kind, not all of them described
@@ -573,6 +583,29 @@ def test_of_a_module_that_clashes_nothing_is_registered(modules: Path) -> None:
 
 
 # In another process
+
+
+def test_a_registry_is_packed_anew_only_where_a_tool_or_a_permission_came_or_went() -> None:
+    # given
+    allowed = {"tool_guarded"}
+    registry = Registry(permits=allowed.__contains__)
+    registry.add("tool", "echo", echo)
+    registry.add("tool", "guarded", echo, gated=True)
+
+    def sent() -> Registry:
+        received = pickle.loads(pickle.dumps(registry))
+        assert isinstance(received, Registry)
+        return received
+
+    # then
+    first = sent()
+    assert sent() is first, "who is sent the same again need not read it again"
+    first.check_permission(first.get("tool", "guarded"))
+    allowed.clear()
+    with pytest.raises(NotPermittedError):
+        sent().check_permission(first.get("tool", "guarded"))
+    registry.add("tool", "more", echo)
+    assert ["tool echo", "tool guarded", "tool more"] == [tool.command for tool in sent().tools()]
 
 
 def test_a_pickled_registry_is_unpickled_without_importing_any_tool(modules: Path) -> None:

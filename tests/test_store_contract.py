@@ -184,6 +184,28 @@ def test_what_is_done_or_unknown_or_no_id_cannot_be_claimed(store: Store) -> Non
     assert done == store.get(done.id)
 
 
+def test_a_task_that_is_not_due_is_left_where_it_is_by_whoever_says_which_time_it_is(
+    store: Store, clock: ManualClock
+) -> None:
+    # given
+    due = clock.now + timedelta(minutes=1)
+    task = store.submit("image_gen", "3d", not_before=due)
+
+    # then
+    assert store.claim(task.id, due_by=due - timedelta(seconds=1)) is None
+    assert (task, {task.id}) == (store.get(task.id), store.pending_ids())
+    claim = store.claim(task.id, due_by=due)
+    assert claim is not None
+    assert State.RUNNING is claim.task.state
+
+
+def test_only_a_pending_task_waits(store: Store) -> None:
+    pending, running, done = store.submit("image_gen", "3d"), begin(store).task, complete(store)
+    ids = [pending.id, running.id, done.id, NOWHERE, "../x"]
+    assert [True, False, False, False, False] == [store.waits(task_id) for task_id in ids]
+    assert [pending, None, None, None, None] == [store.pending(task_id) for task_id in ids]
+
+
 def test_an_orphan_cannot_be_claimed_before_it_was_recovered(store: Store) -> None:
     claim = begin(store)
     die(claim)
