@@ -145,6 +145,17 @@ def test_a_process_has_nothing_of_its_supervisors_but_what_an_interpreter_begins
     assert 0 < process["collected"]
 
 
+def test_a_supervisor_has_one_thread_and_so_may_fork(host: Host, tmp_path: Path) -> None:
+    # given
+    task_id = host.submit("hold", tmp_path / "gate")
+    supervisor = supervisor_of(host, task_id)
+
+    # then
+    assert [str(supervisor)] == os.listdir(f"/proc/{supervisor}/task")
+    (tmp_path / "gate").touch()
+    host.wait(task_id)
+
+
 def test_two_processes_of_a_supervisor_draw_different_random_numbers(tmp_path: Path) -> None:
     host = Host(tmp_path, backend=ProcessBackend(max_tasks_per_worker=1))
     first, second = host.result("draw"), host.result("draw")

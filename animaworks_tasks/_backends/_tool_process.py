@@ -1,9 +1,9 @@
 """
 The tool process: a warm interpreter that imports tools and runs one call at a time, watched over by a supervisor.
 
-Seen from the supervisor it is a :class:`ToolProcess`; inside it, :func:`main` runs. Between the two there is a socket
-(see ``_link.py``). What the tool prints goes straight to the task's log, at the level of file descriptors, so that what
-it starts prints there too, and the log is whole whoever dies.
+Seen from the supervisor it is a :class:`ToolProcess`; inside it, a fork of the supervisor (see ``_fork.py``),
+:func:`main` runs. Between the two there is a socket (see ``_link.py``). What the tool prints goes straight to the
+task's log, at the level of file descriptors, so that what it starts prints there too, and the log is whole whoever dies.
 """
 
 from __future__ import annotations
