@@ -3,7 +3,8 @@ The tool process: a warm interpreter that imports tools and runs one call at a t
 
 Seen from the supervisor it is a :class:`ToolProcess`; inside it, a fork of the supervisor (see ``_fork.py``),
 :func:`main` runs. Between the two there is a socket (see ``_link.py``). What the tool prints goes straight to the
-task's log, at the level of file descriptors, so that what it starts prints there too, and the log is whole whoever dies.
+task's log, at the level of file descriptors, so that what it starts prints there too, and the log is whole whoever
+dies.
 """
 
 from __future__ import annotations
