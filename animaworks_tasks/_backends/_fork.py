@@ -43,14 +43,17 @@ def fork(main: Callable[[], None], *, keep: int) -> Child:
     try:
         pid = os.fork()  # the copy closes the locks that we hold, see _files.py
         if pid == 0:
-            _live(main, here, keep, mask)
+            try:
+                _live(main, here, keep, mask)
+            finally:
+                os._exit(1)  # the handler of a signal raised even as it was leaving
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return Child(pid)
 
 
 def _live(main: Callable[[], None], parent: int, keep: int, mask: set[int]) -> NoReturn:
-    """Be the copy. Whatever happens, it ends here: what is further up the stack is the parent's."""
+    """Be the copy, to its end: what is further up the stack is the parent's."""
     status = 1
     try:
         os.setsid()
