@@ -421,7 +421,7 @@ def test_a_tool_for_which_no_process_can_be_started_has_crashed(
 
 
 FORKS = """
-import os, sys
+import os, sys, time
 from animaworks_tasks._backends import _fork
 from animaworks_tasks._backends._fork import fork
 from animaworks_tasks._backends._process_tree import Child
@@ -431,16 +431,22 @@ def fail():
 
 for main in (lambda: None, lambda: sys.exit(0), fail, lambda: os._exit(3)):
     print(fork(main, keep=0).wait(30), flush=True)
-print(fork(lambda: os.read(0, 1), keep=0).wait(0), Child(os.getpid()).wait(0), flush=True)
+print(fork(lambda: time.sleep(600), keep=0).wait(0), Child(os.getpid()).wait(0), flush=True)
 _fork._leave = sys.exit  # as the handler of a signal may, at any time
 print(fork(lambda: None, keep=0).wait(30))
 """
 
 
 def test_a_fork_never_comes_back_and_says_how_it_ended() -> None:
-    # when one that goes on has its stdin closed with ours
-    command = [sys.executable, "-c", FORKS]
-    done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=True, input=b"", cwd=ROOT)
+    # when, until the one that would go on has ended with its parent
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS],
+        capture_output=True,
+        timeout=PATIENCE,
+        check=True,
+        stdin=subprocess.DEVNULL,
+        cwd=ROOT,
+    )
 
     # then; of what is no child of ours no status is to be had
     assert ["0", "0", "1", "3", "None 0", "1"] == done.stdout.decode().splitlines()

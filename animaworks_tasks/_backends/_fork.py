@@ -61,8 +61,11 @@ def _live(main: Callable[[], None], parent: int, keep: int, mask: set[int]) -> N
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         end_with_parent()
-        if os.getppid() == parent:  # else it died before we had asked to be told, and others may have its task by now
-            main()
+        try:
+            if os.getppid() == parent:  # else it died before we had asked to be told, and its task may be another's now
+                main()
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it would cut short what is left to do, and we are ending
         status = 0
     except SystemExit:
         status = 0
