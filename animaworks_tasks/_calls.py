@@ -22,7 +22,6 @@ import attrs
 
 from animaworks_tasks import _commands
 from animaworks_tasks._context import ToolContext, Workspace
-from animaworks_tasks._json_option import json_asked_for
 from animaworks_tasks._output import Printed, Sink, printed_to
 from animaworks_tasks._secrets import without_secrets
 from animaworks_tasks._task import Cause, Task
@@ -135,6 +134,8 @@ def _call(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Print
         function = tool.load()
         value = function(*map(from_there, positional), **{name: from_there(arg) for name, arg in named.items()})
         return _finished(value, context) if inspect.iscoroutine(value) else value
+    from animaworks_tasks._json_option import json_asked_for  # here, because it needs argparse
+
     main = tool.load()
     try:
         with contextlib.nullcontext() if as_typed else json_asked_for():

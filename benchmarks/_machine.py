@@ -184,11 +184,21 @@ def _answer(connection: Connection, function: Callable[..., object], arguments: 
 
 def private_memory(pid: int) -> float:
     """Return the memory that would be free if the process were not there (its USS), in MiB."""
+    return sum(size for name, size in _mapped(pid).items() if name.startswith("Private_"))
+
+
+def shared_memory(one: int, two: int) -> float:
+    """Return the memory that two processes share, one a fork of the other, and nobody else has, in MiB."""
+    mapped = [_mapped(pid) for pid in (one, two)]
+    return sum(each["Anonymous"] - each["Pss_Anon"] for each in mapped)  # each is told half of what it shares
+
+
+def _mapped(pid: int) -> dict[str, float]:
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+        _, *lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
     except OSError as error:
         raise Missing(f"/proc/{pid}/smaps_rollup cannot be read ({error.strerror}): it needs Linux") from error
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+    return {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines}
 
 
 def processor_time(pid: int) -> float:

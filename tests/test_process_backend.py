@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -29,7 +31,8 @@ from animaworks_tasks import (
     TaskStore,
 )
 from animaworks_tasks._backends import _processes, _tool_process
-from animaworks_tasks._backends._process_tree import Stopped
+from animaworks_tasks._backends._link import Link
+from animaworks_tasks._backends._process_tree import Child, Stopped
 from animaworks_tasks.errors import BackendError, RegistryError
 from tests.processes import PATIENCE, gone, state, until
 from tests.tools_for_tests import die, divide, registry
@@ -116,6 +119,67 @@ def test_a_process_that_died_is_not_counted_as_the_next_one(tmp_path: Path) -> N
     first, second = host.result("ids"), host.result("ids")
     host.executor.stop(drain_timeout=PATIENCE)
     assert first == second
+
+
+def test_a_process_that_died_idle_is_replaced_and_its_supervisor_is_not(host: Host) -> None:
+    # given
+    tool, supervisor = host.result("ids")
+    os.kill(tool, signal.SIGKILL)
+    until(lambda: gone(tool))
+
+    # then
+    another, same = host.result("ids")
+    assert (tool != another, supervisor) == (True, same)
+
+
+def test_a_process_has_nothing_of_its_supervisors_but_what_an_interpreter_begins_with(host: Host) -> None:
+    """Above all no lock and no connection to the host: they would outlive the supervisor."""
+    host.run("leave", 3)
+    process = host.result("inspect")
+    assert ["/dev/null", "log", "log", "socket"] == process["files"]
+    assert process["leads its session"]
+    assert {"SIGINT": "default_int_handler", "SIGTERM": "_on_sigterm"} == process["handlers"]
+    assert [] == process["blocked"]
+    assert "call_here" == process["invoker"]
+    assert ["-c"] == process["argv"]
+    assert 0 < process["collected"]
+
+
+def test_a_supervisor_has_one_thread_and_so_may_fork(host: Host, tmp_path: Path) -> None:
+    # given
+    task_id = host.submit("hold", tmp_path / "gate")
+    supervisor = supervisor_of(host, task_id)
+
+    # then
+    assert [str(supervisor)] == os.listdir(f"/proc/{supervisor}/task")
+    (tmp_path / "gate").touch()
+    host.wait(task_id)
+
+
+def test_two_processes_of_a_supervisor_draw_different_random_numbers(tmp_path: Path) -> None:
+    host = Host(tmp_path, backend=ProcessBackend(max_tasks_per_worker=1))
+    first, second = host.result("draw"), host.result("draw")
+    assert first != second
+    host.executor.stop(drain_timeout=PATIENCE)
+
+
+def test_what_a_tool_has_left_to_do_at_exit_is_done_when_its_process_ends_in_order(tmp_path: Path) -> None:
+    # given
+    host = Host(tmp_path / "mei")
+    scratch = Path(host.result("postpone", tmp_path / "done"))
+    assert scratch.is_dir()
+
+    # when
+    host.executor.stop(drain_timeout=PATIENCE)
+
+    # then
+    until((tmp_path / "done").exists)
+    until(lambda: not scratch.exists())
+
+
+def test_a_tool_may_run_tasks_itself(host: Host, tmp_path: Path) -> None:
+    inner, outer = host.result("run_inside", tmp_path / "inner")
+    assert inner == outer
 
 
 def test_what_a_tool_prints_is_in_the_log_at_once_whatever_prints_it(host: Host, tmp_path: Path) -> None:
@@ -309,17 +373,24 @@ def test_what_cannot_be_stopped_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pat
     claim = store.claim(store.submit("proc", "hold", str(tmp_path / "gate")).id)
     assert claim is not None
 
-    def stop_half(child: subprocess.Popen[bytes], _grace: float) -> Stopped:
-        child.kill()
-        child.wait()
+    def stop_half(child: Child, _grace: float) -> Stopped:
+        if child.poll() is None:
+            os.kill(child.pid, signal.SIGKILL)
+            child.wait(PATIENCE)
         return Stopped(1, (4711,))
 
+    def sleeper() -> tuple[Child, Link]:
+        return Child(os.posix_spawnp("sleep", ["sleep", "600"], os.environ)), Link(ours)
+
+    ours, theirs = socket.socketpair()
+    monkeypatch.setattr(_tool_process, "_start", sleeper)  # this process has threads, and is not forked
     monkeypatch.setattr(_tool_process, "stop_all", stop_half)
     monkeypatch.setattr(_tool_process, "reap", lambda _: None)  # what is below this process is not the tool's
     tools = _tool_process.ToolProcess(None)
 
     # when
-    report = tools.invoke(registry.get("proc", "hold"), claim.task, store, 0.0)
+    with theirs:
+        report = tools.invoke(registry.get("proc", "hold"), claim.task, store, 0.0)
 
     # then
     assert report.timed_out
@@ -332,7 +403,12 @@ def test_a_tool_for_which_no_process_can_be_started_has_crashed(
     # given
     store = TaskStore(tmp_path, durability="process")
     task = store.submit("proc", "echo")
-    monkeypatch.setattr(_tool_process, "get_executable", lambda: "/no/such/python")
+
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", refuse)
+    files = open_files()
 
     # when
     report = _tool_process.ToolProcess(None).invoke(registry.get("proc", "echo"), task, store, 60.0)
@@ -340,7 +416,41 @@ def test_a_tool_for_which_no_process_can_be_started_has_crashed(
     # then
     assert Cause.CRASHED is report.cause
     assert report.error is not None
-    assert report.error.startswith("no process could be started for the tool: [Errno 2]")
+    assert report.error.startswith("no process could be started for the tool: [Errno 11]")
+    assert open_files() == files
+
+
+FORKS = """
+import os, sys, time
+from animaworks_tasks._backends import _fork
+from animaworks_tasks._backends._fork import fork
+from animaworks_tasks._backends._process_tree import Child
+
+def fail():
+    raise ValueError("nobody catches this")
+
+for main in (lambda: None, lambda: sys.exit(0), fail, lambda: os._exit(3)):
+    print(fork(main, keep=0).wait(30), flush=True)
+print(fork(lambda: time.sleep(600), keep=0).wait(0), Child(os.getpid()).wait(0), flush=True)
+_fork._leave = sys.exit  # as the handler of a signal may, at any time
+print(fork(lambda: None, keep=0).wait(30))
+"""
+
+
+def test_a_fork_never_comes_back_and_says_how_it_ended() -> None:
+    # when, until the one that would go on has ended with its parent
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS],
+        capture_output=True,
+        timeout=PATIENCE,
+        check=True,
+        stdin=subprocess.DEVNULL,
+        cwd=ROOT,
+    )
+
+    # then; of what is no child of ours no status is to be had
+    assert ["0", "0", "1", "3", "None 0", "1"] == done.stdout.decode().splitlines()
+    assert 1 == done.stderr.count(b"ValueError: nobody catches this")
 
 
 # --- the supervisor dies ---
@@ -393,6 +503,56 @@ def test_a_task_that_is_safe_to_run_again_runs_again_when_its_supervisor_is_kill
     # then
     assert "attempt 2" == doomed.wait(task_id).result
     assert 1 == doomed.told(task_id)
+
+
+FORK_HOOK = """
+import os, signal, socket, time
+
+def called(fd):
+    try:
+        with socket.socket(fileno=os.dup(fd)) as end:
+            return bool(end.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
+
+def forked():
+    try:
+        os.rename({armed!r}, {pid!r})  # the first one only
+    except OSError:
+        return
+    with open({pid!r}, "w") as file:
+        file.write(str(os.getpid()))
+    parent = os.getppid()
+    while not any(map(called, range(3, 32))):
+        time.sleep(0.001)
+    os.kill(parent, signal.SIGKILL)
+    while os.getppid() == parent:
+        time.sleep(0.001)
+
+os.register_at_fork(after_in_child=forked)
+"""
+
+
+def test_a_supervisor_that_dies_as_it_has_forked_frees_its_lock_and_its_call_runs_once_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the worst moment: its child has the lock still open, the call to come, and has not yet asked to die too."""
+    # given a supervisor that does so
+    armed, pid = tmp_path / "armed", tmp_path / "pid"
+    (tmp_path / "sitecustomize.py").write_text(FORK_HOOK.format(armed=str(armed), pid=str(pid)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    armed.touch()
+    host = Host(tmp_path / "mei")
+
+    # when
+    task_id = host.submit("again", tmp_path / "gate")
+
+    # then
+    assert "attempt 2" == host.wait(task_id).result
+    assert 1 == len(host.log(task_id).split())
+    until(lambda: gone(int(pid.read_text())))
+    assert 1 == host.told(task_id)
+    host.executor.stop(drain_timeout=PATIENCE)
 
 
 def test_a_supervisor_that_dies_idle_is_replaced(doomed: Host) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
+import gc
+import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
-from animaworks_tasks import Registry, ToolContext
+from animaworks_tasks import Registry, TaskStore, ToolContext, _runner, run_task
 
 registry = Registry()
 
@@ -87,6 +92,61 @@ def fail(tries: Path) -> str:
     if len(tries.read_text()) < 3:
         raise ConnectionError("not yet")
     return "third time lucky"
+
+
+@registry.tool("proc", "inspect")
+def inspect(*, context: ToolContext) -> dict[str, object]:
+    """Say what this process has from the one that it was forked from."""
+    files = {int(fd): os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is_open(int(fd))}
+    kinds = {f"{context.task_id}.log": "log"}
+    ring: list[object] = []
+    ring.append(ring)
+    del ring
+    return {
+        "files": [kinds.get(os.path.basename(file), file.partition(":[")[0]) for _, file in sorted(files.items())],
+        "leads its session": os.getpid() == os.getsid(0) == os.getpgid(0),
+        "handlers": {name: signal.getsignal(number).__name__ for name, number in _HANDLED.items()},  # type: ignore[union-attr]  # a function
+        "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        "invoker": _runner._invoke.__name__,  # type: ignore[attr-defined]  # a function
+        "argv": sys.argv,
+        "collected": gc.collect() if gc.isenabled() else 0,
+    }
+
+
+_HANDLED = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+@registry.tool("proc", "draw")
+def draw() -> float:
+    return random.random()  # noqa: S311 - no secret
+
+
+@registry.tool("proc", "postpone")
+def postpone(done: Path) -> str:
+    """Leave something to do when this process ends, and a directory that goes with it."""
+    atexit.register(done.touch)
+    _left.append(tempfile.TemporaryDirectory())
+    return json.dumps(_left[0].name)
+
+
+_left: list[tempfile.TemporaryDirectory[str]] = []
+
+
+@registry.tool("proc", "run_inside")
+def run_inside(directory: Path) -> list[int]:
+    """Be the host of a task; return the process that ran it, and this one."""
+    store = TaskStore(directory, durability="process")
+    task = run_task(store, registry, store.submit("proc", "ids").id)
+    assert task is not None
+    return [json.loads(task.result or "")[0], os.getpid()]
 
 
 # --- badly behaved ---

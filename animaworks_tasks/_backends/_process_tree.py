@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from typing import Final
@@ -22,6 +21,7 @@ _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _REAPED_AT_ONCE: Final = 1000  # a tool may leave orphans faster than they can be taken away
 _LOOK: Final = 0.02  # seconds between looks at what is left
+_LOOK_FOR_ONE: Final = 0.001  # and at one process that is about to end
 _KILLING: Final = 5.0  # seconds in which the kernel must have taken what was killed; longer is a process stuck in it
 _ON_LINUX: Final = sys.platform == "linux"
 
@@ -52,6 +52,38 @@ class _Process:
     started: int
 
 
+class Child:
+    """
+    A child of this process, seen from here. Nobody else takes leave of it.
+
+    Attributes:
+        pid: Its id, and no other's until *returncode* is known.
+        returncode: Its exit status, or the number of the signal that killed it, negative; None until it is known.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return how it ended; None where it has not."""
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:  # we were started deaf to SIGCHLD, and the kernel keeps no status then
+                self.returncode = 0
+            else:
+                self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def wait(self, timeout: float) -> int | None:
+        """Return how it ended as soon as it has; None if it has not within *timeout* seconds."""
+        deadline = time.monotonic() + timeout
+        while self.poll() is None and time.monotonic() < deadline:
+            time.sleep(_LOOK_FOR_ONE)
+        return self.returncode
+
+
 def adopt_orphans() -> None:
     """Become the parent of all that is orphaned below this process, where the kernel can."""
     if _ON_LINUX:  # pragma: no branch - CI is Linux
@@ -68,7 +100,7 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
 
 
-def reap(child: subprocess.Popen[bytes]) -> None:
+def reap(child: Child) -> None:
     """Take leave of adopted processes that have died, which else would stay as zombies; *child* is left alone."""
     with contextlib.suppress(ChildProcessError):  # none is left at all
         for _ in range(_REAPED_AT_ONCE):
@@ -78,7 +110,7 @@ def reap(child: subprocess.Popen[bytes]) -> None:
             os.waitpid(dead.si_pid, 0)
 
 
-def stop_all(child: subprocess.Popen[bytes], grace: float) -> Stopped:
+def stop_all(child: Child, grace: float) -> Stopped:
     """End *child* and all below this process: SIGTERM, up to *grace* seconds, then SIGKILL until none is left."""
     seen: set[_Process] = set()
 
@@ -138,7 +170,7 @@ def _send(process: _Process, number: signal.Signals) -> None:
         os.close(fd)
 
 
-def _alive(child: subprocess.Popen[bytes]) -> list[_Process]:
+def _alive(child: Child) -> list[_Process]:
     """Return who lives below us, having reaped who died; *child* is reaped by its own object."""
     child.poll()
     if not _ON_LINUX:  # pragma: no cover - CI is Linux

@@ -1,9 +1,10 @@
 """
 The tool process: a warm interpreter that imports tools and runs one call at a time, watched over by a supervisor.
 
-Seen from the supervisor it is a :class:`ToolProcess`; inside it, :func:`main` runs. Between the two there is a socket
-(see ``_link.py``). What the tool prints goes straight to the task's log, at the level of file descriptors, so that what
-it starts prints there too, and the log is whole whoever dies.
+Seen from the supervisor it is a :class:`ToolProcess`; inside it, a fork of the supervisor (see ``_fork.py``),
+:func:`main` runs. Between the two there is a socket (see ``_link.py``). What the tool prints goes straight to the
+task's log, at the level of file descriptors, so that what it starts prints there too, and the log is whole whoever
+dies.
 """
 
 from __future__ import annotations
@@ -13,20 +14,18 @@ import os
 import pickle
 import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
-from multiprocessing.spawn import get_executable
 from types import FrameType
 from typing import Final
 
 import attrs
 
-import animaworks_tasks
+from animaworks_tasks import _runner
+from animaworks_tasks._backends._fork import fork
 from animaworks_tasks._backends._home import Home, print_to
 from animaworks_tasks._backends._link import Link, encode, receive
-from animaworks_tasks._backends._process_tree import end_with_parent, reap, stop_all
+from animaworks_tasks._backends._process_tree import Child, reap, stop_all
 from animaworks_tasks._calls import Report, call
 from animaworks_tasks._commands import signal_name
 from animaworks_tasks._directory_workspace import DirectoryWorkspace
@@ -60,7 +59,7 @@ class ToolProcess:
 
     def __init__(self, max_tasks: int | None) -> None:
         self._max_tasks = max_tasks
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Child | None = None
         self._link: Link | None = None
         self._calls = 0
         self._calling = self._interrupted = False
@@ -106,7 +105,7 @@ class ToolProcess:
         self._process = self._link = None
         self._calls = 0
 
-    def _ready(self) -> tuple[subprocess.Popen[bytes], Link]:
+    def _ready(self) -> tuple[Child, Link]:
         process, link = self._process, self._link
         if process is None or link is None or process.poll() is not None or not (link.fit and link.quiet()):
             self.close()  # one that died while idle, was left talking, or could not be put back
@@ -115,7 +114,7 @@ class ToolProcess:
 
     def _watch(
         self,
-        process: subprocess.Popen[bytes],
+        process: Child,
         link: Link,
         workspace: DirectoryWorkspace,
         deadline: float,
@@ -134,7 +133,7 @@ class ToolProcess:
                 link.close()  # so that a process that ends its call in order exits then, within the grace
                 return self._stopped(process, grace, timed_out=left <= 0)
 
-    def _stopped(self, process: subprocess.Popen[bytes], grace: float, *, timed_out: bool) -> Report:
+    def _stopped(self, process: Child, grace: float, *, timed_out: bool) -> Report:
         error = f"it was stopped: {stop_all(process, grace)}"
         self.close()
         if self._interrupted:
@@ -142,10 +141,8 @@ class ToolProcess:
             return Report(cause=Cause.INTERRUPTED, error=words)
         return Report(cancelled=not timed_out, timed_out=timed_out, error=error)
 
-    def _crashed(self, process: subprocess.Popen[bytes]) -> Report:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_LAST_WORDS)
-        status = process.poll()
+    def _crashed(self, process: Child) -> Report:
+        status = process.wait(_LAST_WORDS)
         self.close()
         return Report(cause=Cause.CRASHED, error=f"the tool's process {_end(status)} in the middle of the call")
 
@@ -159,26 +156,13 @@ def _end(status: int | None) -> str:
     return f"was killed by {signal_name(-status)}{hint}"
 
 
-def _start() -> tuple[subprocess.Popen[bytes], Link]:
+def _start() -> tuple[Child, Link]:
     ours, theirs = socket.socketpair()
-    home = os.path.dirname(os.path.dirname(os.path.abspath(animaworks_tasks.__file__)))
-    program = (
-        f"import sys; sys.path.insert(0, {home!r});"
-        f"from animaworks_tasks._backends._tool_process import main; main({theirs.fileno()})"
-    )
     link = Link(ours)
     with theirs, contextlib.ExitStack() as undo:
         undo.callback(link.close)
-        process = subprocess.Popen(  # noqa: S603 - our own program
-            [os.fsdecode(get_executable() or sys.executable), "-P", "-c", program],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
+        process = fork(lambda: main(theirs), keep=theirs.fileno())
         undo.pop_all()
-    link.send(pickle.dumps(list(sys.path)))
     return process, link
 
 
@@ -206,25 +190,19 @@ class _Stop:
             raise TaskCancelled("it was asked to stop")
 
 
-def main(fd: int) -> None:
-    """Serve the supervisor at the other end of the socket *fd* until it goes."""
-    supervisor = socket.socket(fileno=fd)
-    supervisor.set_inheritable(False)  # so that no program which a tool starts has it
-    end_with_parent()  # busy, we would not see that it has gone, and the task may be run again elsewhere
+def main(supervisor: socket.socket) -> None:
+    """Serve the supervisor at the other end of the socket until it goes."""
+    _runner.invoke_with(_runner.call_here)  # a tool that runs tasks of its own is no supervisor
+    sys.path_importer_cache.clear()  # what is missing from it may have been made since the supervisor looked
     stop, home = _Stop(), Home()
-    try:
-        with contextlib.suppress(EOFError, OSError):
-            _serve(supervisor, stop, home)
-    finally:
-        if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
-            os._exit(0)  # a thread that a tool left behind would keep the interpreter for ever
+    with contextlib.suppress(EOFError, OSError):
+        _serve(supervisor, stop, home)
 
 
 def _serve(supervisor: socket.socket, stop: _Stop, home: Home) -> None:
-    sys.path[:] = pickle.loads(receive(supervisor))  # noqa: S301 - our supervisor wrote it
     fit = True
     while fit:
-        asked: Call = pickle.loads(receive(supervisor))  # noqa: S301 - as above
+        asked: Call = pickle.loads(receive(supervisor))  # noqa: S301 - our supervisor wrote it
         report = _make(asked, stop)
         if os.getpid() != home.pid:  # the tool forked, and its child came back from the call as well
             os._exit(0)
