@@ -13,7 +13,7 @@ import shutil
 from datetime import datetime
 
 from animaworks_tasks import _files, _records
-from animaworks_tasks._journal import Journal, fact
+from animaworks_tasks._journal import Journal, line
 from animaworks_tasks._notice import Renderer, rendered
 from animaworks_tasks._notifications import DirectoryNotifications
 from animaworks_tasks._paths import Layout
@@ -147,37 +147,39 @@ class DirectoryRecords:
 
     def settle(self, task: Task) -> Task:
         """Publish the outcome, which is the commit, and leave the notice; returns what is on disk."""
+        data = _records.written(task)
         published = _files.publish(
             self.layout.done,
             f"{task.id}.json",
-            _records.check(task),
+            data,
             tmp=self.layout.tmp,
             sync=self.sync,
             view=self.layout.view(task.id),
             at=None if task.finished_at is None else task.finished_at.timestamp(),  # so that a prune need not read it
+            meanwhile=lambda: _records.read_back(data, task.id),
         )
-        facts = []
+        lines = b""
         if not published:  # an earlier try came this far: what it wrote stands
             task = self.done(task.id)
             self.mend_view(task.id)
         elif task.outcome is not None:
             cause = task.cause and task.cause.value
-            facts.append(fact("ended", task.id, outcome=task.outcome.value, cause=cause))
-        self._notify(task, facts)
+            lines = line("ended", task.id, outcome=task.outcome.value, cause=cause)
+        self._notify(task, lines)
         return task
 
     def notify(self, task: Task) -> None:
         """Leave the notice of a done task, unless it was left before."""
-        self._notify(task, [])
+        self._notify(task, b"")
 
-    def _notify(self, task: Task, facts: list[dict[str, object]]) -> None:
-        """Do as :meth:`notify`, and note *facts* too, which happened just before; whatever the disk says."""
+    def _notify(self, task: Task, lines: bytes) -> None:
+        """Do as :meth:`notify`, and add *lines* to the journal, of what happened before; whatever the disk says."""
         try:
             if self.notifications.publish(task, rendered(self._render, task)):
-                facts.append(fact("notified", task.id))
+                lines += line("notified", task.id)
         finally:
-            if facts:
-                self.journal.add(*facts)
+            if lines:
+                self.journal.add(lines)
 
     def give_back(self, task: Task, not_before: datetime | None) -> Task:
         """Put a running record back to pending, for the next attempt."""

@@ -10,12 +10,12 @@ import os
 
 from animaworks_tasks import _files
 from animaworks_tasks._doorbell import ring
-from animaworks_tasks._journal import Journal
+from animaworks_tasks._journal import Journal, line
 
 TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Final
 
     from animaworks_tasks._paths import Layout
@@ -71,15 +71,32 @@ def create(layout: Layout, *, sync: bool) -> None:
             _files.sync_directory(directory)
 
 
-def place(layout: Layout, task_id: str, data: bytes, *, sync: bool) -> bool:
-    """Publish a pending record and wake whoever waits; False where the id is taken, which only a key can cause."""
+def place(layout: Layout, task_id: str, data: bytes, *, sync: bool, check: Callable[[], None] | None = None) -> bool:
+    """
+    Publish a pending record and wake whoever waits; False where the id is taken, which only a key can cause.
+
+    Args:
+        layout: Where.
+        task_id: The task.
+        data: Its record.
+        sync: Whether it is to survive a power cut.
+        check: Called while the disk takes the record; if it raises, there is none.
+    """
+    lines = []
+
+    def meanwhile() -> None:
+        if check is not None:
+            check()
+        lines.append(line("submitted", task_id))
 
     def appeared() -> None:
         # Before its name is durable: whoever claims it makes it durable elsewhere first, so it may begin meanwhile.
         ring(layout.doorbell, task_id)
-        Journal(layout.events).note("submitted", task_id)
+        Journal(layout.events).add(lines[0])
 
-    return _files.publish(layout.pending, f"{task_id}.json", data, tmp=layout.tmp, sync=sync, appeared=appeared)
+    return _files.publish(
+        layout.pending, f"{task_id}.json", data, tmp=layout.tmp, sync=sync, meanwhile=meanwhile, appeared=appeared
+    )
 
 
 def place_many(layout: Layout, records: Iterable[tuple[str, bytes]], *, sync: bool) -> tuple[list[str], OSError | None]:

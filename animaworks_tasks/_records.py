@@ -60,11 +60,15 @@ def decode(data: bytes, task_id: str) -> Task:
         RecordError: It is no record of that task; ``reason`` says why.
         ForeignRecordError: It is a record, of a kind that is not ours to run.
     """
-    return _read(_parse(data, task_id), task_id)
+    read = _read(_parse(data, task_id), task_id)
+    try:
+        return Task(**read)
+    except ValueError as error:
+        raise RecordError(task_id, _short(str(error))) from None
 
 
-def _read(values: dict[str, object], task_id: str) -> Task:
-    """Return the task that *values*, a parsed record, tell of; errors as for :func:`decode`."""
+def _read(values: dict[str, object], task_id: str) -> dict[str, Any]:
+    """Return what *values*, a parsed record, tell of the task; errors as for :func:`decode`."""
     if values.get("task_type") == "llm":  # before all else: what an id is there is not ours to say
         raise ForeignRecordError(task_id, "it is a task for a language model, not for a tool")
     fields = _Fields(task_id, values)
@@ -80,7 +84,7 @@ def _read(values: dict[str, object], task_id: str) -> Task:
 
 def check(task: Task, *, room: int = 0) -> bytes:
     """
-    Return the record of *task*, having read it again as any reader will, but for what JSON of ours cannot hold.
+    Return the record of *task*, having read it again as any reader will.
 
     Args:
         task: Any task.
@@ -89,19 +93,36 @@ def check(task: Task, *, room: int = 0) -> bytes:
     Raises:
         RecordError: No reader would take it back as it is: too large, or not UTF-8.
     """
+    data = written(task, room=room)
+    read_back(data, task.id)
+    return data
+
+
+def written(task: Task, *, room: int = 0) -> bytes:
+    """Return the record of *task*, if it is not too large, without having read it: that is for the caller to do."""
     try:
         data = encode(task)
     except (ValueError, TypeError) as error:
         raise RecordError(task.id, str(error)) from None
     if len(data) > SIZE_LIMIT - room:
         raise RecordError(task.id, f"it is larger than {SIZE_LIMIT - room} bytes")
+    return data
+
+
+def read_back(data: bytes, task_id: str) -> None:
+    """
+    Read what we have written as any reader will, but for what JSON of ours cannot hold.
+
+    Raises:
+        RecordError: As :func:`check`.
+    """
     try:
         values = load(data)  # twice the same key, or no finite number, is nothing that we write
     except ValueError as error:
-        raise RecordError(task.id, str(error)) from None
-    _check_depth(data, values, task.id)
-    _read(values, task.id)  # type: ignore[arg-type]  # we wrote an object
-    return data
+        raise RecordError(task_id, str(error)) from None
+    _check_depth(data, values, task_id)
+    # No Task is made of it: what a Task refuses it has refused before.
+    _read(values, task_id)  # type: ignore[arg-type]  # we wrote an object
 
 
 def leaves_room(data: bytes) -> bool:
@@ -311,7 +332,7 @@ def _is_number(value: object) -> TypeGuard[float]:
     return (type(value) is int and abs(value) < _LARGEST) or (type(value) is float and math.isfinite(value))
 
 
-def _task(fields: _Fields) -> Task:
+def _task(fields: _Fields) -> dict[str, Any]:
     status = fields.text("status")
     if "tool_args" in fields.left:
         shape = _from_claimed(fields, status)
@@ -328,7 +349,7 @@ def _task(fields: _Fields) -> Task:
         if value is not None:  # or else it says what a missing key says
             own[key] = value
     extra = {key: value for key, value in fields.left.items() if key not in _OF_ONE_SHAPE}
-    return Task(**shape, **own, id=fields.task_id, extra=extra)
+    return {**shape, **own, "id": fields.task_id, "extra": extra}
 
 
 def _policy(fields: _Fields, key: str) -> OnInterrupt | None:

@@ -9,7 +9,7 @@ notification, whatever died in between.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypedDict, Unpack
 
@@ -132,11 +132,11 @@ def new_task(tool: str, argv: Sequence[str], options: SubmitOptions, *, anima_di
 
 def new_tasks(
     tool: str, argvs: Iterable[Sequence[str]], options: SubmitOptions, *, anima_dir: str, at: datetime
-) -> Sequence[Task]:
-    """Return the PENDING tasks for several calls, with ids of their own."""
+) -> Iterator[Task]:
+    """Return the PENDING tasks for several calls, with ids of their own, each made when it is asked for."""
     if options.get("key") is not None:
         raise ValueError("a key names one task: submit such tasks one by one")
-    return [new_task(tool, argv, options, anima_dir=anima_dir, at=at) for argv in argvs]
+    return (new_task(tool, argv, options, anima_dir=anima_dir, at=at) for argv in list(argvs))
 
 
 class Doorbell(Protocol):

@@ -92,6 +92,11 @@ def is_task_id(text: str) -> bool:
     return len(text) == ID_DIGITS and not text.strip("0123456789abcdef")
 
 
+def _task_id(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+    if not is_task_id(value):
+        raise ValueError(f"{attribute.name} must be {ID_DIGITS} lowercase hex digits, not {value!r}")
+
+
 def _aware(_: object, attribute: attrs.Attribute[Any], value: datetime | None) -> None:
     if value is not None and value.tzinfo is None:
         raise ValueError(f"{attribute.name} needs a timezone")
@@ -143,7 +148,7 @@ class Task:
         extra: Keys of the record that this version does not know, kept as they came.
     """
 
-    id: str = attrs.field(validator=attrs.validators.matches_re(r"[0-9a-f]{12}"))
+    id: str = attrs.field(validator=_task_id)
     tool: str = attrs.field(validator=attrs.validators.min_len(1))
     subcommand: str = ""
     argv: tuple[str, ...] = attrs.field(default=(), converter=_words)

@@ -34,6 +34,9 @@ class _Scanning:
         raise ValueError(f"{name} is not JSON")
 
 
+_scan = make_scanner(_Scanning())  # type: ignore[arg-type]  # it has all that is asked of it
+
+
 def dump(value: Mapping[str, object]) -> bytes:
     """
     Return *value* as one record.
@@ -60,7 +63,7 @@ def load(data: bytes) -> object:
     """
     text = data.decode("utf-8").strip()
     try:
-        value, end = make_scanner(_Scanning())(text, 0)  # type: ignore[arg-type]  # it has all that is asked of it
+        value, end = _scan(text, 0)
     except StopIteration as error:
         raise ValueError(f"no JSON value at {error.value}") from None
     except RecursionError:

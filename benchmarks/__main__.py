@@ -65,18 +65,20 @@ def _run(options: argparse.Namespace) -> int:
     failed = []
     if names:
         where = _where(options.dir, where)
-    for number, name in enumerate(names, start=1):
-        print(f"[{number}/{len(names)}] {name}", file=sys.stderr, flush=True)
-        try:
-            with tempfile.TemporaryDirectory(prefix=".bench-", dir=options.dir, ignore_cleanup_errors=True) as scratch:
-                keep_apart(Path(scratch))
-                results[name] = FIGURES[name].result(Bench(Path(scratch).resolve(), quick=options.quick))
-        except Exception:  # noqa: BLE001 - the others are still worth their time
-            traceback.print_exc()
-            failed.append(name)
-            continue
-        print(_report.table(results[name]), flush=True)
-        _keep(options, results, where)  # after each, so that a run that is stopped was not for nothing
+    # One place for all, gone at the end: what is deleted in between would slow down what comes after it.
+    with tempfile.TemporaryDirectory(prefix=".bench-", dir=options.dir, ignore_cleanup_errors=True) as scratch:
+        keep_apart(Path(scratch))
+        bench = Bench(Path(scratch).resolve(), quick=options.quick)
+        for number, name in enumerate(names, start=1):
+            print(f"[{number}/{len(names)}] {name}", file=sys.stderr, flush=True)
+            try:
+                results[name] = FIGURES[name].result(bench)
+            except Exception:  # noqa: BLE001 - the others are still worth their time
+                traceback.print_exc()
+                failed.append(name)
+                continue
+            print(_report.table(results[name]), flush=True)
+            _keep(options, results, where)  # after each, so that a run that is stopped was not for nothing
     if not names:
         _keep(options, results, where)
     if failed:
