@@ -99,11 +99,11 @@ class DirectoryRecords:
 
     def cancelled(self, task_id: str) -> bool:
         """Say whether someone asked for the task to stop."""
-        return os.path.lexists(os.path.join(self.layout.running, f"{task_id}.cancel"))
+        return os.path.lexists(self.layout.cancel(task_id))
 
     def path(self, directory: str, task_id: str) -> str:
         """Return the path of the record in *directory*."""
-        return os.path.join(directory, f"{task_id}.json")
+        return f"{directory}/{task_id}.json"
 
     def free(self, task_id: str) -> bool:
         """Say whether a pending record is to be run; called with the lock held."""
@@ -120,7 +120,7 @@ class DirectoryRecords:
 
     def move_to_running(self, name: str, task_id: str) -> bool:
         """Link, make it durable, unlink, make that durable: killed between any two, the record is somewhere."""
-        pending = os.path.join(self.layout.pending, name)
+        pending = f"{self.layout.pending}/{name}"
         try:
             _files.link(pending, self.path(self.layout.running, task_id))
         except FileNotFoundError:
@@ -197,10 +197,10 @@ class DirectoryRecords:
     def forget_running(self, task_id: str, *, waits: bool = False) -> None:
         """Remove what says that a task runs. One that *waits* again keeps the wish that it stop, if there is one."""
         if not waits:
-            _files.clear(os.path.join(self.layout.running, f"{task_id}.cancel"))
+            _files.clear(self.layout.cancel(task_id))
         # The record last: as long as it is there, recovery looks at the task.
         for name in (f"{task_id}.owner.json", f"{task_id}.json"):
-            _files.clear(os.path.join(self.layout.running, name))
+            _files.clear(f"{self.layout.running}/{name}")
 
     def mend_view(self, task_id: str) -> None:
         """Let the view show how the task ended: whoever published that may have died before."""

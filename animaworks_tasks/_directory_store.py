@@ -277,7 +277,7 @@ class TaskStore:
         if task.state is State.DONE:
             return task
         # The mark first: it tells whoever owns the task, or is about to, and recovery if we die. It outlives a release.
-        mark = os.path.join(self.layout.running, f"{task_id}.cancel")
+        mark = self.layout.cancel(task_id)
         _files.touch(mark)
         self._records.journal.note("cancel requested", task_id)
         claim = self.claim(task_id)

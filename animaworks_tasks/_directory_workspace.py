@@ -19,8 +19,16 @@ class DirectoryWorkspace:
 
     def __init__(self, layout: Layout, task_id: str, *, sync: bool) -> None:
         self._layout, self._task_id, self._sync = layout, task_id, sync
-        self.log_path = os.path.join(layout.logs, f"{task_id}.log")
-        self.progress_path = os.path.join(layout.progress, f"{task_id}.json")
+
+    @property
+    def log_path(self) -> str:
+        """Where the task's log is."""
+        return f"{self._layout.logs}/{self._task_id}.log"
+
+    @property
+    def progress_path(self) -> str:
+        """Where its last progress report is."""
+        return f"{self._layout.progress}/{self._task_id}.json"
 
     def write_log(self, data: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -32,7 +40,7 @@ class DirectoryWorkspace:
             _files.replace(self.progress_path, _wire.dump(report), tmp=self._layout.tmp)
 
     def cancel_requested(self) -> bool:
-        return os.path.lexists(os.path.join(self._layout.running, f"{self._task_id}.cancel"))
+        return os.path.lexists(self._layout.cancel(self._task_id))
 
     def keep_result(self, data: bytes) -> str:
         directory = self._results()

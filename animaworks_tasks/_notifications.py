@@ -230,7 +230,7 @@ class DirectoryNotifications:
         name = task.id + ".md"
         # First the new, then the read: acknowledging moves it in that order, so one of the two looks finds it.
         for directory in (self._layout.notifications, self._layout.read):
-            if os.path.lexists(os.path.join(directory, name)):
+            if os.path.lexists(f"{directory}/{name}"):
                 return False
         data = text.encode("utf-8")
         return _files.publish(self._layout.notifications, name, data, tmp=self._layout.tmp, sync=self._sync)

@@ -66,11 +66,15 @@ class Layout:
 
     def lock(self, task_id: str) -> str:
         """Return the path of the lock that the owner of *task_id* holds."""
-        return os.path.join(self.locks, task_id + ".lock")
+        return f"{self.locks}/{task_id}.lock"
+
+    def cancel(self, task_id: str) -> str:
+        """Return the path of the mark by which someone asks for *task_id* to stop."""
+        return f"{self.running}/{task_id}.cancel"
 
     def view(self, task_id: str) -> str:
         """Return the path under which AnimaWorks' own readers look for *task_id*."""
-        return os.path.join(self.root, task_id + ".json")
+        return f"{self.root}/{task_id}.json"
 
 
 def data_dir(environment: Mapping[str, str]) -> str:

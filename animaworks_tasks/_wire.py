@@ -50,8 +50,11 @@ def dump(value: Mapping[str, object]) -> bytes:
 
 def dump_line(facts: dict[str, object]) -> bytes:
     """Return *facts* as one line; errors as for :func:`dump`."""
-    pairs = ", ".join([f"{_key(key)}: {_text(value, '')}" for key, value in facts.items()])
-    return f"{{{pairs}}}\n".encode()
+    encode = encode_basestring  # as in _text
+    pairs = [
+        f"{encode(key)}: {encode(value) if type(value) is str else _text(value, '')}" for key, value in facts.items()
+    ]
+    return f"{{{', '.join(pairs)}}}\n".encode()
 
 
 def load(data: bytes) -> object:

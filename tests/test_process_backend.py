@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import json
 import os
 import signal
@@ -390,7 +391,7 @@ def test_what_cannot_be_stopped_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     # when
     with theirs:
-        report = tools.invoke(registry.get("proc", "hold"), claim.task, store, 0.0)
+        report = tools.invoke(registry.get("proc", "hold"), claim.task, store, 0.0, lambda: None)
 
     # then
     assert report.timed_out
@@ -408,10 +409,11 @@ def test_a_tool_for_which_no_process_can_be_started_has_crashed(
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     monkeypatch.setattr(os, "fork", refuse)
+    gc.collect()  # as a fork does: what other tests have left open is closed by then
     files = open_files()
 
     # when
-    report = _tool_process.ToolProcess(None).invoke(registry.get("proc", "echo"), task, store, 60.0)
+    report = _tool_process.ToolProcess(None).invoke(registry.get("proc", "echo"), task, store, 60.0, lambda: None)
 
     # then
     assert Cause.CRASHED is report.cause
