@@ -8,6 +8,7 @@ table stands in ARCHITECTURE.md. Except for looking, the caller holds the task's
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 from datetime import datetime
@@ -22,6 +23,8 @@ from animaworks_tasks._states import Event, advance
 from animaworks_tasks._store import Clock
 from animaworks_tasks._task import State, Task, is_task_id
 from animaworks_tasks.errors import RecordError
+
+logger = logging.getLogger("animaworks_tasks")
 
 
 class DirectoryRecords:
@@ -93,9 +96,13 @@ class DirectoryRecords:
         """Say whether something lies under the name of the record in *directory*, readable or not."""
         return os.path.lexists(f"{directory}/{task_id}.json")
 
+    def runs(self, task_id: str) -> bool:
+        """Say whether the task runs, or did when its owner died."""
+        return self.has(self.layout.running, task_id)
+
     def lives(self, task_id: str) -> bool:
         """Say whether the task waits or runs."""
-        return self.has(self.layout.running, task_id) or self.has(self.layout.pending, task_id)
+        return self.runs(task_id) or self.has(self.layout.pending, task_id)
 
     def cancelled(self, task_id: str) -> bool:
         """Say whether someone asked for the task to stop."""
@@ -107,7 +114,7 @@ class DirectoryRecords:
 
     def free(self, task_id: str) -> bool:
         """Say whether a pending record is to be run; called with the lock held."""
-        if self.has(self.layout.done, task_id):  # what is left of a task that has ended: a second submit of its key
+        if self.has(self.layout.done, task_id):  # a second submit of its key; or its own, back after a power cut
             self.sync_directory(self.layout.done)
             try:
                 self.done(task_id)
@@ -115,20 +122,65 @@ class DirectoryRecords:
                 self.move_to_running(f"{task_id}.json", task_id)
             else:
                 _files.discard(self.path(self.layout.pending, task_id))
+                _files.clear(self.layout.cancel(task_id))
             return False
         return not self.has(self.layout.running, task_id)  # an orphan: recovery comes first
 
     def move_to_running(self, name: str, task_id: str) -> bool:
         """Link, make it durable, unlink, make that durable: killed between any two, the record is somewhere."""
-        pending = f"{self.layout.pending}/{name}"
-        try:
-            _files.link(pending, self.path(self.layout.running, task_id))
-        except FileNotFoundError:
-            return False  # its submitter took it back
-        self.sync_directory(self.layout.running)
-        _files.discard(pending)
-        self.sync_directory(self.layout.pending)
+        if not self.link_to_running(name, task_id):
+            return False
+        self.leave_pending(name, durably=True)
         return True
+
+    def link_to_running(self, name: str, task_id: str) -> bool:
+        """Begin to move a record; False where its submitter took it back. :meth:`leave_pending` comes next."""
+        try:
+            _files.link(f"{self.layout.pending}/{name}", self.path(self.layout.running, task_id))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def leave_pending(self, name: str, *, durably: bool) -> None:
+        """
+        End the move of a record.
+
+        That it has left need not be durable where its task was announced in between, under a name that becomes durable
+        together with that of the record: who finds all three after a power cut knows that the tool may have begun.
+        """
+        self.sync_directory(self.layout.running)
+        _files.discard(f"{self.layout.pending}/{name}")
+        if durably:
+            self.sync_directory(self.layout.pending)
+
+    def announced(self, task: Task) -> bool:
+        """Announce a task that was claimed, and say whether that could be done: a full disk must not keep it."""
+        try:
+            self.announce(task)
+        except OSError as error:
+            logger.warning("task %s runs, but others cannot see by whom: %s", task.id, error)
+            return False
+        return True
+
+    def announce(self, task: Task) -> None:
+        """
+        Say what runs, since when and by whom; errors as for :func:`._files.publish`.
+
+        What it says is for people, so it is not fsynced. That it is there says that the tool may have begun.
+        """
+        owner, view = self._owner(task.id), self.layout.view(task.id)
+        data = _records.encode(task)  # unchecked: it was read a moment ago, and its reader can do without
+        directory, _, name = owner.rpartition("/")
+        if not _files.publish(directory, name, data, tmp=self.layout.tmp, sync=False, view=view):
+            _files.replace(owner, data, tmp=self.layout.tmp)  # at no moment is there none
+            _files.show(owner, view, tmp=self.layout.tmp)
+
+    def may_have_begun(self, task_id: str) -> bool:
+        """Say whether a running task was announced, which it was before its tool began."""
+        return os.path.lexists(self._owner(task_id))
+
+    def _owner(self, task_id: str) -> str:
+        return f"{self.layout.running}/{task_id}.owner.json"
 
     def begin(self, task_id: str, data: bytes, *, sync: bool) -> bool:
         """Publish the record of a task that begins as ours in running/; False where it is known already."""

@@ -104,6 +104,8 @@ class DirectoryRecovery:
             return self._records.give_back(running, None)
         event, changes = self._verdict(task_id)
         task = self._records.settle(advance(running, event, finished_at=self._records.clock(), **changes))
+        if self._pending_or_none(task_id) == submitted:  # a power cut brought it back, or kept it
+            _files.discard(self._records.path(self._layout.pending, task_id))
         self._records.forget_running(task_id)
         return task
 
@@ -117,14 +119,20 @@ class DirectoryRecovery:
         """
         Return the pending record of an orphan whose owner died before the tool began, or after it was given back.
 
-        Not every pending record says so: a second submit of the same key, while the first ran, leaves one too. It
-        differs from the one that was claimed, and has no attempt more.
+        Not every pending record says so. One that is the same was claimed: its tool did not begin only where nobody had
+        announced that. And a second submit of the same key, while the first ran, leaves one that differs, and has no
+        attempt more.
         """
+        pending = self._pending_or_none(task_id)
+        if pending is None or pending.attempt > running.attempt:
+            return pending
+        return pending if pending == running and not self._records.may_have_begun(task_id) else None
+
+    def _pending_or_none(self, task_id: str) -> Task | None:
         try:
-            pending = self._records.pending(task_id)
+            return self._records.pending(task_id)
         except (FileNotFoundError, RecordError):
             return None
-        return pending if pending == running or pending.attempt > running.attempt else None
 
     def _reject_misnamed(self) -> Sequence[Task]:
         """End files in pending/ whose name is no id: under an id made from the file itself, the same at every look."""
@@ -229,7 +237,9 @@ class DirectoryRecovery:
             task_id = name.split(".", 1)[0]
             if is_task_id(task_id) and name != f"{task_id}.json" and task_id not in running:
                 with _going_on(f"running/{name} cannot be swept"), self._records.holding(task_id) as held:
-                    if held.lock is not None and not self._records.lives(task_id):
+                    # The wish that it stop is kept as long as a task waits; who owned it, no longer than it ran.
+                    needed = self._records.lives if name.endswith(".cancel") else self._records.runs
+                    if held.lock is not None and not needed(task_id):
                         _files.clear(os.path.join(self._layout.running, name))
         for name in _files.names(self._layout.tmp):
             path = os.path.join(self._layout.tmp, name)

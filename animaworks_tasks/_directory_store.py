@@ -205,13 +205,16 @@ class TaskStore:
             except RecordError as error:
                 self._recovery.reject(f"{task_id}.json", task_id, error.reason)
                 return None
-            if not is_due(task, due_by) or not self._records.move_to_running(f"{task_id}.json", task_id):
-                return None
             running = advance(
                 task, Event.CLAIM, attempt=task.attempt + 1, started_at=self._records.clock(), owner_pid=os.getpid()
             )
+            name = f"{task_id}.json"
+            if not is_due(task, due_by) or not self._records.link_to_running(name, task_id):
+                return None
+            announced = self._records.announced(running)
+            self._records.leave_pending(name, durably=not announced)
             self._records.journal.note("claimed", task_id, tool=running.name, attempt=running.attempt)
-            return Claim(running, held.keep())
+            return Claim(running, held.keep(), announced=running if announced else None)
 
     def begin(self, task: Task, *, durably: bool = True) -> Claim:
         data = _records.check(task, room=ROOM)
@@ -231,12 +234,9 @@ class TaskStore:
 
     def announce(self, claim: Claim) -> None:
         self._lock_of(claim)
-        name = f"{claim.task.id}.owner.json"
-        data = _records.encode(claim.task)  # unchecked: it was read a moment ago, and its reader can do without
-        view = self.layout.view(claim.task.id)
-        # For people, so not fsynced: after a power cut the record beside it and the free lock say all that counts.
-        while not _files.publish(self.layout.running, name, data, tmp=self.layout.tmp, sync=False, view=view):
-            _files.clear(os.path.join(self.layout.running, name))  # of an attempt whose owner died
+        if claim.announced is not claim.task:
+            self._records.announce(claim.task)
+            claim.announced = claim.task
 
     def finish(self, claim: Claim, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - attributes of the task
         lock = self._lock_of(claim)
@@ -293,8 +293,8 @@ class TaskStore:
 
     def prune(self, *, finished_before: datetime | None = None, keep: int | None = None) -> Sequence[str]:
         # What stands against pruning must be durable before the done record goes.
-        self._records.sync_directory(self.layout.running)
-        self._records.sync_directory(self.layout.notifications)
+        for directory in (self.layout.pending, self.layout.running, self.layout.notifications):
+            self._records.sync_directory(directory)
         ripe = self._ripe(finished_before, keep)
         if ripe:
             forget(self.layout.ages)

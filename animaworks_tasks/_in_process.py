@@ -104,9 +104,9 @@ class InProcessCall:
         """Return what the runner needs to make the call."""
         return Tool(name="in-process", subcommand="call", target=FunctionTarget(None, self._work), parameters=())
 
-    def invoke(self, tool: Tool, task: Task, store: Store, timeout: float, begun: Callable[[], None]) -> Report:
+    def invoke(self, tool: Tool, task: Task, store: Store, timeout: float) -> Report:
         """Make it, in this thread."""
-        report = call_here(tool, task, store, timeout, begun)
+        report = call_here(tool, task, store, timeout)
         if not self._lost:
             return report
         error = "its event loop ended while it was running; it may have partly run"

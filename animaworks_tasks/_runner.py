@@ -31,13 +31,11 @@ _ERROR_LIMIT: Final = 4000  # characters; an error may quote the name of a tool,
 _LONGEST_BACKOFF: Final = 600.0  # seconds
 _PATIENCE: Final = 600.0  # seconds for which an outcome that the disk refuses is offered again
 
-Begun = Callable[[], None]
-Invoker = Callable[[Tool, Task, Store, float, Begun], Report]  # the last is called once, as soon as the call is made
+Invoker = Callable[[Tool, Task, Store, float], Report]
 
 
-def call_here(tool: Tool, task: Task, store: Store, timeout: float, begun: Begun) -> Report:
+def call_here(tool: Tool, task: Task, store: Store, timeout: float) -> Report:
     """Call the tool in this thread. Its timeout is told to it, and held against it when it comes back."""
-    begun()
     return call(tool, task, store.workspace(task.id), deadline=time.monotonic() + timeout)
 
 
@@ -94,19 +92,16 @@ def _run(store: Store, registry: Registry, claim: Claim) -> Task:
         return _finish(store, claim, Event.CANCEL, **never_began(claim.task))
     if claim.task.subcommand != tool.subcommand:
         claim.task = attrs.evolve(claim.task, subcommand=tool.subcommand)
-
-    def announce() -> None:
-        try:
-            store.announce(claim)
-        except OSError as error:  # for people only: a full disk must not keep the tool from running
-            logger.warning("task %s runs, but others cannot see by whom: %s", claim.task.id, error)
-
-    return run_owned(store, claim, tool, _invoke, announce)
+    try:
+        store.announce(claim)
+    except OSError as error:  # for people only: a full disk must not keep the tool from running
+        logger.warning("task %s runs, but others cannot see by whom: %s", claim.task.id, error)
+    return run_owned(store, claim, tool, _invoke)
 
 
-def run_owned(store: Store, claim: Claim, tool: Tool, invoke: Invoker, begun: Begun = lambda: None) -> Task:
+def run_owned(store: Store, claim: Claim, tool: Tool, invoke: Invoker) -> Task:
     """
-    Call *tool* for a task that is ours, and finish it.
+    Call *tool* for a task that is ours and announced, and finish it.
 
     Raises:
         OSError: As :func:`run_task`; the lock is still held.
@@ -116,7 +111,7 @@ def run_owned(store: Store, claim: Claim, tool: Tool, invoke: Invoker, begun: Be
     # Where the record lies, not what it says: it may have been copied, or written by anyone.
     here = claim.task if claim.task.anima_dir == store.location else attrs.evolve(claim.task, anima_dir=store.location)
     began = time.monotonic()
-    report = invoke(tool, here, store, timeout, begun)
+    report = invoke(tool, here, store, timeout)
     return _conclude(store, claim, tool, report, timeout, took=time.monotonic() - began)
 
 

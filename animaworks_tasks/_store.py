@@ -53,10 +53,12 @@ class Claim:
     Attributes:
         task: The task, RUNNING.
         lock: What the store holds for it; None once the claim has ended.
+        announced: The task as others see it; None where they do not yet.
     """
 
     task: Task
     lock: object | None
+    announced: Task | None = None
 
 
 @attrs.frozen
@@ -270,7 +272,7 @@ class Store(Protocol):
         """
 
     def announce(self, claim: Claim) -> None:
-        """Tell others what became of the claim so far: status running, attempt, who runs it."""
+        """Tell others what became of the claim since they were told last: its subcommand, say."""
 
     def finish(self, claim: Claim, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - attributes of the task
         """

@@ -111,8 +111,6 @@ def test_a_record_lies_in_the_directory_of_its_state(files: TaskStore, root: Pat
     assert {f"pending/{task.id}.json"} == tree(root)
     claim = files.claim(task.id)
     assert claim is not None
-    assert {f"running/{task.id}.json"} == tree(root)
-    files.announce(claim)
     assert {f"running/{task.id}.json", f"running/{task.id}.owner.json"} == tree(root)
     files.request_cancel(task.id)
     assert f"running/{task.id}.cancel" in tree(root)
@@ -122,7 +120,7 @@ def test_a_record_lies_in_the_directory_of_its_state(files: TaskStore, root: Pat
     assert ([], []) == (os.listdir(root / "locks"), os.listdir(root / "tmp"))
 
 
-def test_a_task_takes_nine_fsyncs_each_in_its_place(
+def test_a_task_takes_eight_fsyncs_each_in_its_place(
     tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given
@@ -134,11 +132,57 @@ def test_a_task_takes_nine_fsyncs_each_in_its_place(
     task = files.submit("image_gen", "3d")
     assert [task.id[:7], "pending"] == synced
     claim = own(files, task.id)
-    assert ["running", "pending"] == synced[2:]
+    assert ["running"] == synced[2:]
     files.finish(claim, Event.COMPLETE)
-    assert [task.id[:7], "done", task.id[:7], "backgro"] == synced[4:]
+    assert [task.id[:7], "done", task.id[:7], "backgro"] == synced[3:]
     files.notifications.acknowledge(files.notifications.peek())
-    assert [".read"] == synced[8:]
+    assert [".read"] == synced[7:]
+
+
+def test_a_claim_that_cannot_be_announced_is_durable_in_both_places_and_shown_later(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given a disk that is full, but for a moment
+    files = TaskStore(tmp_path / "mei", clock=clock)
+    task = files.submit("image_gen", "3d")
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def sync(fd: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.MonkeyPatch.context() as disk:
+        failing_at(disk, "write", 1)
+        claim = files.claim(task.id)
+
+    # then
+    assert claim is not None
+    assert ["running", "pending"] == synced
+    assert f"task {task.id} runs, but others cannot see by whom" in caplog.text
+    assert {f"running/{task.id}.json"} == tree(Path(files.layout.root))
+    files.announce(claim)
+    assert claim.task == files.get(task.id)
+    assert f"running/{task.id}.owner.json" in tree(Path(files.layout.root))
+
+
+def test_what_is_announced_again_takes_the_place_of_what_was(files: TaskStore, root: Path) -> None:
+    # given
+    claim = own(files, files.submit("image_gen", "3d").id)
+    owner, view = root / f"running/{claim.task.id}.owner.json", root / f"{claim.task.id}.json"
+    before = owner.stat().st_ino
+    files.announce(claim)
+    assert before == owner.stat().st_ino, "nothing is new"
+
+    # when
+    claim.task = attrs.evolve(claim.task, subcommand="pipeline")
+    files.announce(claim)
+
+    # then
+    assert claim.task == files.get(claim.task.id)
+    assert owner.samefile(view)
+    assert [] == os.listdir(root / "tmp")
 
 
 def test_a_release_is_durable_before_the_claim_is_forgotten(
@@ -576,6 +620,45 @@ def test_killed_between_link_and_unlink_of_a_claim_the_task_never_started(
     assert ({f"pending/{ID}.json"}, []) == (tree(root), notices(files))
     assert not (root / f"{ID}.json").exists()
     assert 1 == own(files, ID).task.attempt
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_was_announced_may_have_begun_though_its_pending_record_is_back_after_a_power_cut(
+    files: TaskStore, root: Path, remains: Remains, *, again: bool
+) -> None:
+    # given all three names, of which only the first need be durable to be gone
+    remains.put("pending")
+    remains.put("running", remains.pending)
+    (root / "running" / f"{ID}.owner.json").write_bytes(_records.encode(remains.running))
+
+    # when
+    found = files.recover(lambda _: again)
+
+    # then its policy decides, once
+    if again:
+        assert [1] == [task.attempt for task in found.returned]
+        assert {f"pending/{ID}.json"} == tree(root)
+    else:
+        assert [Cause.INTERRUPTED] == [task.cause for task in found.settled]
+        assert ({f"done/{ID}.json"}, [ID]) == (tree(root), notices(files))
+    assert ((), ()) == (files.recover().settled, files.recover().returned)
+
+
+def test_what_a_power_cut_brought_back_of_a_task_that_has_ended_is_taken_away_again(
+    files: TaskStore, root: Path, remains: Remains
+) -> None:
+    # given
+    remains.put("done")
+    remains.put("pending")
+    for name in (f"{ID}.owner.json", f"{ID}.cancel"):
+        (root / "running" / name).touch()
+
+    # when
+    files.recover()
+    assert files.claim(ID) is None
+
+    # then
+    assert {f"done/{ID}.json"} == tree(root)
 
 
 def test_killed_before_it_said_who_it_is_an_owner_leaves_an_orphan_like_any_other(

@@ -391,7 +391,7 @@ def test_what_cannot_be_stopped_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     # when
     with theirs:
-        report = tools.invoke(registry.get("proc", "hold"), claim.task, store, 0.0, lambda: None)
+        report = tools.invoke(registry.get("proc", "hold"), claim.task, store, 0.0)
 
     # then
     assert report.timed_out
@@ -413,7 +413,7 @@ def test_a_tool_for_which_no_process_can_be_started_has_crashed(
     files = open_files()
 
     # when
-    report = _tool_process.ToolProcess(None).invoke(registry.get("proc", "echo"), task, store, 60.0, lambda: None)
+    report = _tool_process.ToolProcess(None).invoke(registry.get("proc", "echo"), task, store, 60.0)
 
     # then
     assert Cause.CRASHED is report.cause

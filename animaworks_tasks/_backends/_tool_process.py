@@ -16,7 +16,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
@@ -71,7 +70,7 @@ class ToolProcess:
             raise SystemExit(0)
         self._interrupted = True
 
-    def invoke(self, tool: Tool, task: Task, store: Store, timeout: float, begun: Callable[[], None]) -> Report:
+    def invoke(self, tool: Tool, task: Task, store: Store, timeout: float) -> Report:
         """Make one call; whatever becomes of the process, a report comes back."""
         workspace = store.workspace(task.id)
         assert isinstance(workspace, DirectoryWorkspace)  # noqa: S101 - only such a store can come to this process
@@ -84,7 +83,6 @@ class ToolProcess:
         self._calling = True
         try:
             link.send(pickle.dumps(Call(tool, task, workspace, timeout)))
-            begun()
             report = self._watch(process, link, workspace, deadline, tool.grace_seconds)
         except (EOFError, OSError):
             report = self._crashed(process)

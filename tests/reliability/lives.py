@@ -225,6 +225,13 @@ def _prune(store: TaskStore, say: Say) -> None:
     store.prune(finished_before=LATER)
 
 
+def _to_the_end(store: TaskStore, say: Say) -> None:
+    """All of a life in one process, so that nothing of it is durable but by what it does itself."""
+    run(store, say)
+    drain(store, say)
+    _prune(store, say)
+
+
 def _everything(store: TaskStore, say: Say) -> None:
     """One of most things, in one process from its start."""
     submit(store, say)
@@ -256,4 +263,5 @@ LIVES: Final[Sequence[Life]] = (
     Life("recover what is not durable", recover, _not_durable),
     Life("quarantine", _reject, _bad),
     Life("prune", _prune, _read),
+    Life("claim to prune", _to_the_end, _submitted),
 )

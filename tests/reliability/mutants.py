@@ -45,6 +45,24 @@ def the_tool_starts_before_its_claim_is_durable(patch: Patch) -> None:
     _without_sync_of(patch, "running")
 
 
+def a_claim_that_is_not_durable_in_pending_is_not_announced_either(patch: Patch) -> None:
+    patch.setattr(DirectoryRecords, "announced", lambda *_: True)
+
+
+def what_was_announced_counts_for_nothing(patch: Patch) -> None:
+    patch.setattr(DirectoryRecords, "may_have_begun", lambda *_: False)
+
+
+def a_prune_relies_on_what_has_left_pending(patch: Patch) -> None:
+    real = DirectoryRecords.sync_directory
+
+    def sync_directory(records: DirectoryRecords, path: str) -> None:
+        if path != records.layout.pending:
+            real(records, path)
+
+    patch.setattr(DirectoryRecords, "sync_directory", sync_directory)
+
+
 def an_acknowledged_notice_is_not_fsynced(patch: Patch) -> None:
     _without_sync_of(patch, ".read")
 
