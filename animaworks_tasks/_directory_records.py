@@ -43,6 +43,22 @@ class DirectoryRecords:
         self.journal = Journal(layout.events)
         self.notifications = DirectoryNotifications(layout, sync=sync, journal=self.journal)
         self._render = render
+        self._misnamed: list[str] | None = None  # found when pending/ was last listed, and not yet taken
+
+    def pending_ids(self) -> set[str]:
+        """Return the ids of what waits in pending/."""
+        names = [name for name in _files.names(self.layout.pending) if name.endswith(".json")]
+        found = {name[:-5] for name in names if is_task_id(name[:-5])}
+        others = [] if len(found) == len(names) else [name for name in names if name[:-5] not in found]
+        self._misnamed = [name for name in others if not name.startswith(".")]
+        return found
+
+    def take_misnamed(self) -> list[str]:
+        """Return the names in pending/ that no task can have; of a long backlog, which takes time to list, the last."""
+        if self._misnamed is None:
+            self.pending_ids()
+        taken, self._misnamed = self._misnamed or [], None
+        return taken
 
     def pending(self, task_id: str) -> Task:
         """Return the task that waits in pending/; errors as for :meth:`read`."""

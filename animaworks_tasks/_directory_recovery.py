@@ -137,18 +137,16 @@ class DirectoryRecovery:
     def _reject_misnamed(self) -> Sequence[Task]:
         """End files in pending/ whose name is no id: under an id made from the file itself, the same at every look."""
         rejected = []
-        for name in _files.names(self._layout.pending):
-            if name.endswith(".json") and not name.startswith(".") and not is_task_id(name.removesuffix(".json")):
-                path = os.path.join(self._layout.pending, name)
-                try:
-                    status = os.lstat(path)
-                except FileNotFoundError:
-                    continue
-                task_id = new_id(f"{name}/{status.st_ino}/{status.st_mtime_ns}")
-                with _going_on(f"pending/{name!r} cannot be rejected"), self._records.holding(task_id) as held:
-                    if held.lock is not None and not self._foreign(name) and self._records.free(task_id):
-                        task = self.reject(name, task_id, "its name is not 12 lowercase hex digits and .json")
-                        rejected += [task] if task else []
+        for name in self._records.take_misnamed():
+            try:
+                status = os.lstat(os.path.join(self._layout.pending, name))
+            except FileNotFoundError:
+                continue
+            task_id = new_id(f"{name}/{status.st_ino}/{status.st_mtime_ns}")
+            with _going_on(f"pending/{name!r} cannot be rejected"), self._records.holding(task_id) as held:
+                if held.lock is not None and not self._foreign(name) and self._records.free(task_id):
+                    task = self.reject(name, task_id, "its name is not 12 lowercase hex digits and .json")
+                    rejected += [task] if task else []
         return rejected
 
     def _foreign(self, name: str) -> bool:

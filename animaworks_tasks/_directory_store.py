@@ -187,7 +187,7 @@ class TaskStore:
         return newest(directory, limit, memory=memory, tmp=self.layout.tmp)
 
     def pending_ids(self) -> set[str]:
-        return set(ids(self.layout.pending))
+        return self._records.pending_ids()
 
     # Owning a task.
 
