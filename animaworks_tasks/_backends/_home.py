@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+from _signal import getsignal  # type: ignore[import-not-found]  # signal's own makes an enum of each of 64, every time
 from typing import Final
 
 from animaworks_tasks import _files
@@ -33,9 +34,9 @@ class Home:
         self._cwd = os.getcwd()
         self._umask = os.umask(0o077)
         os.umask(self._umask)
-        self._environment = dict(os.environ)
+        self._environment = dict(os.environb)  # bytes need not be decoded to be compared
         self._streams = (sys.stdin, sys.stdout, sys.stderr)
-        self._handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+        self._handlers = {int(number): getsignal(number) for number in signal.valid_signals()}
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._recursion = sys.getrecursionlimit()
         self._locale = locale.setlocale(locale.LC_ALL)
@@ -54,15 +55,21 @@ class Home:
             self._restore_streams()
             sys.setrecursionlimit(self._recursion)
             locale.setlocale(locale.LC_ALL, self._locale)
+            self._restore_environment()
         except (OSError, ValueError, MemoryError, RecursionError, locale.Error):
             return False
         os.umask(self._umask)
         with contextlib.suppress(OSError):
             os.chdir(self._cwd)
-        if dict(os.environ) != self._environment:
-            os.environ.clear()
-            os.environ.update(self._environment)
         return True
+
+    def _restore_environment(self) -> None:
+        found = dict(os.environb)
+        for name in found.keys() - self._environment.keys():
+            del os.environb[name]
+        for name, value in self._environment.items():
+            if found.get(name) != value:
+                os.environb[name] = value
 
     def _restore_limits(self) -> None:
         for limit, values in self._limits.items():
@@ -73,7 +80,7 @@ class Home:
         for timer in _TIMERS:
             signal.setitimer(timer, 0)
         for number, handler in self._handlers.items():
-            if handler is not None and signal.getsignal(number) is not handler:  # None: none of Python's, not ours
+            if handler is not None and getsignal(number) is not handler:  # None: none of Python's, not ours
                 signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
