@@ -450,7 +450,7 @@ _END_TO_END: Final = (
 )
 
 # Counted with `strace -f -c`: 400 tasks less 100, submitted and run one by one.
-_CALLS: Final = "79 system calls and five new files"
+_CALLS: Final = "68 system calls and five new files"
 
 FIGURES: Final = (
     Figure(
@@ -459,9 +459,9 @@ FIGURES: Final = (
         measure=measure_latency,
         note="Counted from before the submit, so that its fsyncs are a part of it. All hosts are as they are by "
         "default. Before each submit they rest for 10 to 60 ms; huey, which looks less often the longer it rests, for "
-        "0.1 to 0.5 s; AnimaWorks for up to its 3 s. In the way: of ours, four fsyncs stand between the submit and the "
-        "tool's first line, two that make the submit durable and two that make the claim so; rq and huey wait for none "
-        "or one.",
+        "0.1 to 0.5 s; AnimaWorks for up to its 3 s. Of ours, three fsyncs stand between the submit and the tool's first "
+        "line: two make the submit durable, the second of them while the host wakes up, and one makes the claim so; rq "
+        "and huey wait for none or one.",
     ),
     Figure(
         name="event-loop",
@@ -475,15 +475,18 @@ FIGURES: Final = (
         measure=measure_throughput_process,
         note=f"{_END_TO_END} In the way: a task of ours takes {_CALLS} (`strace -c`), for its record, lock, owner, "
         "outcome and notice are files of their own, which any process finds after a crash; huey's are rows on a page. "
-        "About half of the rest is Python (`py-spy`): a record is written, read and checked at every step.",
+        "The kernel has half of the processor's time (`perf`), and Python the other half: a record is written, read and "
+        "checked at every step.",
     ),
     Figure(
         name="throughput-full",
         title='No-op tasks end to end, ThreadBackend, `durability="full"`',
         measure=measure_throughput_full,
-        note=f"{_END_TO_END} In the way: eight fsyncs for each task until its notice is there, two of them in its "
-        "submit, where a loop that submits one by one waits for each; `submit_many` shares those, and threads the six "
-        "others as far as they meet.",
+        note=f"{_END_TO_END} In the way: seven fsyncs for each task until its notice is there, two of them in its "
+        "submit, where a loop that submits one by one waits for each, which alone takes nearly as long as all that huey "
+        "does; `submit_many` shares those. The five others overlap in four threads, which are then busy with them on "
+        "both processors: two thirds of their time is the kernel's (`perf`), and three of these fsyncs, of directories, "
+        "are shared only where threads meet, which they seldom do.",
     ),
     Figure(
         name="throughput-processes",
