@@ -220,8 +220,8 @@ FIGURES: Final = (
         title="What one task costs beside a backlog",
         measure=measure_backlog,
         note='ThreadBackend, 2 slots, `durability="process"`; long enough for three looks at everything. '
-        "While a long backlog is being read, which is here all the time, a thirteenth of it goes into reading; and each "
-        "look, every 3 s, lists the names of all.",
+        "While a long backlog is being read, which is here all the time, a thirteenth of it goes into reading; and "
+        "each look, every 3 s, lists the names of all.",
     ),
     Figure(
         name="history",

@@ -459,9 +459,9 @@ FIGURES: Final = (
         measure=measure_latency,
         note="Counted from before the submit, so that its fsyncs are a part of it. All hosts are as they are by "
         "default. Before each submit they rest for 10 to 60 ms; huey, which looks less often the longer it rests, for "
-        "0.1 to 0.5 s; AnimaWorks for up to its 3 s. Of ours, three fsyncs stand between the submit and the tool's first "
-        "line: two make the submit durable, the second of them while the host wakes up, and one makes the claim so; rq "
-        "and huey wait for none or one.",
+        "0.1 to 0.5 s; AnimaWorks for up to its 3 s. Of ours, three fsyncs stand between the submit and the tool's "
+        "first line: two make the submit durable, the second of them while the host wakes up, and one makes the claim "
+        "so; rq and huey wait for none or one.",
     ),
     Figure(
         name="event-loop",
@@ -475,18 +475,18 @@ FIGURES: Final = (
         measure=measure_throughput_process,
         note=f"{_END_TO_END} In the way: a task of ours takes {_CALLS} (`strace -c`), for its record, lock, owner, "
         "outcome and notice are files of their own, which any process finds after a crash; huey's are rows on a page. "
-        "The kernel has half of the processor's time (`perf`), and Python the other half: a record is written, read and "
-        "checked at every step.",
+        "The kernel has half of the processor's time (`perf`), and Python the other half: a record is written, read "
+        "and checked at every step.",
     ),
     Figure(
         name="throughput-full",
         title='No-op tasks end to end, ThreadBackend, `durability="full"`',
         measure=measure_throughput_full,
         note=f"{_END_TO_END} In the way: seven fsyncs for each task until its notice is there, two of them in its "
-        "submit, where a loop that submits one by one waits for each, which alone takes nearly as long as all that huey "
-        "does; `submit_many` shares those. The five others overlap in four threads, which are then busy with them on "
-        "both processors: two thirds of their time is the kernel's (`perf`), and three of these fsyncs, of directories, "
-        "are shared only where threads meet, which they seldom do.",
+        "submit. A loop that submits one by one waits for each of the two, which alone takes nearly as long as all that "
+        "huey does; `submit_many` shares them. The five others overlap in four threads, which keep both processors busy "
+        "with that: two thirds of their time is the kernel's (`perf`). Three of them are of directories, and are shared "
+        "only where threads meet.",
     ),
     Figure(
         name="throughput-processes",
