@@ -191,6 +191,12 @@ class DirectoryRecords:
             _files.replace(owner, data, tmp=self.layout.tmp)  # at no moment is there none
             _files.show(owner, view, tmp=self.layout.tmp)
 
+    def withdraw(self, task_id: str) -> None:
+        """Take back what was announced of a task that still waits, because its claim is broken off."""
+        with contextlib.suppress(OSError):
+            if self.has(self.layout.pending, task_id):
+                _files.clear(self._owner(task_id))
+
     def may_have_begun(self, task_id: str) -> bool:
         """Say whether a running task was announced, which it was before its tool began."""
         return os.path.lexists(self._owner(task_id))

@@ -90,10 +90,11 @@ class DirectoryRecovery:
                 done = self._records.done(task_id)
                 self._records.notify(done)
                 self._records.mend_view(task_id)
+                self._drop_claimed(task_id, submitted)
                 self._records.forget_running(task_id)
                 return done
-        self._quarantine_outcome(task_id)
-        waiting = self._never_started(task_id, submitted)
+        ended = self._quarantine_outcome(task_id)  # who knows how: so it has begun
+        waiting = None if ended else self._never_started(task_id, submitted)
         if waiting is not None:
             self._records.hide(task_id)
             self._records.forget_running(task_id, waits=True)
@@ -104,8 +105,7 @@ class DirectoryRecovery:
             return self._records.give_back(running, None)
         event, changes = self._verdict(task_id)
         task = self._records.settle(advance(running, event, finished_at=self._records.clock(), **changes))
-        if self._pending_or_none(task_id) == submitted:  # a power cut brought it back, or kept it
-            _files.discard(self._records.path(self._layout.pending, task_id))
+        self._drop_claimed(task_id, submitted)
         self._records.forget_running(task_id)
         return task
 
@@ -127,6 +127,11 @@ class DirectoryRecovery:
         if pending is None or pending.attempt > running.attempt:
             return pending
         return pending if pending == running and not self._records.may_have_begun(task_id) else None
+
+    def _drop_claimed(self, task_id: str, submitted: Task) -> None:
+        """Drop the pending record of a task that has ended, where a power cut kept it or brought it back."""
+        if self._pending_or_none(task_id) == submitted:
+            _files.discard(self._records.path(self._layout.pending, task_id))
 
     def _pending_or_none(self, task_id: str) -> Task | None:
         try:
@@ -195,8 +200,8 @@ class DirectoryRecovery:
         ring(self._layout.doorbell, task_id)
         return task
 
-    def _quarantine_outcome(self, task_id: str) -> None:
-        """Make room for an outcome where one lies that cannot be read."""
+    def _quarantine_outcome(self, task_id: str) -> bool:
+        """Make room for an outcome where one lies that cannot be read; say whether one did."""
         try:
             self._records.done(task_id)
         except FileNotFoundError:
@@ -204,6 +209,8 @@ class DirectoryRecovery:
         except RecordError:
             forget(self._layout.ages)
             self.quarantine(self._records.path(self._layout.done, task_id), "the outcome could not be read")
+            return True
+        return False
 
     def quarantine(self, path: str, reason: str) -> None:
         """Move a bad file out of the way, with a note beside it that says why."""

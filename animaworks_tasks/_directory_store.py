@@ -158,12 +158,23 @@ class TaskStore:
         raise TaskNotFoundError(task_id, self.location)
 
     def waits(self, task_id: str) -> bool:
-        return is_task_id(task_id) and self._records.has(self.layout.pending, task_id)
+        records, layout = self._records, self.layout
+        return is_task_id(task_id) and records.has(layout.pending, task_id) and not self._moved_on(task_id)
 
     def pending(self, task_id: str) -> Task | None:
-        with contextlib.suppress(FileNotFoundError):
-            return self._records.pending(task_id) if is_task_id(task_id) else None
-        return None
+        if not is_task_id(task_id):
+            return None
+        try:
+            task = self._records.pending(task_id)
+        except FileNotFoundError:
+            return None
+        if not self._moved_on(task_id):
+            return task
+        claim = self.claim(task_id)  # which drops it, if the task has ended
+        return None if claim is None else self.release(claim)  # its outcome was pruned just now: it is a new task
+
+    def _moved_on(self, task_id: str) -> bool:
+        return self._records.runs(task_id) or self._records.has(self.layout.done, task_id)
 
     def list(self, state: State | None = None, *, limit: int | None = None) -> Sequence[Task]:
         found: dict[str, Task] = {}
@@ -213,8 +224,12 @@ class TaskStore:
             name = f"{task_id}.json"
             if not is_due(task, due_by) or not self._records.link_to_running(name, task_id):
                 return None
-            announced = self._records.announced(running)
-            self._records.leave_pending(name, durably=not announced)
+            try:
+                announced = self._records.announced(running)
+                self._records.leave_pending(name, durably=not announced)
+            except BaseException:  # the disk said no, or we are to end: as long as it waits too, it has not begun
+                self._records.withdraw(task_id)
+                raise
             self._records.journal.note("claimed", task_id, tool=running.name, attempt=running.attempt)
             return Claim(running, held.keep(), announced=running if announced else None)
 
@@ -295,11 +310,11 @@ class TaskStore:
         return task
 
     def prune(self, *, finished_before: datetime | None = None, keep: int | None = None) -> Sequence[str]:
-        # What stands against pruning must be durable before the done record goes.
-        for directory in (self.layout.pending, self.layout.running, self.layout.notifications):
-            self._records.sync_directory(directory)
         ripe = self._ripe(finished_before, keep)
         if ripe:
+            # What stands against pruning must be durable before the done record goes, and what has left for it.
+            for directory in (self.layout.pending, self.layout.running, self.layout.notifications):
+                self._records.sync_directory(directory)
             forget(self.layout.ages)
         pruned = [task_id for task_id, before in ripe if self._prune_one(task_id, before)]
         if pruned:

@@ -30,7 +30,7 @@ _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CHUNK = 1 << 16
 _SYNCED_AT_ONCE = 4  # threads; measured: with all their files written before, more gain nothing
-_OPEN_AT_ONCE = 64  # files, by each of these; the first fsync of them does most of the work of all, so fewer cost more
+_OPEN_AT_ONCE = 32  # files, by each of these; the first fsync of them does most of the work of all, so fewer cost more
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
@@ -200,14 +200,20 @@ def _write_all(files: Iterator[tuple[str, bytes]], *, sync: bool) -> None:
     from itertools import islice
 
     mutex = allocate_lock()
+    failed = False
 
     def write_some() -> None:
-        while True:
+        nonlocal failed
+        while not failed:
             with mutex:
                 some = list(islice(files, _OPEN_AT_ONCE))
             if not some:
                 return
-            _write_some(some)
+            try:
+                _write_some(some)
+            except BaseException:
+                failed = True  # the others need not write what will not be published
+                raise
 
     # One after the other, each would wait for the disk; together they wait for it a few times.
     with ThreadPoolExecutor(_SYNCED_AT_ONCE) as pool:
@@ -375,7 +381,8 @@ def _suspicion(status: os.stat_result, limit: int) -> str | None:
 def names(directory: str) -> list[str]:
     """Return the names in *directory*; none where it is not there."""
     try:
-        return os.listdir(directory)
+        with os.scandir(directory) as entries:
+            return [entry.name for entry in entries]
     except FileNotFoundError:
         return []
 

@@ -15,7 +15,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Final, TypedDict, TypeVar, Unpack
+from typing import Any, Final, Self, TypedDict, TypeVar, Unpack
 
 import attrs
 
@@ -303,13 +303,24 @@ class Registry:
             return False
 
     def __reduce__(self) -> tuple[object, ...]:
-        # A supervisor is sent its registry with every task: it is packed once, and unpacked there once.
-        given = Given(
-            filter(self._permitted, [tool.permission for tool in self.tools() if tool.permission is not None])
-        )
-        if self._packed is None or self._packed[0] != given:
-            self._packed = given, pickle.dumps((given, self.problems, self._tools), pickle.HIGHEST_PROTOCOL)
-        return _unpacked, (self._packed[1],)
+        # A supervisor is sent its registry with every task: it is packed once, and unpacked there once. So whoever is
+        # sent the same gets the same, and leaves it as it is.
+        needed = {permission for tool in self.tools() if (permission := tool.permission) is not None}
+        given = Given(filter(self._permitted, needed))
+        packed = self._packed
+        if packed is None or packed[0] != given:
+            state = {**vars(self), "permits": given, "_known_specs": None, "_packed": None}
+            packed = self._packed = given, pickle.dumps((type(self), state), pickle.HIGHEST_PROTOCOL)
+        return _unpacked, (packed[1],)
+
+    def __copy__(self) -> Self:
+        copied = type(self).__new__(type(self))
+        state = {"problems": list(self.problems), "_tools": {name: dict(each) for name, each in self._tools.items()}}
+        vars(copied).update(vars(self) | state)
+        return copied
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self.__copy__()  # what is in it does not change
 
     def _put(self, tools: Sequence[Tool]) -> None:
         for tool in tools:
@@ -331,8 +342,9 @@ class Registry:
 
 @functools.lru_cache(maxsize=16)
 def _unpacked(data: bytes) -> Registry:
-    registry = Registry()
-    registry.permits, registry.problems, registry._tools = pickle.loads(data)  # noqa: S301, SLF001 - our own, packed by us
+    kind, state = pickle.loads(data)  # noqa: S301 - what Registry.__reduce__ has packed
+    registry: Registry = kind.__new__(kind)
+    vars(registry).update(state)
     return registry
 
 

@@ -92,7 +92,8 @@ class Scheduler:
 
     def start_nothing(self) -> None:
         """Leave what is pending to the next executor."""
-        self._full_house = True
+        with self._stepping:
+            self._full_house = True
 
     def wait_for_an_end(self, timeout: float) -> None:
         """Wait until a task of ours has ended, if one runs, or *timeout* seconds."""
@@ -163,22 +164,26 @@ class Scheduler:
             timeout = min(limit, min(self._next_look, self._next_reading()) - time.monotonic())
             if self._later:
                 timeout = min(timeout, (self._later[0][0] - self._clock()).total_seconds())
+        if not self._ended.empty():  # whose thread met us in these lines, and relies on us
+            return set()
         return self._bell.wait(max(0.0, timeout))
 
     def step(self, rung: set[str]) -> None:
         """Look at what ended, at what *rung* (and now and then at everything), and start what is due."""
-        with self._stepping:
-            self._collect()
-            if time.monotonic() >= self._next_look:
-                self._next_look = time.monotonic() + self._interval
-                self._look_at_everything()
-            if not (len(rung) == 1 and self._start_unseen(*rung)):
-                self._look_at_each(rung)
-            self._read_some()
-            self._start_due()
-            self._follow_up()  # a backend that runs a call where it is submitted has ended it already
-            self._tell_idle()
-        self._go_on()
+        try:
+            with self._stepping:
+                self._collect()
+                if time.monotonic() >= self._next_look:
+                    self._next_look = time.monotonic() + self._interval
+                    self._look_at_everything()
+                if not (len(rung) == 1 and self._start_unseen(*rung)):
+                    self._look_at_each(rung)
+                self._read_some()
+                self._start_due()
+                self._follow_up()  # a backend that runs a call where it is submitted has ended it already
+                self._tell_idle()
+        finally:
+            self._go_on()
 
     def _follow_up(self) -> None:
         while not self._ended.empty():
@@ -188,6 +193,7 @@ class Scheduler:
     def _go_on(self) -> None:
         """Follow up what has ended, unless somebody else steps just now: who does so after letting go."""
         while not self._ended.empty() and self._stepping.acquire(blocking=False):
+            enough = False
             try:
                 if self._closed:
                     return
@@ -195,8 +201,10 @@ class Scheduler:
                 enough = bool(self._ready)
             finally:
                 self._stepping.release()
-            if not enough:  # there may be more to read; or nothing left to do, which is for the stepper to tell
-                self.wake()
+                # There may be more to read; or nothing left to do, which is for the stepper to tell; or this was an
+                # error, and what else has ended is the stepper's too.
+                if not enough:
+                    self.wake()
 
     def _next_reading(self) -> float:
         """Return when more of a long backlog is read: seldom while there is enough to run, to slow that down little."""
@@ -267,7 +275,7 @@ class Scheduler:
         if task_id in self._ours or task_id in self._told:  # its own end rings as well
             return
         try:
-            # Most often it waits. What was claimed or has ended in between is found out by who tries to claim it.
+            # Most often it waits, which costs one look instead of three.
             task = self._store.pending(task_id) or self._store.get(task_id)
         except TaskNotFoundError:
             self._forget(task_id)
@@ -380,6 +388,7 @@ class Scheduler:
                 logger.warning("whoever ran task %s is gone; its record decides what becomes of it: %s", task_id, error)
                 task, unseen = None, False
             if task is None and unseen:
+                self._others.add(task_id)  # we saw it wait, so its end is to be told, whoever had it
                 self._look_at_each([task_id])
             elif task is None:  # or another host was faster, or the store will not have it, for now or for good
                 self._find_out(task_id)

@@ -212,13 +212,14 @@ class Store(Protocol):
         """
 
     def waits(self, task_id: str) -> bool:
-        """Say whether there seems to be a pending task *task_id*, without reading its record."""
+        """Say whether the task waits to be claimed, without reading its record."""
 
     def pending(self, task_id: str) -> Task | None:
         """
         Return the task if it waits to be claimed; None where it does not. Costs less than :meth:`get`.
 
-        A second submit of a *key* may wait while the first one runs, or for a moment after that has ended.
+        What is left in its place of a task that has ended is dropped: a second submit of a *key* that came too late, or
+        what a power cut brought back.
 
         Raises:
             RecordError: As :meth:`get`.

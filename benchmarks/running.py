@@ -483,10 +483,10 @@ FIGURES: Final = (
         title='No-op tasks end to end, ThreadBackend, `durability="full"`',
         measure=measure_throughput_full,
         note=f"{_END_TO_END} In the way: seven fsyncs for each task until its notice is there, two of them in its "
-        "submit. A loop that submits one by one waits for each of the two, which alone takes nearly as long as all that "
-        "huey does; `submit_many` shares them. The five others overlap in four threads, which keep both processors busy "
-        "with that: two thirds of their time is the kernel's (`perf`). Three of them are of directories, and are shared "
-        "only where threads meet.",
+        "submit. A loop that submits one by one waits for each of the two, which alone takes nearly as long as all "
+        "that huey does; `submit_many` shares them. The five others overlap in four threads, which keep both "
+        "processors busy with that: two thirds of their time is the kernel's (`perf`). Three of them are of "
+        "directories, and are shared only where threads meet.",
     ),
     Figure(
         name="throughput-processes",

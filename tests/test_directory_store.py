@@ -644,6 +644,61 @@ def test_what_was_announced_may_have_begun_though_its_pending_record_is_back_aft
     assert ((), ()) == (files.recover().settled, files.recover().returned)
 
 
+@pytest.mark.parametrize("end", [OSError(errno.EIO, "Input/output error"), SystemExit(0)])
+def test_a_claim_that_is_broken_off_takes_its_announcement_back_so_the_task_waits_again(
+    tmp_path: Path, clock: ManualClock, end: BaseException
+) -> None:
+    # given a disk that refuses, or a process that is told to end, before the tool can begin
+    files = TaskStore(tmp_path / "mei", clock=clock)
+    task = files.submit("image_gen", "3d")
+
+    def broken(_: str) -> None:
+        raise end
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_files, "sync_directory", broken)
+        with pytest.raises(type(end)):
+            files.claim(task.id)
+
+    # then
+    found = files.recover(lambda _: pytest.fail("a task that never ran needs no permission"))
+    assert ((task,), ()) == (found.returned, found.settled)
+    assert {f"pending/{task.id}.json"} == tree(Path(files.layout.root))
+    assert 1 == own(files, task.id).task.attempt
+
+
+def test_a_pending_record_beside_an_outcome_does_not_wait_and_is_dropped(
+    files: TaskStore, root: Path, remains: Remains
+) -> None:
+    for running in (False, True):
+        # given
+        remains.put("done")
+        remains.put("pending")
+        if running:
+            remains.put("running", remains.pending)
+            files.recover()
+        assert not files.waits(ID)
+
+        # then
+        assert files.pending(ID) is None
+        assert {f"done/{ID}.json"} == tree(root)
+
+
+def test_a_task_whose_outcome_cannot_be_read_has_begun_whatever_else_there_is(
+    files: TaskStore, root: Path, remains: Remains
+) -> None:
+    # given
+    remains.put("pending")
+    remains.put("running", remains.pending)
+    (root / "done" / f"{ID}.json").write_text("{")
+
+    # when
+    [done] = files.recover().settled
+
+    # then
+    assert (Cause.INTERRUPTED, {f"done/{ID}.json"}) == (done.cause, {name for name in tree(root) if ID in name[:18]})
+
+
 def test_what_a_power_cut_brought_back_of_a_task_that_has_ended_is_taken_away_again(
     files: TaskStore, root: Path, remains: Remains
 ) -> None:

@@ -11,7 +11,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from concurrent.futures import Future
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from animaworks_tasks import (
 from animaworks_tasks._doorbell import ring
 from animaworks_tasks._scheduler import Scheduler
 from animaworks_tasks._states import Event, advance
-from animaworks_tasks._store import utc_now
+from animaworks_tasks._store import Claim, utc_now
 from animaworks_tasks.errors import ExecutorClosedError, RecordError, UnknownToolError, WrongArgumentError
 from tests.conftest import ManualClock, begin, die, own
 from tests.processes import PATIENCE, eventually, in_event_loop, join, until
@@ -1181,6 +1182,61 @@ def test_a_thread_whose_call_ends_after_the_scheduler_was_closed_starts_nothing(
     # then
     assert (State.DONE, State.PENDING) == (memory.get(held.id).state, memory.get(left.id).state)
     assert [] == ended
+
+
+def test_an_end_that_meets_the_watcher_as_it_goes_to_sleep_is_not_slept_through(
+    memory: MemoryTaskStore, workshop: Workshop, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a watcher that looks at the clock before it sleeps, and a call that ends just then
+    meet = threading.Event()
+
+    def now() -> datetime:
+        if meet.is_set():
+            meet.clear()
+            ended: Future[Task | None] = Future()
+            ended.set_result(None)
+            other = threading.Thread(target=scheduler._report, args=["0" * 12, ended])
+            other.start()
+            other.join()
+        return clock.now
+
+    options: dict[str, Any] = {"slots": 1, "interval": SELDOM, "clock": now, "on_end": lambda _: None}
+    scheduler = Scheduler(memory, workshop.registry, ThreadBackend(), **options)
+    memory.submit("tool", "echo", "later", not_before=clock.now + timedelta(minutes=1))
+    scheduler.step(set())
+
+    # when
+    meet.set()
+    monkeypatch.setattr(scheduler._bell, "wait", lambda _: pytest.fail("it sleeps"))
+
+    # then
+    assert set() == scheduler.wait()
+    scheduler.close()
+
+
+def test_the_end_of_a_task_that_rang_and_was_cancelled_before_it_was_claimed_is_told(
+    files: TaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    ended: list[Task] = []
+    scheduler = scheduler_of(files, workshop, ended)
+    scheduler.step(set())
+    task = files.submit("tool", "echo", "it")
+    claim = files.claim
+
+    def too_late(task_id: str, due_by: datetime | None = None) -> Claim | None:
+        monkeypatch.setattr(files, "claim", claim)
+        files.request_cancel(task_id)
+        return claim(task_id, due_by=due_by)
+
+    monkeypatch.setattr(files, "claim", too_late)
+
+    # when
+    scheduler.step({task.id})
+    scheduler.close()
+
+    # then
+    assert [Outcome.CANCELLED] == [task.outcome for task in ended]
 
 
 def test_a_task_that_rings_before_it_is_due_waits_until_it_is(

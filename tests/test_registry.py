@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import copy
 import enum
 import functools
 import importlib
@@ -606,6 +607,25 @@ def test_a_registry_is_packed_anew_only_where_a_tool_or_a_permission_came_or_wen
         sent().check_permission(first.get("tool", "guarded"))
     registry.add("tool", "more", echo)
     assert ["tool echo", "tool guarded", "tool more"] == [tool.command for tool in sent().tools()]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_of_a_registry_is_one_of_its_own(copied: Callable[[Registry], Registry]) -> None:
+    # given
+    class Ours(Registry):
+        pass
+
+    registry = Ours(permits=lambda _: True)
+    registry.add("tool", "echo", lambda word: word)
+
+    # when
+    other = copied(registry)
+    other.add("tool", "more", echo)
+
+    # then
+    assert (Ours, ["tool echo"]) == (type(other), [tool.command for tool in registry.tools()])
+    assert ["tool echo", "tool more"] == [tool.command for tool in other.tools()]
+    assert "it" == other.get("tool", "echo").load()("it")
 
 
 def test_a_pickled_registry_is_unpickled_without_importing_any_tool(modules: Path) -> None:

@@ -56,7 +56,7 @@ class Home:
             sys.setrecursionlimit(self._recursion)
             locale.setlocale(locale.LC_ALL, self._locale)
             self._restore_environment()
-        except (OSError, ValueError, MemoryError, RecursionError, locale.Error):
+        except (OSError, ValueError, MemoryError, RuntimeError, KeyError, locale.Error):
             return False
         os.umask(self._umask)
         with contextlib.suppress(OSError):

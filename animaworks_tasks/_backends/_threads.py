@@ -26,6 +26,8 @@ class ThreadBackend:
     A thread cannot be killed: cancelling and timeouts are told to the tool, which stops when it looks
     (:meth:`ToolContext.raise_if_cancelled`); one that never looks is recorded as cancelled or timed out when it comes
     back. The threads are daemons: they end with the process, and the tasks in them are settled as interrupted.
+
+    What a future's callback submits is for the thread that calls it back: it must not wait there for it.
     """
 
     # Not concurrent.futures.ThreadPoolExecutor: a process cannot exit before each of its threads has come back, and a
@@ -101,7 +103,12 @@ class ThreadBackend:
                 problem = error
         with self._mutex:  # before its callbacks: what they submit is for this thread
             self._idle += 1
-        if problem is not None:
-            future.set_exception(problem)
-        elif running:
-            future.set_result(result)
+        try:
+            if problem is not None:
+                future.set_exception(problem)
+            elif running:
+                future.set_result(result)
+        except BaseException:  # of a callback; this thread ends with it
+            with self._mutex:
+                self._idle -= 1
+            raise
