@@ -88,8 +88,6 @@ class TaskStore:
             self.layout, sync=durability == "full", render=render or MarkdownRenderer(language), clock=clock
         )
         self._recovery = DirectoryRecovery(self._records)
-        # With fsyncs, steps overlap: they wait for the disk most of their time.
-        self._turns = contextlib.nullcontext() if self._records.sync else _files.TURNS
         try:
             create(self.layout, sync=self._records.sync)
             self._check_locks()
@@ -207,7 +205,7 @@ class TaskStore:
     def claim(self, task_id: str, *, due_by: datetime | None = None) -> Claim | None:
         if not is_task_id(task_id):
             return None
-        with self._turns, self._records.holding(task_id) as held:
+        with self._records.holding(task_id) as held:
             if held.lock is None or not self._records.free(task_id):
                 return None
             try:
@@ -256,12 +254,11 @@ class TaskStore:
             claim.announced = claim.task
 
     def finish(self, claim: Claim, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - attributes of the task
-        with self._turns:
-            lock = self._lock_of(claim)
-            task = self._records.settle(advance(claim.task, event, finished_at=self._records.clock(), **changes))
-            self._records.forget_running(task.id)
-            self._let_go(claim, lock)
-            return task
+        lock = self._lock_of(claim)
+        task = self._records.settle(advance(claim.task, event, finished_at=self._records.clock(), **changes))
+        self._records.forget_running(task.id)
+        self._let_go(claim, lock)
+        return task
 
     def release(self, claim: Claim, *, not_before: datetime | None = None) -> Task:
         lock = self._lock_of(claim)

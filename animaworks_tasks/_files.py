@@ -14,7 +14,7 @@ import errno
 import os
 import stat
 import time
-from _thread import RLock, allocate_lock
+from _thread import allocate_lock
 
 TYPE_CHECKING = False  # typing's own would import typing
 
@@ -455,28 +455,8 @@ def hold(path: str) -> Lock | None:
         lock.release()
 
 
-class _Turns:
-    """
-    Lets one thread of this process at a time take a step that waits for no disk.
-
-    Without it, each of the many short calls in such a step may hand Python's own lock to another thread: four threads
-    then need a half more time of the processor for the same steps, and a fifth more by the clock (measured).
-    """
-
-    def __enter__(self) -> None:
-        _turn[0].acquire()
-
-    def __exit__(self, *_: object) -> None:
-        _turn[0].release()
-
-
-TURNS = _Turns()
-_turn = [RLock()]  # a renderer of the host may take a step itself
-
-
 def _forked() -> None:
     _syncs.clear()  # another thread may have been in the middle of one
-    _turn[0] = RLock()
     for lock in list(_held):
         lock.leave()
 
