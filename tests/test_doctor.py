@@ -22,6 +22,7 @@ from animaworks_tasks._doctor import Doctor
 from animaworks_tasks._findings import Finding, Severity
 from animaworks_tasks._states import Event
 from tests.conftest import ManualClock, begin, die, own
+from tests.processes import until
 
 ID: Final = "0123456789ab"
 DAY: Final = 86400.0
@@ -502,6 +503,7 @@ def test_a_lock_that_outlives_its_owner_is_found_with_the_process_that_keeps_it(
         assert owner.stdout is not None
         child = int(owner.stdout.readline())
         assert 0 == owner.wait()
+        until(lambda: Path(f"/proc/{child}/cmdline").read_bytes())  # empty while the kernel makes it another program
 
         # then
         finding = only(Doctor(files.location))
