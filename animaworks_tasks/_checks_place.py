@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from animaworks_tasks import _files
+from animaworks_tasks import _files, _locks
 from animaworks_tasks._findings import FIX, Finding, Remedy, Severity, several
 from animaworks_tasks._notice import one_line
 from animaworks_tasks._paths import Layout
@@ -95,7 +95,7 @@ def _open(where: str, paths: list[str], mode: int, verb: str, kind: str) -> Find
 
 def file_system(layout: Layout) -> Iterator[Finding]:
     """Find what the file system cannot do: locks, hard links, FIFOs; and whether it is full."""
-    trouble = _files.lock_trouble(layout.tmp)
+    trouble = _locks.lock_trouble(layout.tmp)
     if trouble is not None:
         todo = "move the Anima to a local file system; until then no host can work here"
         yield Finding(what=trouble, where=layout.root, severity=Severity.PROBLEM, todo=todo)

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from animaworks_tasks import _files, _wire
+from animaworks_tasks import _files, _locks, _wire
 from animaworks_tasks._checks_place import who_has
 from animaworks_tasks._delivery import Fate, delivery
 from animaworks_tasks._directory_records import DirectoryRecords, ids
@@ -264,7 +264,7 @@ def _is_free(path: str) -> bool:
     """Say whether nobody holds the lock file *path*; it stays where it is."""
     if not os.path.lexists(path):
         return False
-    lock = _files.hold(path)
+    lock = _locks.hold(path)
     if lock is not None:
         lock.release()
     return lock is not None

@@ -13,7 +13,7 @@ import os
 import shutil
 from datetime import datetime
 
-from animaworks_tasks import _files, _records
+from animaworks_tasks import _files, _locks, _records
 from animaworks_tasks._journal import Journal, line
 from animaworks_tasks._notice import Renderer, rendered
 from animaworks_tasks._notifications import DirectoryNotifications
@@ -72,7 +72,7 @@ class DirectoryRecords:
         """Return the task in running/, as its owner announced it; errors as for :meth:`read`."""
         with contextlib.suppress(FileNotFoundError, RecordError, _files.UnreadableFileError):
             # The owner's file is for people and may be half gone after a power cut; the record beside it is not.
-            task = _records.decode(read_bytes(self.layout.running, f"{task_id}.owner.json"), task_id)
+            task = _records.decode(_files.read(self.layout.owner(task_id), limit=SIZE_LIMIT), task_id)
             if task.state is State.RUNNING:
                 return task
         task = self.read(self.layout.running, task_id)
@@ -184,10 +184,10 @@ class DirectoryRecords:
 
         What it says is for people, so it is not fsynced. That it is there says that the tool may have begun.
         """
-        owner, view = self._owner(task.id), self.layout.view(task.id)
+        owner, view = self.layout.owner(task.id), self.layout.view(task.id)
         data = _records.encode(task)  # unchecked: it was read a moment ago, and its reader can do without
-        directory, _, name = owner.rpartition("/")
-        if not _files.publish(directory, name, data, tmp=self.layout.tmp, sync=False, view=view):
+        name = os.path.basename(owner)
+        if not _files.publish(self.layout.running, name, data, tmp=self.layout.tmp, sync=False, view=view):
             _files.replace(owner, data, tmp=self.layout.tmp)  # at no moment is there none
             _files.show(owner, view, tmp=self.layout.tmp)
 
@@ -195,14 +195,11 @@ class DirectoryRecords:
         """Take back what was announced of a task that still waits, because its claim is broken off."""
         with contextlib.suppress(OSError):
             if self.has(self.layout.pending, task_id):
-                _files.clear(self._owner(task_id))
+                _files.clear(self.layout.owner(task_id))
 
     def may_have_begun(self, task_id: str) -> bool:
         """Say whether a running task was announced, which it was before its tool began."""
-        return os.path.lexists(self._owner(task_id))
-
-    def _owner(self, task_id: str) -> str:
-        return f"{self.layout.running}/{task_id}.owner.json"
+        return os.path.lexists(self.layout.owner(task_id))
 
     def begin(self, task_id: str, data: bytes, *, sync: bool) -> bool:
         """Publish the record of a task that begins as ours in running/; False where it is known already."""
@@ -273,8 +270,8 @@ class DirectoryRecords:
         if not waits:
             _files.clear(self.layout.cancel(task_id))
         # The record last: as long as it is there, recovery looks at the task.
-        for name in (f"{task_id}.owner.json", f"{task_id}.json"):
-            _files.clear(f"{self.layout.running}/{name}")
+        for path in (self.layout.owner(task_id), self.path(self.layout.running, task_id)):
+            _files.clear(path)
 
     def mend_view(self, task_id: str) -> None:
         """Let the view show how the task ended: whoever published that may have died before."""
@@ -316,9 +313,9 @@ class DirectoryRecords:
         for directory in (layout.pending, layout.running, layout.done, layout.notifications, layout.read):
             self.sync_directory(directory)
 
-    def holding(self, task_id: str, *, patience: float = 0.0) -> _files.Holding:
+    def holding(self, task_id: str, *, patience: float = 0.0) -> _locks.Holding:
         """Return a ``with`` block that holds the lock of *task_id*, if it is free, or is within *patience* seconds."""
-        return _files.Holding(self.layout.lock(task_id), patience)
+        return _locks.Holding(self.layout.lock(task_id), patience)
 
 
 def read_bytes(directory: str, name: str) -> bytes:

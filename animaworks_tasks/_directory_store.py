@@ -25,7 +25,7 @@ from typing import Any, Final, Literal, Unpack
 
 import attrs
 
-from animaworks_tasks import _files, _records, _wire
+from animaworks_tasks import _files, _locks, _records, _wire
 from animaworks_tasks._ages import aged, forget, newest
 from animaworks_tasks._directory_records import DirectoryRecords, ids, read_bytes
 from animaworks_tasks._directory_recovery import DirectoryRecovery
@@ -266,14 +266,14 @@ class TaskStore:
         self._let_go(claim, lock)
         return task
 
-    def _lock_of(self, claim: Claim) -> _files.Lock:
-        if not isinstance(claim.lock, _files.Lock) or not claim.lock.is_held:
+    def _lock_of(self, claim: Claim) -> _locks.Lock:
+        if not isinstance(claim.lock, _locks.Lock) or not claim.lock.is_held:
             raise ClaimLostError(claim.task.id)
         return claim.lock
 
-    def _let_go(self, claim: Claim, lock: _files.Lock) -> None:
+    def _let_go(self, claim: Claim, lock: _locks.Lock) -> None:
         claim.lock = None
-        _files.drop(lock)
+        _locks.drop(lock)
         ring(self.layout.doorbell, claim.task.id)
 
     # Recovering, cancelling and forgetting.
@@ -406,7 +406,7 @@ class TaskStore:
 
     def _check_locks(self) -> None:
         """Refuse a file system on which a lock keeps nobody out, or which has none."""
-        trouble = _files.lock_trouble(self.layout.tmp)
+        trouble = _locks.lock_trouble(self.layout.tmp)
         if trouble is not None:
             raise StoreError(self.layout.root, f"{trouble}; use a local one")
 

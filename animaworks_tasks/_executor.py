@@ -267,13 +267,14 @@ class Executor:
         if self._inline:
             return self.wait_sync(task_id, timeout=timeout)
         scheduler = self._running_scheduler()
-        future = await self._off_loop(lambda: scheduler.watch(task_id))
+        begun = self._help(lambda: scheduler.watch(task_id))
         try:
+            future = await asyncio.wrap_future(begun)
             if timeout == 0 and future.done():
                 return future.result()
             return await asyncio.wait_for(asyncio.wrap_future(future), timeout)
-        finally:
-            scheduler.unwatch(task_id, future)
+        finally:  # also of a watch that begins only after whoever waited has given up
+            begun.add_done_callback(lambda done: _stop_watching(scheduler, task_id, done))
 
     async def cancel(self, task_id: str) -> Task:
         """
@@ -321,11 +322,13 @@ class Executor:
         await self._off_loop(lambda: drain.__exit__(None, None, None))
 
     async def _off_loop(self, function: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(self._help(function))
+
+    def _help(self, function: Callable[[], T]) -> Future[T]:
         try:
-            future = self._helpers.submit(function)
+            return self._helpers.submit(function)
         except BackendError:
             raise ExecutorClosedError("the executor was stopped; its store can still be used") from None
-        return await asyncio.wrap_future(future)
 
     # The watching thread, and what it calls.
 
@@ -403,6 +406,11 @@ class Executor:
             pickle.dumps((self.store, self.registry))
         except (pickle.PicklingError, AttributeError) as error:
             raise TypeError(f"{self.store!r} cannot go to another process: {error}") from error
+
+
+def _stop_watching(scheduler: Scheduler, task_id: str, begun: Future[Future[Task]]) -> None:
+    if not begun.cancelled() and begun.exception() is None:
+        scheduler.unwatch(task_id, begun.result())
 
 
 class _Deadline:

@@ -32,8 +32,8 @@ class Journal:
         """Add a line for each task. Never raises: a full disk must not stop what is noted."""
         if len(task_ids) == 1:
             self.add(line(event, task_ids[0], **facts))
-        else:  # they differ in their ids alone
-            head, _, tail = line(event, "", **facts).partition(b'""')
+        elif template := line(event, "", **facts):  # they differ in their ids alone
+            head, _, tail = template.partition(b'""')
             self.add(b"".join([b'%b"%b"%b' % (head, task_id.encode("ascii"), tail) for task_id in task_ids]))
 
     def add(self, lines: bytes) -> None:

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 import attrs
 
-from animaworks_tasks import _files
+from animaworks_tasks import _files, _locks
 from animaworks_tasks._journal import Journal
 from animaworks_tasks._notice import LANGUAGES, Language, inert, one_line
 from animaworks_tasks._paths import Layout
@@ -250,10 +250,10 @@ class DirectoryNotifications:
         return [notification for _, notification in sorted(found, key=lambda pair: (pair[0], pair[1].name))]
 
     def acknowledge(self, notifications: Iterable[Notification]) -> None:
-        lock = _files.hold(self._layout.drain_lock)
+        lock = _locks.hold(self._layout.drain_lock)
         while lock is None:  # another drain, which takes milliseconds, or as long as the agent takes to read
             _pause()
-            lock = _files.hold(self._layout.drain_lock)
+            lock = _locks.hold(self._layout.drain_lock)
         try:
             self._put_away(notifications)
         finally:
@@ -261,7 +261,7 @@ class DirectoryNotifications:
 
     @contextlib.contextmanager
     def drain(self, budget: int | None = None) -> Iterator[Drained]:
-        lock = _files.hold(self._layout.drain_lock)
+        lock = _locks.hold(self._layout.drain_lock)
         if lock is None:
             yield Drained((), "", 0)
             return

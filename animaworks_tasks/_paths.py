@@ -68,6 +68,10 @@ class Layout:
         """Return the path of the lock that the owner of *task_id* holds."""
         return f"{self.locks}/{task_id}.lock"
 
+    def owner(self, task_id: str) -> str:
+        """Return the path of the file that says who runs *task_id*, and that its tool may have begun."""
+        return f"{self.running}/{task_id}.owner.json"
+
     def cancel(self, task_id: str) -> str:
         """Return the path of the mark by which someone asks for *task_id* to stop."""
         return f"{self.running}/{task_id}.cancel"

@@ -74,11 +74,10 @@ class Scheduler:
         self._unread: set[str] = set()  # pending, and their records are yet to be looked at
         self._read_on = 0.0  # when the next of them are
         self._ours: set[str] = set()
-        self._unseen: set[str] = set()  # of those, started without a look at their records
         self._others: set[str] = set()  # running tasks of other hosts, or of a host that was here before us
         self._slotless: set[str] = set()  # of those, calls inside their hosts, which are none of our workers
         self._told: set[str] = set()  # whose end was told, though running/ may still show what its owner takes away
-        self._ended: queue.SimpleQueue[tuple[str, Future[Task | None]]] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[tuple[str, Future[Task | None], bool]] = queue.SimpleQueue()  # True: unseen
         self._next_look = 0.0
         self._published = -1  # how many tools the catalogue has
         self._mutex = threading.Lock()  # guards what other threads touch: the next three, and the bell's end
@@ -333,7 +332,6 @@ class Scheduler:
             return False
         if not self._store.waits(task_id):
             return False
-        self._unseen.add(task_id)
         self._start(task_id, due_by=self._clock())
         return True
 
@@ -352,20 +350,20 @@ class Scheduler:
         return len(self._ours) + len(self._others - self._slotless)
 
     def _start(self, task_id: str, due_by: datetime | None = None) -> None:
+        """Hand a task to the backend; *due_by* for one whose record nobody has looked at."""
         self._ours.add(task_id)
         try:
             future: Future[Task | None] = self._backend.submit(run_task, self._store, self._registry, task_id, due_by)
         except BaseException as error:  # any backend, any reason: the task stays pending, and the next look tries again
             self._ours.discard(task_id)
-            self._unseen.discard(task_id)
             if not isinstance(error, Exception):  # Ctrl-C in an inline tool
                 raise
             logger.exception("task %s could not be handed to %r; it stays pending", task_id, self._backend)
             return
-        future.add_done_callback(lambda done: self._report(task_id, done))
+        future.add_done_callback(lambda done: self._report(task_id, done, unseen=due_by is not None))
 
-    def _report(self, task_id: str, future: Future[Task | None]) -> None:
-        self._ended.put((task_id, future))
+    def _report(self, task_id: str, future: Future[Task | None], *, unseen: bool) -> None:
+        self._ended.put((task_id, future, unseen))
         if self._goes_on:
             self._go_on()
         else:
@@ -374,14 +372,12 @@ class Scheduler:
     def _collect(self) -> None:
         while True:
             try:
-                task_id, future = self._ended.get_nowait()
+                task_id, future, unseen = self._ended.get_nowait()
             except queue.Empty:
                 return
             with self._an_end:
                 self._ours.discard(task_id)
                 self._an_end.notify_all()
-            unseen = task_id in self._unseen
-            self._unseen.discard(task_id)
             try:
                 task = future.result()
             except BaseException as error:  # noqa: BLE001 - what kills a call must not kill the watcher

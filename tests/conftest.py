@@ -9,7 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from animaworks_tasks import MemoryTaskStore, OnInterrupt, Store, TaskStore, _files
+from animaworks_tasks import MemoryTaskStore, OnInterrupt, Store, TaskStore, _locks
 from animaworks_tasks._memory_store import MemoryLock
 from animaworks_tasks._store import Claim
 from animaworks_tasks.testing import ManualClock
@@ -58,5 +58,5 @@ def begin(
 
 def die(claim: Claim) -> None:
     """Let go of the lock and nothing else, which is what the kernel does when an owner dies."""
-    assert isinstance(claim.lock, _files.Lock | MemoryLock)
+    assert isinstance(claim.lock, _locks.Lock | MemoryLock)
     claim.lock.release()

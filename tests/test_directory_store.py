@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 import attrs
 import pytest
 
-from animaworks_tasks import Cause, Outcome, State, Task, TaskNotFoundError, TaskStore, _files, _records
+from animaworks_tasks import Cause, Outcome, State, Task, TaskNotFoundError, TaskStore, _files, _locks, _records
 from animaworks_tasks._directory_records import DirectoryRecords
 from animaworks_tasks._directory_recovery import RIPE_AFTER
 from animaworks_tasks._notice import MarkdownRenderer
@@ -917,10 +917,10 @@ def kill_after(steps: int, life: Callable[[], object]) -> bool:
     From then on nothing that it tries reaches the disk, its tidying up included, and its locks are let go.
     """
     left = steps
-    locks: list[_files.Lock] = []
-    take = _files.hold
+    locks: list[_locks.Lock] = []
+    take = _locks.hold
 
-    def hold(path: str) -> _files.Lock | None:
+    def hold(path: str) -> _locks.Lock | None:
         lock = take(path)
         locks.extend([lock] if lock else [])
         return lock
@@ -936,7 +936,7 @@ def kill_after(steps: int, life: Callable[[], object]) -> bool:
         return step
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_files, "hold", hold)
+        patch.setattr(_locks, "hold", hold)
         for name in ("link", "unlink", "rename", "write", "mkdir"):
             patch.setattr(os, name, mortal(getattr(os, name)))
         try:

@@ -17,7 +17,18 @@ from typing import Final
 
 import pytest
 
-from animaworks_tasks import Cause, OnInterrupt, Outcome, Registry, State, Task, TaskStore, _checks_place, _files
+from animaworks_tasks import (
+    Cause,
+    OnInterrupt,
+    Outcome,
+    Registry,
+    State,
+    Task,
+    TaskStore,
+    _checks_place,
+    _files,
+    _locks,
+)
 from animaworks_tasks._doctor import Doctor
 from animaworks_tasks._findings import Finding, Severity
 from animaworks_tasks._states import Event
@@ -232,13 +243,13 @@ def refuse(error: int) -> Callable[..., None]:
 
 
 def test_locks_that_keep_nobody_out_are_found(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
-    take = _files.hold
-    monkeypatch.setattr(_files, "hold", lambda path: take(f"{path}{os.urandom(2).hex()}"))
+    take = _locks.hold
+    monkeypatch.setattr(_locks, "hold", lambda path: take(f"{path}{os.urandom(2).hex()}"))
     finding = only(doctor)
     assert (Severity.PROBLEM, "locks do not work on its file system") == (finding.severity, finding.what)
-    monkeypatch.setattr(_files, "hold", refuse(errno.ENOLCK))
+    monkeypatch.setattr(_locks, "hold", refuse(errno.ENOLCK))
     assert "its file system has no locks" in only(doctor).what
-    monkeypatch.setattr(_files, "hold", refuse(errno.EIO))
+    monkeypatch.setattr(_locks, "hold", refuse(errno.EIO))
     with pytest.raises(OSError, match="Input/output"):
         doctor.examine()
 
@@ -462,7 +473,7 @@ def test_a_task_that_ends_while_we_look_is_no_orphan(
     """Listed as running, it is done, and its lock free, before it is looked at; or it ends after its lock was tried."""
     first, second = begin(files), begin(files)
     claims = iter([first, second])
-    take = _files.hold
+    take = _locks.hold
 
     def hold(path: str) -> object:
         found = take(path)
@@ -474,7 +485,7 @@ def test_a_task_that_ends_while_we_look_is_no_orphan(
                 return take(path) if claim is first else None
         return found
 
-    monkeypatch.setattr(_files, "hold", hold)
+    monkeypatch.setattr(_locks, "hold", hold)
     assert [] == said(doctor.examine())
 
 
@@ -550,7 +561,7 @@ def test_a_notice_that_is_just_being_left_is_not_missed(files: TaskStore, doctor
     done = complete(files)
     (root.parent / f"background_notifications/{done.id}.md").unlink()
     (root / "events.jsonl").write_text(json.dumps({"at": 1, "event": "ended", "task_id": done.id}) + "\n")
-    with _files.Holding(files.layout.lock(done.id)):
+    with _locks.Holding(files.layout.lock(done.id)):
         assert [] == said(doctor.examine())
 
 
@@ -588,7 +599,7 @@ def test_notices_that_nobody_reads_are_told_of_and_who_keeps_them(files: TaskSto
     age(root.parent / f"background_notifications/{done.id}.md", 3 * DAY)
     write(root.parent / "background_notifications/of another program.md")
     assert "1 notice waits to be read for more than a day, one for 3 d" == only(doctor).what
-    lock = _files.hold(files.layout.drain_lock)
+    lock = _locks.hold(files.layout.drain_lock)
     assert lock is not None
     if os.path.isdir("/proc/self/fd"):
         assert f"; process {os.getpid()} (" in only(doctor).what
@@ -604,7 +615,7 @@ def test_what_dead_processes_left_is_swept(files: TaskStore, doctor: Doctor, roo
         write(root / name)
     for name in ("locks/0123456789ac.lock", "running/0123456789ac.cancel", "tmp/young"):
         (root / name).touch(0o600)
-    held = _files.hold(str(write(root / "locks/0123456789ad.lock")))
+    held = _locks.hold(str(write(root / "locks/0123456789ad.lock")))
     finding = only(doctor)
     assert f"dead processes left 4 files lying: locks/{ID}.lock, running/{ID}.cancel, tmp/a ..." == finding.what
 
@@ -668,7 +679,7 @@ def test_a_view_with_the_same_bytes_shows_its_record(files: TaskStore, doctor: D
 def test_a_view_that_is_just_being_made_is_not_missed(files: TaskStore, doctor: Doctor, root: Path) -> None:
     done = complete(files)
     (root / f"{done.id}.json").unlink()
-    with _files.Holding(files.layout.lock(done.id)):
+    with _locks.Holding(files.layout.lock(done.id)):
         assert [] == said(doctor.examine())
 
 
@@ -739,7 +750,7 @@ def test_what_another_has_in_hand_is_not_touched(files: TaskStore, doctor: Docto
     done = complete(files)
     write(root / "done" / f"{done.id}.json", "{}")
     findings = [finding for finding in doctor.examine() if finding.fixable]
-    with _files.Holding(files.layout.lock(done.id)):
+    with _locks.Holding(files.layout.lock(done.id)):
         for name in ("_put_aside", "_drop", "_notify", "_forget", "_mend_views"):
             getattr(doctor, name)(
                 Finding(what="", where="", severity=Severity.NOTICE, todo="", reason="", subjects=findings[0].subjects)

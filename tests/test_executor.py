@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from animaworks_tasks import (
+    Backend,
     Cause,
     Executor,
     FuturesBackend,
@@ -156,11 +157,43 @@ async def test_giving_up_waiting_does_not_disturb_others_who_wait(memory: Memory
         waits[0].cancel()
         with pytest.raises(asyncio.CancelledError):
             await waits[0]
-        assert 1 == len(scheduler._watched[task.id])
+        await eventually(lambda: len(scheduler._watched[task.id]) == 1)
 
         # then
         workshop.gate.set()
         assert "it" == (await waits[1]).result
+
+
+@in_event_loop
+async def test_giving_up_while_the_wait_begins_leaves_no_watch_behind(
+    memory: MemoryTaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with executor_of(memory, workshop) as executor:
+        # given a watch that takes long to begin
+        task = await executor.submit("tool", "hold", "it")
+        scheduler = executor._scheduler
+        assert scheduler is not None
+        watch, looked, go_on = scheduler.watch, threading.Event(), threading.Event()
+
+        def slowly(task_id: str) -> Future[Task]:
+            future = watch(task_id)
+            looked.set()
+            go_on.wait(PATIENCE)
+            return future
+
+        monkeypatch.setattr(scheduler, "watch", slowly)
+        waiting = asyncio.create_task(executor.wait(task.id))
+        await eventually(looked.is_set)
+
+        # when
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        go_on.set()
+
+        # then
+        await eventually(lambda: task.id not in scheduler._watched)
+        workshop.gate.set()
 
 
 @in_event_loop
@@ -1134,18 +1167,24 @@ def test_processes_are_what_an_executor_uses_unless_told_otherwise(memory: Memor
 # --- races, one step at a time ---
 
 
-def scheduler_of(store: Store, workshop: Workshop, ended: list[Task]) -> Scheduler:
-    """Return a scheduler that runs calls on the spot, with nobody to step it but the test."""
-    options: dict[str, Any] = {"slots": 1, "interval": SELDOM, "clock": utc_now, "on_end": ended.append}
-    return Scheduler(store, workshop.registry, InlineBackend(), **options)
+def scheduler_of(
+    store: Store,
+    workshop: Workshop,
+    ended: list[Task],
+    *,
+    backend: Backend | None = None,
+    clock: Callable[[], datetime] = utc_now,
+) -> Scheduler:
+    """Return a scheduler with one slot and nobody to step it but the test; by default it runs calls on the spot."""
+    options: dict[str, Any] = {"slots": 1, "interval": SELDOM, "clock": clock, "on_end": ended.append}
+    return Scheduler(store, workshop.registry, backend or InlineBackend(), **options)
 
 
 def test_a_thread_whose_call_has_ended_starts_the_next_one(memory: MemoryTaskStore, workshop: Workshop) -> None:
     # given a scheduler that nobody steps any more
     ended: list[Task] = []
-    options: dict[str, Any] = {"slots": 1, "interval": SELDOM, "clock": utc_now, "on_end": ended.append}
     backend = ThreadBackend()
-    scheduler = Scheduler(memory, workshop.registry, backend, **options)
+    scheduler = scheduler_of(memory, workshop, ended, backend=backend)
     held = memory.submit("tool", "hold", "held", priority=4)
     tasks = [
         memory.submit("tool", "echo", word, priority=priority) for word, priority in (("a", 3), ("b", 2), ("c", 1))
@@ -1167,9 +1206,8 @@ def test_a_thread_whose_call_ends_after_the_scheduler_was_closed_starts_nothing(
 ) -> None:
     # given
     ended: list[Task] = []
-    options: dict[str, Any] = {"slots": 1, "interval": SELDOM, "clock": utc_now, "on_end": ended.append}
     backend = ThreadBackend()
-    scheduler = Scheduler(memory, workshop.registry, backend, **options)
+    scheduler = scheduler_of(memory, workshop, ended, backend=backend)
     held, left = memory.submit("tool", "hold", "held", priority=1), memory.submit("tool", "echo", "left")
     scheduler.step(set())
     until(lambda: workshop.calls)
@@ -1195,13 +1233,12 @@ def test_an_end_that_meets_the_watcher_as_it_goes_to_sleep_is_not_slept_through(
             meet.clear()
             ended: Future[Task | None] = Future()
             ended.set_result(None)
-            other = threading.Thread(target=scheduler._report, args=["0" * 12, ended])
+            other = threading.Thread(target=scheduler._report, args=["0" * 12, ended], kwargs={"unseen": False})
             other.start()
             other.join()
         return clock.now
 
-    options: dict[str, Any] = {"slots": 1, "interval": SELDOM, "clock": now, "on_end": lambda _: None}
-    scheduler = Scheduler(memory, workshop.registry, ThreadBackend(), **options)
+    scheduler = scheduler_of(memory, workshop, [], backend=ThreadBackend(), clock=now)
     memory.submit("tool", "echo", "later", not_before=clock.now + timedelta(minutes=1))
     scheduler.step(set())
 
@@ -1244,8 +1281,7 @@ def test_a_task_that_rings_before_it_is_due_waits_until_it_is(
 ) -> None:
     # given a host that has nothing else to do
     ended: list[Task] = []
-    options: dict[str, Any] = {"slots": 1, "interval": SELDOM, "clock": clock, "on_end": ended.append}
-    scheduler = Scheduler(memory, workshop.registry, InlineBackend(), **options)
+    scheduler = scheduler_of(memory, workshop, ended, clock=clock)
     scheduler.step(set())
     task = memory.submit("tool", "echo", "later", not_before=clock.now + timedelta(minutes=1))
 
@@ -1263,9 +1299,8 @@ def test_a_task_that_rings_before_it_is_due_waits_until_it_is(
 def test_what_rings_while_others_wait_takes_its_place_among_them(memory: MemoryTaskStore, workshop: Workshop) -> None:
     # given tasks that wait for the only slot
     ended: list[Task] = []
-    options: dict[str, Any] = {"slots": 1, "interval": SELDOM, "clock": utc_now, "on_end": ended.append}
     backend = ThreadBackend()
-    scheduler = Scheduler(memory, workshop.registry, backend, **options)
+    scheduler = scheduler_of(memory, workshop, ended, backend=backend)
     memory.submit("tool", "hold", "held", priority=9)
     memory.submit("tool", "echo", "first", priority=1)
     scheduler.step(set())

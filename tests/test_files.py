@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -364,95 +362,6 @@ def test_a_file_that_grows_while_it_is_read_is_too_large(final: Path, monkeypatc
     monkeypatch.setattr(os, "fstat", fstat_and_grow)
     with pytest.raises(_files.UnreadableFileError, match="it is larger than 4 bytes"):
         _files.read(str(path), limit=4)
-
-
-# --- locks ---
-
-HOLDER: Final = """
-import sys
-from animaworks_tasks import _files
-lock = _files.hold(sys.argv[1])
-print("held" if lock else "busy", flush=True)
-sys.stdin.read()
-if len(sys.argv) > 2:
-    _files.drop(lock)
-"""
-
-
-def holder(path: Path, *options: str) -> subprocess.Popen[bytes]:
-    """Start a process that takes the lock, if it is to be had, and says so; it keeps it until its stdin is closed."""
-    return subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(path), *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-
-
-def said(process: subprocess.Popen[bytes]) -> bytes:
-    assert process.stdout is not None
-    return process.stdout.readline()
-
-
-def test_a_held_lock_keeps_out_other_holders_in_this_process_and_in_others(final: Path) -> None:
-    path = final / "lock"
-    lock = _files.hold(str(path))
-    assert lock is not None
-    assert _files.hold(str(path)) is None
-    with holder(path) as other:
-        assert b"busy\n" == said(other)
-        other.kill()
-    _files.drop(lock)
-    assert not path.exists()
-
-
-def test_a_lock_dies_with_its_process(final: Path) -> None:
-    path = final / "lock"
-    with holder(path) as other:
-        assert b"held\n" == said(other)
-        assert _files.hold(str(path)) is None
-        other.kill()
-    lock = _files.hold(str(path))
-    assert lock is not None
-    _files.drop(lock)
-
-
-def test_a_dropped_lock_can_be_taken_anew_though_its_file_is_gone(final: Path) -> None:
-    path = final / "lock"
-    with holder(path, "drop") as other:
-        assert b"held\n" == said(other)
-        other.communicate()
-    assert not path.exists()
-    lock = _files.hold(str(path))
-    assert lock is not None
-    assert 0o600 == stat.S_IMODE(path.stat().st_mode)
-    _files.drop(lock)
-
-
-FORKER: Final = """
-import os, sys
-from animaworks_tasks import _files
-lock = _files.hold(sys.argv[1])
-if os.fork() == 0:
-    print("forked", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_a_forked_child_does_not_keep_the_lock_of_its_killed_parent_alive(final: Path) -> None:
-    # given a holder that forked
-    parent = subprocess.Popen(
-        [sys.executable, "-c", FORKER, str(final / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    with parent:
-        assert b"forked\n" == said(parent)
-        assert _files.hold(str(final / "lock")) is None
-
-        # when it is killed, and its child lives on
-        parent.kill()
-        parent.wait()
-
-        # then
-        lock = _files.hold(str(final / "lock"))
-        assert lock is not None
-        _files.drop(lock)
 
 
 # --- doorbell ---

@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 from animaworks_tasks import Cause, Executor, Outcome, Task, TaskStore, ThreadBackend
-from animaworks_tasks import _files as files
+from animaworks_tasks import _locks as locks
 from animaworks_tasks._pending import SIZE_LIMIT
 from tests.hostile_tools import registry
 from tests.processes import PATIENCE, until
@@ -587,7 +587,7 @@ def test_what_is_spoilt_costs_one_task_at_most_and_is_told_once(
 def test_a_running_record_of_garbage_whose_owner_lives_is_left_to_it(site: Site) -> None:
     # given
     orphaned(site, b"{")
-    lock = files.hold(site.store.layout.lock(ID))
+    lock = locks.hold(site.store.layout.lock(ID))
     assert lock is not None
 
     # when

@@ -6,7 +6,7 @@ import os
 from argparse import Namespace
 from typing import Final
 
-from animaworks_tasks import _files
+from animaworks_tasks import _files, _locks
 from animaworks_tasks._directory_store import TaskStore
 from animaworks_tasks._doorbell import is_heard
 from animaworks_tasks._task import State, Task, is_task_id
@@ -75,7 +75,7 @@ def _is_owned(store: TaskStore, task_id: str) -> bool:
     path = store.layout.lock(task_id)
     if not os.path.lexists(path):
         return False
-    lock = _files.hold(path)
+    lock = _locks.hold(path)
     if lock is not None:
         lock.release()
     return lock is None

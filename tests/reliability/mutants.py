@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from animaworks_tasks import Task, TaskStore, _files
+from animaworks_tasks import Task, TaskStore, _files, _locks
 from animaworks_tasks._directory_records import DirectoryRecords
 from animaworks_tasks._directory_recovery import DirectoryRecovery
 from animaworks_tasks._notifications import DirectoryNotifications, Notification
@@ -144,8 +144,8 @@ def a_task_stops_running_before_it_waits_again(patch: Patch) -> None:
 
 
 def a_task_is_claimed_without_its_lock(patch: Patch) -> None:
-    real, number = _files.hold, itertools.count()
-    patch.setattr(_files, "hold", lambda path: real(f"{path}.{next(number)}") if "/locks/0" in path else real(path))
+    real, number = _locks.hold, itertools.count()
+    patch.setattr(_locks, "hold", lambda path: real(f"{path}.{next(number)}") if "/locks/0" in path else real(path))
 
 
 def a_lock_is_not_checked_for_its_name(patch: Patch) -> None:
@@ -175,20 +175,20 @@ def a_lock_is_let_go_before_the_task_has_stopped_running(patch: Patch) -> None:
 
 def an_orphan_is_settled_without_its_lock(patch: Patch) -> None:
     """Whoever recovers takes every running task for an orphan."""
-    real = _files.Holding.__enter__
+    real = _locks.Holding.__enter__
 
-    def enter(holding: _files.Holding) -> _files.Holding:
+    def enter(holding: _locks.Holding) -> _locks.Holding:
         real(holding)
         if holding.lock is None:
-            holding.lock = _files.hold(f"{holding._path}.{os.urandom(4).hex()}")
+            holding.lock = _locks.hold(f"{holding._path}.{os.urandom(4).hex()}")
         return holding
 
-    patch.setattr(_files.Holding, "__enter__", enter)
+    patch.setattr(_locks.Holding, "__enter__", enter)
 
 
 def two_may_drain_at_once(patch: Patch) -> None:
-    real, number = _files.hold, itertools.count()
-    patch.setattr(_files, "hold", lambda path: real(f"{path}.{next(number)}") if "drain" in path else real(path))
+    real, number = _locks.hold, itertools.count()
+    patch.setattr(_locks, "hold", lambda path: real(f"{path}.{next(number)}") if "drain" in path else real(path))
 
 
 def a_drain_deletes_before_it_puts_away(patch: Patch) -> None:
