@@ -143,7 +143,7 @@ class TaskStore:
 
         placed, problem = place_many(self.layout, records(), sync=self._records.sync)
         if problem is not None:
-            raise PartlySubmittedError(tuple(placed), problem.strerror or str(problem))
+            raise PartlySubmittedError(tuple(placed), str(problem))
         return tasks
 
     def get(self, task_id: str) -> Task:

@@ -160,7 +160,7 @@ def publish_many(
         those that are named are whole all the same, though perhaps not durable then.
 
     Raises:
-        OSError: They could not even be written. Nothing was published, as with whatever *files* itself raises.
+        OSError: Nothing was published, as with whatever *files* itself raises.
     """
     drafts: dict[str, str] = {}
     published: list[str] = []
@@ -176,8 +176,6 @@ def publish_many(
             for name, draft in drafts.items():
                 if link(draft, f"{directory}/{name}"):
                     published.append(name)
-        except OSError as error:
-            return published, error
         finally:
             if sync:
                 sync_directory(directory)

@@ -900,6 +900,19 @@ def test_of_many_that_the_disk_took_half_way_those_that_it_took_are_named(
     assert [] == os.listdir(store.layout.tmp)
 
 
+@pytest.mark.parametrize("durability", ["process", "full"])
+def test_of_many_that_the_disk_took_and_did_not_link_none_is_kept_and_none_is_named(
+    tmp_path: Path, durability: Literal["process", "full"]
+) -> None:
+    store = TaskStore(tmp_path / "mei", durability=durability)
+    with pytest.MonkeyPatch.context() as patch:
+        failing_at(patch, "link", 1)
+        with pytest.raises(OSError, match="No space left") as caught:
+            store.submit_many("tool", [["echo", "0"], ["echo", "1"]])
+    assert not isinstance(caught.value, PartlySubmittedError)
+    assert (set(), []) == (store.pending_ids(), os.listdir(store.layout.tmp))
+
+
 def test_of_many_whose_directory_was_not_synced_all_are_named(tmp_path: Path) -> None:
     store = TaskStore(tmp_path / "mei", durability="full")
     with pytest.MonkeyPatch.context() as patch:

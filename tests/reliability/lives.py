@@ -134,6 +134,11 @@ def _keyed(store: TaskStore, say: Say) -> None:
         say("submitted", store.submit("tool", "once", key="key").id)
 
 
+def _many(store: TaskStore, say: Say) -> None:
+    for task in store.submit_many("tool", 3 * [["once"]]):
+        say("submitted", task.id)
+
+
 def _ended(store: TaskStore, say: Say) -> None:
     submit(store, say)
     run(store, say)
@@ -253,6 +258,7 @@ EVERYTHING: Final = Life("everything", _everything, from_nothing=True)
 LIVES: Final[Sequence[Life]] = (
     Life("submit", _submitted, from_nothing=True),
     Life("keyed submit", _keyed),
+    Life("submit many", _many),
     Life("claim, run, finish, notify", run, _submitted),
     Life("fail, retry, finish", _run_twice, _flaky),
     Life("finish, refused, finish", _finish_in_two_ways, _submitted),
