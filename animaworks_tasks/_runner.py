@@ -31,6 +31,11 @@ _ERROR_LIMIT: Final = 4000  # characters; an error may quote the name of a tool,
 _LONGEST_BACKOFF: Final = 600.0  # seconds
 _PATIENCE: Final = 600.0  # seconds for which an outcome that the disk refuses is offered again
 
+
+class NotBegunError(Exception):
+    """What an invoker raises that will not call the tool, now: the task goes back to wait, as if never claimed."""
+
+
 Invoker = Callable[[Tool, Task, Store, float], Report]
 
 
@@ -96,7 +101,11 @@ def _run(store: Store, registry: Registry, claim: Claim) -> Task:
         store.announce(claim)
     except OSError as error:  # for people only: a full disk must not keep the tool from running
         logger.warning("task %s runs, but others cannot see by whom: %s", claim.task.id, error)
-    return run_owned(store, claim, tool, _invoke)
+    try:
+        return run_owned(store, claim, tool, _invoke)
+    except NotBegunError:
+        claim.task = attrs.evolve(claim.task, attempt=claim.task.attempt - 1)
+        return _patiently(lambda: store.release(claim), claim.task.id)
 
 
 def run_owned(store: Store, claim: Claim, tool: Tool, invoke: Invoker) -> Task:

@@ -97,6 +97,25 @@ def test_a_thread_is_used_again_once_it_is_free() -> None:
     backend.shutdown()
 
 
+def test_a_call_for_which_there_can_be_no_thread_is_refused_and_not_made_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    def no_more(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    backend, made = ThreadBackend(), threading.Event()
+
+    # when
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", no_more)
+        with pytest.raises(RuntimeError, match="new thread"):
+            backend.submit(made.set)
+
+    # then
+    assert 2 == backend.submit(divide, 4, by=2).result(PATIENCE)
+    backend.shutdown(wait=True)
+    assert not made.is_set()
+
+
 def test_shutting_down_without_waiting_returns_while_a_call_runs(tmp_path: Path) -> None:
     backend = ThreadBackend()
     call = backend.submit(wait_and_return, tmp_path / "gate", "ended by itself")

@@ -44,8 +44,8 @@ ROOT = Path(__file__).parents[1]
 class Host:
     """A running executor, and what a test asks of it."""
 
-    def __init__(self, anima_dir: Path, **options: Any) -> None:  # noqa: ANN401 - those of Executor
-        self.store = TaskStore(anima_dir, language="en", durability="process")
+    def __init__(self, anima_dir: Path, *, store: TaskStore | None = None, **options: Any) -> None:  # noqa: ANN401 - those of Executor
+        self.store = store or TaskStore(anima_dir, language="en", durability="process")
         self.ended: list[str] = []
         merged: dict[str, Any] = {"backend": ProcessBackend(), "max_workers": 1, "scan_interval": 0.05} | options
         tell = lambda task: self.ended.append(task.id)  # noqa: E731 - bound to this host
@@ -789,7 +789,7 @@ def test_whoever_waits_for_a_supervisor_is_woken_when_the_host_leaves_it(tmp_pat
     # given
     backend, gate = ProcessBackend(), tmp_path / "gate"
     held = backend.submit(registry.get("proc", "speak").load(), gate)
-    until(lambda: backend._busy)
+    until(lambda: any(call.supervisor for call in backend._calls))
 
     # when
     backend.shutdown(wait=False)

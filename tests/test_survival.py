@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from animaworks_tasks import Cause, Outcome, ProcessBackend, State, Task
+from animaworks_tasks import Cause, Outcome, ProcessBackend, State, Task, TaskStore
 from tests.processes import PATIENCE, gone, until
 from tests.test_process_backend import Host
+from tests.tools_for_tests import GoingDown
 
 
 def stopping_host(directory: Path) -> Host:
@@ -66,7 +67,44 @@ def test_a_machine_that_goes_down_in_order_leaves_settled_tasks(tmp_path: Path) 
 
     # then
     assert Cause.INTERRUPTED is host.wait(task_id).cause
+
+    # then what a host that stays runs next is not interrupted as well
+    assert "next" == host.wait(host.submit("echo", "next")).result
     host.executor.stop()
+
+
+@pytest.mark.parametrize("at", [1, 2], ids=["claims its task", "stores the outcome"])
+def test_sigterm_while_a_supervisor_does_what_is_not_the_tools_costs_its_task_nothing(tmp_path: Path, at: int) -> None:
+    # given a store that looks at the clock twice in the course of a task
+    sent = tmp_path / "sent"
+    store = TaskStore(tmp_path / "mei", language="en", clock=GoingDown(os.getpid(), at, sent))
+    host = Host(tmp_path / "mei", store=store)
+
+    # when
+    task = host.wait(host.submit("echo", "whole"))
+
+    # then
+    assert sent.exists()
+    assert (Outcome.COMPLETED, "whole", 1) == (task.outcome, task.result, task.attempt)
+    assert 1 == host.told(task.id)
+    host.executor.stop(drain_timeout=PATIENCE)
+
+
+def test_a_host_that_stops_its_tasks_also_stops_one_that_it_has_just_begun(tmp_path: Path) -> None:
+    """However far it had come, it is not left running, and what had not begun waits."""
+    # given
+    host = stopping_host(tmp_path / "mei")
+    backend = host.executor._backend
+    assert isinstance(backend, ProcessBackend)
+    task_id = host.submit("hold", tmp_path / "gate")
+    until(lambda: backend._calls)
+
+    # when
+    host.executor.stop()
+
+    # then
+    assert host.store.get(task_id).state is not State.RUNNING
+    assert not backend._calls
 
 
 def test_an_idle_supervisor_that_is_sent_sigterm_exits(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class ProcessBackend:
         self._threads = ThreadBackend()  # one waits for each supervisor that is busy
         self._mutex = threading.Lock()
         self._idle: list[_Supervisor] = []
-        self._busy: set[_Supervisor] = set()
+        self._calls: set[_Call] = set()  # those that have not ended
         self._closed = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -68,47 +68,80 @@ class ProcessBackend:
             TypeError: The call cannot be pickled.
         """
         try:
-            call = pickle.dumps((fn, args, kwargs), protocol=pickle.HIGHEST_PROTOCOL)
+            call = _Call(pickle.dumps((fn, args, kwargs), protocol=pickle.HIGHEST_PROTOCOL))
         except (pickle.PicklingError, AttributeError) as error:
             raise TypeError(f"what goes to another process must be picklable: {error}") from error
-        return self._threads.submit(self._run, call)
+        with self._mutex:
+            self._calls.add(call)
+        try:
+            future: Future[T] = self._threads.submit(self._run, call)
+        except BaseException:
+            self._end(call)
+            raise
+        future.add_done_callback(lambda _: self._end(call))  # once more, for one that was cancelled before it ran
+        return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as futures
         """Take no more calls. With *wait*, until those that run have ended; without, they go on, and end, alone."""
         self._threads.shutdown(wait, cancel_futures=cancel_futures)
         with self._mutex:
             self._closed = True
-            supervisors = [*self._idle, *self._busy]
+            supervisors = [*self._idle, *(call.supervisor for call in self._calls if call.supervisor is not None)]
             self._idle.clear()
         for supervisor in supervisors:
             supervisor.leave()
 
     def interrupt(self) -> None:
-        """Let what runs be stopped and settled as interrupted; returns at once, the futures tell of the end."""
-        with self._mutex:
-            busy = list(self._busy)
-        for supervisor in busy:
-            supervisor.interrupt()
+        """
+        Let what was submitted be stopped, and settled as interrupted where it had begun; returns at once.
 
-    def _run(self, call: bytes) -> Any:  # noqa: ANN401 - what the call returns
+        The futures tell of the end: of a call that no supervisor has taken yet, a BackendError.
+        """
+        with self._mutex:
+            for call in self._calls:
+                call.interrupted = True
+                if call.supervisor is not None:
+                    call.supervisor.interrupt()
+
+    def _run(self, call: _Call) -> Any:  # noqa: ANN401 - what the call returns
+        try:
+            return self._begun(call).result()
+        finally:
+            self._end(call)
+
+    def _begun(self, call: _Call) -> _Supervisor:
         with self._mutex:
             supervisor = self._idle.pop() if self._idle else None
-        if supervisor is None or not supervisor.begin(call):  # one that died while idle knows nothing of the call
-            supervisor = _Supervisor(self._max_tasks)
-            if not supervisor.begin(call):
-                raise BackendError("a supervisor process ended before it had taken its task; nothing ran")
-        with self._mutex:
-            self._busy.add(supervisor)
-        try:
-            result = supervisor.result()
-        finally:
+        for candidate in (supervisor, None):  # one that died while idle knows nothing of the call
+            supervisor = candidate or _Supervisor(self._max_tasks)
             with self._mutex:
-                self._busy.discard(supervisor)
-                if supervisor.alive and not self._closed:
-                    self._idle.append(supervisor)
-                else:
-                    supervisor.leave()
-        return result
+                call.supervisor = supervisor
+                if call.interrupted:
+                    raise BackendError("it was interrupted before a supervisor had taken it; nothing ran")
+            if supervisor.begin(call.message):
+                return supervisor
+        raise BackendError("a supervisor process ended before it had taken its task; nothing ran")
+
+    def _end(self, call: _Call) -> None:
+        with self._mutex:
+            if call not in self._calls:
+                return
+            self._calls.discard(call)
+            if call.supervisor is None:
+                return
+            if call.supervisor.alive and not self._closed:
+                self._idle.append(call.supervisor)
+            else:
+                call.supervisor.leave()
+
+
+class _Call:
+    """A call on its way through a backend; *supervisor* is who was chosen for it, None at first."""
+
+    def __init__(self, message: bytes) -> None:
+        self.message = message
+        self.supervisor: _Supervisor | None = None
+        self.interrupted = False
 
 
 class _Supervisor:
@@ -161,7 +194,8 @@ class _Supervisor:
         raise value
 
     def interrupt(self) -> None:
-        """Ask the process to stop its task, tree and all, and to settle it."""
+        """Ask the process to stop its task, tree and all, to settle it, and to go."""
+        self.alive = False
         self._process.terminate()
 
     def leave(self) -> None:

@@ -21,19 +21,31 @@ from animaworks_tasks._backends._tool_process import ToolProcess
 
 
 def main(fd: int, max_tasks: int | None) -> None:
-    """Serve the host at the other end of the socket *fd* until it goes."""
+    """Serve the host at the other end of the socket *fd* until it goes, or until we are to go: SIGTERM."""
     host = Connection(fd)
     adopt_orphans()
+    tools, waiting = ToolProcess(max_tasks), False
+
+    def go_down(*_: object) -> None:
+        tools.interrupted = True
+        if waiting:  # or else for the call in hand to end: what it returns may be nowhere but here
+            raise SystemExit(0)
+
     with contextlib.suppress(EOFError, OSError):  # OSError: it went while we answered
         sys.path[:] = pickle.loads(host.recv_bytes())  # noqa: S301 - our host wrote it
-        tools = ToolProcess(max_tasks)
         _runner.invoke_with(tools.invoke)
-        signal.signal(signal.SIGTERM, lambda *_: tools.interrupt())  # the host, or the machine, goes down in order
+        signal.signal(signal.SIGTERM, go_down)  # the host, or the machine, goes down in order
         try:
             while True:
+                waiting = True
+                if tools.interrupted:  # before we waited
+                    break
                 call = host.recv_bytes()
+                waiting = False
                 host.send_bytes(_dumps(_make(call)))
         finally:
+            waiting = False
+            host.close()  # first, so that no further call is sent to us
             tools.close()
 
 

@@ -46,19 +46,20 @@ class ThreadBackend:
 
         Raises:
             BackendError: It was shut down.
+            RuntimeError: There can be no further thread. Nothing was taken.
         """
         future: Future[T] = Future()
         with self._mutex:
             if self._closed:
                 raise BackendError("this backend was shut down")
-            self._work.put((future, lambda: fn(*args, **kwargs)))
             if self._idle:
                 self._idle -= 1
-            else:
+            else:  # before there is work for it: where there can be no further thread, nothing was taken
                 name = f"animaworks_tasks-{next(_numbers)}"
                 thread = threading.Thread(target=self._serve, name=name, daemon=True)
-                self._threads.append(thread)
                 thread.start()
+                self._threads.append(thread)
+            self._work.put((future, lambda: fn(*args, **kwargs)))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as futures

@@ -55,6 +55,9 @@ class ToolProcess:
 
     Args:
         max_tasks: A process is replaced after so many calls; None keeps it.
+
+    Attributes:
+        interrupted: We are going down: the call in hand is to end soon, and no other begins.
     """
 
     def __init__(self, max_tasks: int | None) -> None:
@@ -62,16 +65,17 @@ class ToolProcess:
         self._process: Child | None = None
         self._link: Link | None = None
         self._calls = 0
-        self._calling = self._interrupted = False
-
-    def interrupt(self) -> None:
-        """End the call in hand soon, as interrupted; without one, exit. For the handler of a signal."""
-        if not self._calling:
-            raise SystemExit(0)
-        self._interrupted = True
+        self.interrupted = False
 
     def invoke(self, tool: Tool, task: Task, store: Store, timeout: float) -> Report:
-        """Make one call; whatever becomes of the process, a report comes back."""
+        """
+        Make one call; whatever becomes of the process, a report comes back.
+
+        Raises:
+            NotBegunError: We are going down.
+        """
+        if self.interrupted:
+            raise _runner.NotBegunError
         workspace = store.workspace(task.id)
         assert isinstance(workspace, DirectoryWorkspace)  # noqa: S101 - only such a store can come to this process
         try:
@@ -80,7 +84,6 @@ class ToolProcess:
             return Report(cause=Cause.CRASHED, error=f"no process could be started for the tool: {error}")
         self._calls += 1
         deadline = time.monotonic() + timeout
-        self._calling = True
         try:
             link.send(pickle.dumps(Call(tool, task, workspace, timeout)))
             report = self._watch(process, link, workspace, deadline, tool.grace_seconds)
@@ -89,8 +92,6 @@ class ToolProcess:
         except ValueError as error:
             self.close()
             report = Report(cause=Cause.CRASHED, error=f"the tool's process was ended: {error} on its connection")
-        finally:
-            self._calling = False
         if self._calls == self._max_tasks:
             self.close()
         reap(process)
@@ -129,14 +130,14 @@ class ToolProcess:
             reap(process)  # a tool that leaves many orphans must not fill the table of processes with their zombies
             if died:  # and its socket is still open: in a process that it started
                 raise EOFError("the tool process has ended")
-            if left <= 0 or self._interrupted or workspace.cancel_requested():
+            if left <= 0 or self.interrupted or workspace.cancel_requested():
                 link.close()  # so that a process that ends its call in order exits then, within the grace
                 return self._stopped(process, grace, timed_out=left <= 0)
 
     def _stopped(self, process: Child, grace: float, *, timed_out: bool) -> Report:
         error = f"it was stopped: {stop_all(process, grace)}"
         self.close()
-        if self._interrupted:
+        if self.interrupted:
             words = f"its host or the machine was going down, and it may have partly run: {error}"
             return Report(cause=Cause.INTERRUPTED, error=words)
         return Report(cancelled=not timed_out, timed_out=timed_out, error=error)
