@@ -291,8 +291,13 @@ class DirectoryRecords:
         if task.key is not None and _files.discard(os.path.join(self.layout.read, f"{task.id}.md")):
             self.sync_directory(self.layout.read)
 
-    def remove_traces(self, task_id: str) -> None:
-        """Remove what belonged to a task whose record is gone."""
+    def forget_traces(self, task_id: str) -> None:
+        """Remove what belonged to a task whose record is gone, unless there is a new one with its key."""
+        with self.holding(task_id) as held:
+            if held.lock is not None and not self.lives(task_id) and not self.has(self.layout.done, task_id):
+                self._remove_traces(task_id)
+
+    def _remove_traces(self, task_id: str) -> None:
         shutil.rmtree(os.path.join(self.layout.results, task_id), ignore_errors=True)
         for path in (
             os.path.join(self.layout.logs, f"{task_id}.log"),

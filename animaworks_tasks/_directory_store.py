@@ -83,7 +83,8 @@ class TaskStore:
         if durability not in {"full", "process"}:
             raise ValueError(f"durability is 'full' or 'process', not {durability!r}")
         self.layout = Layout(anima_dir)
-        self._arguments = (anima_dir, language, durability, render, clock)
+        # By its whole path: a supervisor, or this process later on, may be in another directory.
+        self._arguments = (self.layout.anima, language, durability, render, clock)
         self._records = DirectoryRecords(
             self.layout, sync=durability == "full", render=render or MarkdownRenderer(language), clock=clock
         )
@@ -120,11 +121,18 @@ class TaskStore:
         task = new_task(tool, argv, options, anima_dir=self.layout.anima, at=self._records.clock())
         if task.key is not None:
             with contextlib.suppress(TaskNotFoundError):
-                return self.get(task.id)
+                return self._acknowledged(task.id)
         data = _records.written(task, room=2 * ROOM)  # claimed again after a release, it is a little larger
         check = functools.partial(_records.read_back, data, task.id)
         if not place(self.layout, task.id, data, sync=self._records.sync, check=check):
             return self.get(task.id)  # another submit of the same key came first
+        return task
+
+    def _acknowledged(self, task_id: str) -> Task:
+        """Return a task that somebody else has submitted, or is about to: what we acknowledge must be durable."""
+        task = self.get(task_id)
+        where = {State.PENDING: self.layout.pending, State.RUNNING: self.layout.running, State.DONE: self.layout.done}
+        self._records.sync_directory(where[task.state])  # one that has moved on since was made durable before it did
         return task
 
     def submit_many(
@@ -318,7 +326,7 @@ class TaskStore:
             forget(self.layout.ages)  # again: somebody may have asked in between
             self._records.sync_directory(self.layout.done)
         for task_id in pruned:
-            self._records.remove_traces(task_id)
+            self._records.forget_traces(task_id)
             self._records.journal.note("pruned", task_id)
         self._records.journal.rotate()
         return pruned

@@ -125,10 +125,7 @@ class Doctor:
 
     def _forget(self, finding: Finding) -> None:
         for task_id in finding.subjects:
-            with self._records.holding(task_id) as held:
-                done = self._records.has(self._layout.done, task_id)
-                if held.lock is not None and not done and not self._records.lives(task_id):
-                    self._records.remove_traces(task_id)
+            self._records.forget_traces(task_id)
 
     def _sweep(self, _: Finding) -> None:
         self._recovery.sweep()

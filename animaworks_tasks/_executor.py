@@ -215,7 +215,8 @@ class Executor:
             UnknownToolError: There is no such tool or subcommand; the message names the nearest. Nothing is queued.
             WrongArgumentError: The tool would not take these arguments. Nothing is queued.
             NotPermittedError: The subcommand is gated, and :attr:`Registry.permits` does not give the permission.
-            OSError: The disk said no. Nothing was acknowledged.
+            PartlySubmittedError: It is queued and will run, but the disk did not make its name durable.
+            OSError: The disk said no. Nothing was kept.
         """
         return await self._off_loop(lambda: self.submit_sync(tool, *argv, **options))
 

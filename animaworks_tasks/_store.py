@@ -179,7 +179,8 @@ class Store(Protocol):
 
         Raises:
             RecordError: It cannot be stored as it is: larger than 1 MiB, or text that is not UTF-8. Nothing was kept.
-            OSError: The disk said no. Nothing was acknowledged.
+            PartlySubmittedError: It is queued and will run, but the disk did not make its name durable.
+            OSError: The disk said no. Nothing was kept.
         """
 
     def submit_many(

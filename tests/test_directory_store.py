@@ -923,6 +923,40 @@ def test_of_many_whose_directory_was_not_synced_all_are_named(tmp_path: Path) ->
     assert caught.value.submitted == pickle.loads(pickle.dumps(caught.value)).submitted
 
 
+def test_a_submit_whose_name_was_not_made_durable_says_that_it_is_queued(tmp_path: Path) -> None:
+    """It has rung by then, so it may be running: to say that nothing was kept would have it submitted twice."""
+    store = TaskStore(tmp_path / "mei", durability="full")
+    with pytest.MonkeyPatch.context() as patch:
+        failing_at(patch, "fsync", 2)
+        with pytest.raises(PartlySubmittedError, match=r"only task \w+ was submitted, and will run: a power cut may"):
+            store.submit("tool", "echo")
+        [task_id] = store.pending_ids()
+        failing_at(patch, "fsync", 1)
+        with pytest.raises(OSError, match="No space left") as caught:
+            store.submit("tool", "echo")
+    assert not isinstance(caught.value, PartlySubmittedError)
+    assert {task_id} == store.pending_ids()
+    assert [] == os.listdir(store.layout.tmp)
+
+
+def test_a_store_that_was_named_by_a_relative_path_stays_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given two directories, and a store in the first
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "first")
+    store = TaskStore("mei", durability="process")
+    sent = pickle.dumps(store)
+
+    # when
+    monkeypatch.chdir(tmp_path / "second")
+
+    # then
+    assert store.location == pickle.loads(sent).location == pickle.loads(pickle.dumps(store)).location
+    assert [] == os.listdir()
+
+
 def kill_after(steps: int, life: Callable[[], object]) -> bool:
     """
     Lead *life* until it has changed the disk *steps* times; say whether it was killed.
@@ -1137,6 +1171,30 @@ def test_a_done_task_with_a_record_elsewhere_is_not_pruned(
     clock.advance(1)
     assert [] == files.prune(finished_before=clock.now)
     assert remains.done == files.get(ID)
+
+
+def test_a_prune_leaves_alone_what_belongs_to_the_next_task_with_the_key(files: TaskStore, clock: ManualClock) -> None:
+    # given
+    files.finish(own(files, files.submit("tool", "echo", key="daily").id), Event.COMPLETE, result="first")
+    with files.notifications.drain():
+        pass
+
+    # when the next one is submitted, and has ended, before the prune comes to what belonged to the first
+    def next_one(task_id: str) -> None:
+        claim = own(files, files.submit("tool", "echo", key="daily").id)
+        kept = files.workspace(task_id).keep_result(b"second")
+        files.finish(claim, Event.COMPLETE, result="second", result_file=kept)
+        forget(task_id)
+
+    forget = files._records.forget_traces
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files._records, "forget_traces", next_one)
+        files.prune(finished_before=clock.now + timedelta(days=1))
+
+    # then
+    [task] = files.list()
+    assert ("second", True) == (task.result, os.path.exists(os.path.join(files.layout.root, task.result_file or "")))
+    assert os.path.exists(files.layout.view(task.id))
 
 
 def test_a_prune_reads_no_record_that_is_to_stay(

@@ -13,7 +13,7 @@ import time
 from animaworks_tasks import _arguments, _files, _pending, _wire
 from animaworks_tasks._paths import Layout
 from animaworks_tasks.cli._basics import anima_dir, put, remedy, say, take
-from animaworks_tasks.errors import TasksError, UsageError
+from animaworks_tasks.errors import PartlySubmittedError, TasksError, UsageError
 
 TYPE_CHECKING = False  # typing's own would import typing
 
@@ -37,7 +37,8 @@ options:
   --retries N         how often a failure is run again; default: the tool's
   -h, --help          show this; after TOOL it is an argument like any other
 
-exit status: 0 it is queued; 1 nothing was queued, the reason is on stderr; 2 the same, because of how it was called
+exit status: 0 it is queued; 1 nothing was queued, or a power cut may still take it away, as stderr says;
+2 nothing was queued, because of how it was called
 
 example:
   animaworks-tool submit --timeout 900 transcribe audio talk.wav --language ja
@@ -56,7 +57,7 @@ def submit(words: Sequence[str]) -> int:
 
     Raises:
         UsageError: No host would accept it. Nothing was queued.
-        TasksError: It could not be kept. Nothing was queued.
+        TasksError: It could not be kept, or not durably, as it says.
     """
     given, call = take(words, values=VALUES, flags=_FLAGS, usage=USAGE)
     if "-h" in given or "--help" in given:
@@ -211,9 +212,16 @@ def _keep(layout: Layout, task_id: str, record: Mapping[str, object]) -> bool:
     try:
         _pending.create(layout, sync=True)
         # In the order in which a task moves on, so that it cannot slip by; placing it looks at pending/.
-        if any(os.path.lexists(os.path.join(place, f"{task_id}.json")) for place in (layout.running, layout.done)):
-            return False
+        for place in (layout.running, layout.done):
+            if os.path.lexists(os.path.join(place, f"{task_id}.json")):
+                _files.sync_directory(place)  # whoever has put it there may not have come to that
+                return False
         return _pending.place(layout, task_id, data, sync=True)
+    except PartlySubmittedError as error:
+        raise TasksError(
+            f"task {task_id} is queued and will run, do not submit it again; but {error.reason}; "
+            f"`animaworks-tool show {task_id}` tells what has become of it"
+        ) from error
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         todo = f"{remedy(error)}, then submit again"
