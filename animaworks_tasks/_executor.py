@@ -25,6 +25,7 @@ from typing import Any, Final, Self, TypeVar
 
 from animaworks_tasks._backends import Backend, InlineBackend, ProcessBackend, ThreadBackend
 from animaworks_tasks._notifications import Drained
+from animaworks_tasks._reference import is_loading
 from animaworks_tasks._registry import Registry
 from animaworks_tasks._scheduler import Scheduler
 from animaworks_tasks._store import Clock, Store, utc_now
@@ -103,7 +104,13 @@ class Executor:
             RegistryError: A tool cannot go to a process: it is a lambda, say. The message says what to do.
             TypeError: The store cannot go to a process: it is in memory, say.
             ExecutorClosedError: It was started before.
+            RuntimeError: A module starts it while its tools are being loaded: each process that runs them would.
         """
+        if is_loading():
+            raise RuntimeError(
+                "an executor was started by a module while the tools in it are loaded, as each process that runs them "
+                'does; let the module start it only under `if __name__ == "__main__":`'
+            )
         if self._scheduler is not None:
             raise ExecutorClosedError("an executor is started once; make another one")
         self._check_portable()

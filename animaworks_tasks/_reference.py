@@ -22,6 +22,7 @@ _PRIVATE: Final = "_animaworks_tool_"  # modules that Python would not find by t
 _OURS: Final = os.path.dirname(__file__)
 _IMPORTLIB: Final = os.path.dirname(importlib.util.__file__)
 _loading = threading.RLock()  # importlib locks only what it imports by name; re-entered where one file loads another
+_here = threading.local()  # whether this thread loads something
 
 
 @attrs.frozen(kw_only=True)
@@ -91,10 +92,14 @@ class Reference:
         Raises:
             ToolLoadError: Importing raised, even SystemExit, or the module has nothing of this name.
         """
+        outermost, _here.loads = not is_loading(), True
         try:
             return functools.reduce(getattr, filter(None, self.qualname.split(".")), self._module())
         except (Exception, SystemExit) as error:
             raise ToolLoadError(str(self), told(error)) from error
+        finally:
+            if outermost:
+                _here.loads = False
 
     def __str__(self) -> str:
         return ":".join(filter(None, (self.module or self.file, self.qualname)))
@@ -108,6 +113,11 @@ class Reference:
         private = _private_name(self.file)
         with _loading:
             return sys.modules.get(private) or _execute(private, self.file)
+
+
+def is_loading() -> bool:
+    """Say whether this thread is importing the code of a tool, and is inside that code's own import."""
+    return getattr(_here, "loads", False)
 
 
 def told(error: BaseException) -> str:
