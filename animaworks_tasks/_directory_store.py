@@ -167,6 +167,9 @@ class TaskStore:
         records, layout = self._records, self.layout
         return is_task_id(task_id) and records.has(layout.pending, task_id) and not self._moved_on(task_id)
 
+    def runs(self, task_id: str) -> bool:
+        return is_task_id(task_id) and self._records.runs(task_id)
+
     def pending(self, task_id: str) -> Task | None:
         if not is_task_id(task_id):
             return None

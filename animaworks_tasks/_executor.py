@@ -41,6 +41,7 @@ SCAN_INTERVAL: Final = 3.0  # seconds; for writers that do not ring the doorbell
 _DRAIN_TIMEOUT: Final = 10.0  # seconds
 _STOP_TIMEOUT: Final = 60.0  # seconds; the grace of most tools, and the time to kill and settle what ignored it
 _PAUSE_AFTER_ERROR: Final = 1.0  # seconds
+_BUSY: Final = "there is still something to run after {} s; it goes on"
 
 
 class Executor:
@@ -54,14 +55,19 @@ class Executor:
         store: Where the tasks are.
         registry: What they may call.
         backend: Where calls run; None is a :class:`ProcessBackend`. It is shut down with the executor.
-        max_workers: How many tasks run at once; None is the number of processors, at most 4.
+        max_workers: How many tasks of the store run at once, those of its other hosts included, but for calls of
+            :mod:`animaworks_tasks.background`; None is the number of processors, at most 4.
         on_finish: Called once with each task that this executor ran, or saw waiting or running, when it has ended; sync
             (in a thread) or async (in the host's event loop), in no particular order. What they raise is logged, and
             nothing more.
-        scan_interval: Seconds between two looks at everything, for tasks that nobody rang for.
+        scan_interval: Seconds between two looks at everything, for tasks that nobody rang for, and for those for which
+            another executor of the same store was woken: a ring wakes one of them.
         drain_timeout: Seconds for which leaving waits for tasks that run. None is 0 for a ProcessBackend, whose tasks
             go on and end by themselves, and 10 for the others, whose tasks end as interrupted if the process does.
         clock: Tells the time in UTC.
+
+    Raises:
+        ValueError: *max_workers* is less than 1, or *scan_interval* not more than 0.
     """
 
     def __init__(
@@ -78,6 +84,8 @@ class Executor:
     ) -> None:
         if max_workers is not None and max_workers < 1:
             raise ValueError(f"max_workers must be at least 1, not {max_workers}")
+        if not scan_interval > 0:
+            raise ValueError(f"scan_interval must be more than 0 seconds, not {scan_interval}")
         self.store, self.registry, self.clock = store, registry, clock
         self._backend: Backend = ProcessBackend() if backend is None else backend
         self._slots = max_workers or min(4, os.cpu_count() or 1)
@@ -93,6 +101,7 @@ class Executor:
         self._scheduler: Scheduler | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._leaving = threading.RLock()  # held by whoever stops us; another one waits for that
 
     # A host without an event loop.
 
@@ -134,11 +143,13 @@ class Executor:
         Start nothing more, wait for what runs as long as *drain_timeout* says (None: as long as the executor's), go.
 
         What still runs then goes on in a ProcessBackend, and is settled as interrupted elsewhere once the process ends.
-        Stopping what was not started, or was stopped, does nothing.
+        Stopping what was not started, or was stopped, does nothing; what another thread is stopping, waits for that.
         """
-        scheduler = self._scheduler
-        if scheduler is None or self._stopping.is_set():
-            return
+        with self._leaving:
+            if self._scheduler is not None and not self._stopping.is_set():
+                self._leave(self._scheduler, drain_timeout)
+
+    def _leave(self, scheduler: Scheduler, drain_timeout: float | None) -> None:
         self._drain(scheduler, self._drain_timeout if drain_timeout is None else drain_timeout)
         if isinstance(self._backend, ProcessBackend) and self._backend.on_host_exit == "stop":
             self._backend.interrupt()
@@ -174,7 +185,7 @@ class Executor:
             self.registry.check_permission(tool_)
         if len(found) > 1:
             raise ValueError(f"submit_many takes calls of one subcommand, not of {', '.join(found)}")
-        return self.store.submit_many(tool, calls, **{"subcommand": "".join(found), **options})
+        return self.store.submit_many(tool, calls, subcommand="".join(found), **options)
 
     def wait_sync(self, task_id: str, *, timeout: float | None = None) -> Task:
         """Do as :meth:`wait`, from a thread that may block."""
@@ -182,15 +193,26 @@ class Executor:
         future = scheduler.watch(task_id)
         try:
             return self._result(future, timeout)
+        except TimeoutError:
+            raise _not_done(task_id, timeout) from None
         finally:
             scheduler.unwatch(task_id, future)
+
+    def cancel_sync(self, task_id: str) -> Task:
+        """Do as :meth:`cancel`, from a thread that may block."""
+        return self.store.request_cancel(task_id)
 
     def run_until_idle_sync(self, *, timeout: float | None = None) -> None:
         """Do as :meth:`run_until_idle`, from a thread that may block."""
         deadline = _Deadline(timeout)
         while True:
             last = self._called_last
-            self._result(self._running_scheduler().watch_idle(), deadline.left())
+            idle = self._running_scheduler().watch_idle()
+            try:
+                self._result(idle, deadline.left())
+            except TimeoutError:
+                idle.cancel()
+                raise TimeoutError(_BUSY.format(timeout)) from None
             if wait_for_futures(list(self._callbacks), deadline.left()).not_done:
                 raise TimeoutError("on_finish callbacks still run")
             if last is self._called_last:  # or else it may have submitted more
@@ -200,13 +222,18 @@ class Executor:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        await self._off_loop(self.start)
+        starting = self._help(self.start)
+        try:
+            await asyncio.wrap_future(starting)
+        except BaseException:  # cancelled, most likely: it may be starting all the same, and nobody would stop it
+            starting.add_done_callback(lambda _: self.stop(drain_timeout=0))
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._stopping.is_set():
+        with contextlib.suppress(ExecutorClosedError):  # it was stopped before
             await self._off_loop(self.stop)
 
     async def submit(self, tool: str, *argv: str, **options: Any) -> Task:  # noqa: ANN401 - those of Store.submit
@@ -281,6 +308,8 @@ class Executor:
             if timeout == 0 and future.done():
                 return future.result()
             return await asyncio.wait_for(asyncio.wrap_future(future), timeout)
+        except TimeoutError:
+            raise _not_done(task_id, timeout) from None
         finally:  # also of a watch that begins only after whoever waited has given up
             begun.add_done_callback(lambda done: _stop_watching(scheduler, task_id, done))
 
@@ -294,7 +323,7 @@ class Executor:
         Raises:
             TaskNotFoundError: The store has no such task.
         """
-        return await self._off_loop(lambda: self.store.request_cancel(task_id))
+        return await self._off_loop(lambda: self.cancel_sync(task_id))
 
     async def run_until_idle(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as wait
         """
@@ -310,7 +339,10 @@ class Executor:
             if self._inline:
                 self._result(idle, deadline.left())
             else:
-                await asyncio.wait_for(asyncio.wrap_future(idle), deadline.left())
+                try:
+                    await asyncio.wait_for(asyncio.wrap_future(idle), deadline.left())
+                except TimeoutError:
+                    raise TimeoutError(_BUSY.format(timeout)) from None
             callbacks = [asyncio.wrap_future(future) for future in list(self._callbacks)]
             if callbacks and (await asyncio.wait(callbacks, timeout=deadline.left()))[1]:
                 raise TimeoutError("on_finish callbacks still run")
@@ -414,6 +446,10 @@ class Executor:
             pickle.dumps((self.store, self.registry))
         except (pickle.PicklingError, AttributeError) as error:
             raise TypeError(f"{self.store!r} cannot go to another process: {error}") from error
+
+
+def _not_done(task_id: str, timeout: float | None) -> TimeoutError:
+    return TimeoutError(f"task {task_id} is not done after {timeout} s; it goes on")
 
 
 def _stop_watching(scheduler: Scheduler, task_id: str, begun: Future[Future[Task]]) -> None:

@@ -112,6 +112,10 @@ class MemoryTaskStore:
     def waits(self, task_id: str) -> bool:
         return self.pending(task_id) is not None
 
+    def runs(self, task_id: str) -> bool:
+        with self._mutex:
+            return task_id in self._owned
+
     def pending(self, task_id: str) -> Task | None:
         with self._mutex:
             task = self._tasks.get(task_id)

@@ -117,7 +117,7 @@ class Scheduler:
         except BaseException:
             self.unwatch(task_id, future)
             raise
-        if task.state is State.DONE and task_id not in self._ours:  # ours is through when its notice is there as well
+        if task.state is State.DONE and not self._store.runs(task_id):  # or else its notice may not be there yet
             self._resolve(task)
         return future
 
@@ -140,6 +140,7 @@ class Scheduler:
         future: Future[None] = Future()
         with self._mutex:
             self._check_open()
+            self._idle_watched = [other for other in self._idle_watched if not other.cancelled()]  # who has given up
             self._idle_watched.append(future)
             self._next_look = 0.0
         self.wake()
@@ -225,6 +226,8 @@ class Scheduler:
     def close(self) -> None:
         """Tell those who still wait that nobody looks any more."""
         with self._stepping, self._mutex:
+            if self._closed:
+                return
             self._closed = True
             futures: list[Future[Task] | Future[None]] = [f for fs in self._watched.values() for f in fs]
             futures += self._idle_watched
@@ -284,7 +287,7 @@ class Scheduler:
             return
         if task.state is State.PENDING:
             self._queue(task)
-        elif task.state is State.RUNNING:
+        elif task.state is State.RUNNING or self._store.runs(task_id):  # its owner may not have told of its end yet
             self._known.pop(task_id, None)
             self._others.add(task_id)
             if is_in_process(task):

@@ -102,7 +102,8 @@ class SubmitOptions(TypedDict, total=False):
         retries: How often a failure is run again.
         on_interrupt: What to do if its owner dies.
         max_attempts: How many runs are begun at most where its owner dies in each.
-        cwd: Where paths among *argv* begin; by default wherever the host is.
+        cwd: Where paths among *argv* begin, and the directory of a process that calls the tool; by default the
+            submitter's.
     """
 
     subcommand: str
@@ -120,7 +121,7 @@ class SubmitOptions(TypedDict, total=False):
 
 def new_task(tool: str, argv: Sequence[str], options: SubmitOptions, *, anima_dir: str, at: datetime) -> Task:
     """Return the PENDING task for a call; its id is random, or that of its key."""
-    given: dict[str, Any] = {"subcommand": first_word(argv), **options}
+    given: dict[str, Any] = {"subcommand": first_word(argv), "cwd": _cwd(), **options}
     return Task(
         **given,
         id=new_id(options.get("key")),
@@ -130,6 +131,16 @@ def new_task(tool: str, argv: Sequence[str], options: SubmitOptions, *, anima_di
         anima_dir=anima_dir,
         submitted_at=at,
     )
+
+
+def _cwd() -> str | None:
+    """Return the current directory; None where it is gone, or no record could hold its name."""
+    try:
+        cwd = os.getcwd()
+        cwd.encode("utf-8")
+    except (OSError, UnicodeEncodeError):
+        return None
+    return cwd
 
 
 def new_tasks(
@@ -214,6 +225,9 @@ class Store(Protocol):
 
     def waits(self, task_id: str) -> bool:
         """Say whether the task waits to be claimed, without reading its record."""
+
+    def runs(self, task_id: str) -> bool:
+        """Say whether somebody owns the task, or did when he died; he still does while he tells of its end."""
 
     def pending(self, task_id: str) -> Task | None:
         """

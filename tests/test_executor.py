@@ -43,6 +43,7 @@ from animaworks_tasks._store import Claim, utc_now
 from animaworks_tasks.errors import ExecutorClosedError, RecordError, UnknownToolError, WrongArgumentError
 from tests.conftest import ManualClock, begin, die, own
 from tests.processes import PATIENCE, eventually, in_event_loop, join, until
+from tests.tools_for_tests import wait_for
 
 SELDOM = 3600.0  # seconds between looks at everything, where a test wants none
 
@@ -698,7 +699,7 @@ def test_the_end_of_a_task_that_another_host_runs_is_learnt_and_told_once(files:
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["tidies up late", "dies before it tidies up"])
-def test_an_end_whose_owner_still_holds_the_task_is_told_once(
+def test_an_end_is_told_once_and_only_when_its_owner_is_through(
     files: TaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, *, dies: bool
 ) -> None:
     # given an owner that has written the outcome, and has not yet taken its running entry away
@@ -712,11 +713,17 @@ def test_an_end_whose_owner_still_holds_the_task_is_told_once(
 
     # when it rings, is looked at, and looked at again
     ring(files.layout.doorbell, done.id)
-    until(lambda: ended)
     looks = itertools.count()
     recover = files.recover
     monkeypatch.setattr(files, "recover", lambda *args: (next(looks), recover(*args))[1])
     until(lambda: next(looks) > 4)
+
+    # then it is not told yet
+    assert [] == ended
+    with pytest.raises(TimeoutError, match=f"task {done.id} is not done after 0.01 s; it goes on"):
+        executor.wait_sync(done.id, timeout=0.01)
+
+    # when
     if not dies:
         files._records.forget_running(done.id)
     die(claim)
@@ -1369,3 +1376,86 @@ def test_an_unreadable_record_that_another_host_took_away_is_left_to_it(
 
     # then
     assert ([], State.RUNNING) == (ended, files.get(task.id).state)
+
+
+# --- coming and going ---
+
+
+def test_whoever_stops_an_executor_while_another_thread_does_waits_for_that(store: Store, tmp_path: Path) -> None:
+    # given a task that keeps the first from leaving
+    gate = tmp_path / "gate"
+    registry = Registry()
+    registry.add("tool", "hold", lambda: wait_for(gate))
+    executor = Executor(store, registry, backend=ThreadBackend(), drain_timeout=PATIENCE).start()
+    task_id = executor.submit_sync("tool", "hold").id
+    until(lambda: store.get(task_id).state is State.RUNNING)
+    problems: list[BaseException] = []
+
+    def stop() -> None:
+        try:
+            executor.stop()
+            assert store.get(task_id).state is State.DONE
+        except BaseException as problem:
+            problems.append(problem)
+            raise
+
+    # when
+    threads = [threading.Thread(target=stop) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    gate.touch()
+
+    # then
+    for thread in threads:
+        join(thread)
+    assert [] == problems
+    executor.stop()
+
+
+@in_event_loop
+async def test_an_executor_whose_start_is_given_up_does_not_stay(store: Store, workshop: Workshop) -> None:
+    # given
+    executor = executor_of(store, workshop)
+
+    async def use() -> None:
+        async with executor:
+            raise AssertionError("it was to be given up before")
+
+    # when
+    using = asyncio.ensure_future(use())
+    await asyncio.sleep(0)
+    using.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await using
+
+    # then
+    await eventually(lambda: executor._scheduler is None or executor._stopping.is_set())
+    await eventually(lambda: executor._thread is None or not executor._thread.is_alive())
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
+def test_an_interval_without_a_pause_is_refused(store: Store, seconds: float) -> None:
+    with pytest.raises(ValueError, match="scan_interval must be more than 0"):
+        Executor(store, Registry(), scan_interval=seconds)
+
+
+def test_a_wait_for_idleness_that_is_given_up_says_so_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    # given
+    gate = tmp_path / "gate"
+    registry = Registry()
+    registry.add("tool", "hold", lambda: wait_for(gate))
+    executor = Executor(store, registry, backend=ThreadBackend()).start()
+    task = executor.submit_sync("tool", "hold")
+
+    # when
+    for _ in range(2):
+        with pytest.raises(TimeoutError, match=r"there is still something to run after 0.01 s"):
+            executor.run_until_idle_sync(timeout=0.01)
+
+    # then
+    assert executor._scheduler is not None
+    assert 1 >= len(executor._scheduler._idle_watched)
+    executor.cancel_sync(task.id)
+    gate.touch()
+    assert Outcome.CANCELLED is executor.wait_sync(task.id, timeout=PATIENCE).outcome
+    executor.stop()

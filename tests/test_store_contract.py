@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from threading import Barrier
 
 import attrs
@@ -376,6 +377,27 @@ def test_a_task_whose_owner_lives_is_left_alone(store: Store) -> None:
     found = store.recover(lambda _: True)
     assert ((claim.task.id,), (), ()) == (found.alive, found.settled, found.returned)
     assert Outcome.COMPLETED is store.finish(claim, Event.COMPLETE).outcome
+
+
+def test_relative_paths_begin_where_a_task_was_submitted(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tasks = [store.submit("tool", "echo"), *store.submit_many("tool", [["echo"]])]
+    assert 2 * [str(tmp_path)] == [store.get(task.id).cwd for task in tasks]
+    assert "/there" == store.get(store.submit("tool", "echo", cwd="/there").id).cwd
+
+
+def test_a_task_has_an_owner_until_its_end_was_told(store: Store) -> None:
+    task_id = store.submit("image_gen", "3d").id
+    assert not store.runs(task_id)
+    claim = own(store, task_id)
+    assert store.runs(task_id)
+    die(claim)
+    assert store.runs(task_id)
+    store.recover()
+    assert not store.runs(task_id)
+    assert not store.runs("no id")
 
 
 def test_an_orphan_ends_interrupted_and_the_notice_says_that_it_may_have_partly_run(store: Store) -> None:
