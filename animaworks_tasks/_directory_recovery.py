@@ -45,6 +45,7 @@ class DirectoryRecovery:
         if not self._swept:
             self.sweep()
             self._swept = True
+        self._records.journal.rotate()  # at every look: a host may go on for months, and nobody prune
         alive: list[str] = []
         settled: list[Task] = list(self._reject_misnamed())
         returned: list[Task] = []
@@ -231,7 +232,11 @@ class DirectoryRecovery:
         self._records.sync_directory(os.path.dirname(path))
 
     def sweep(self) -> None:
-        """Remove what dead processes left lying: lock files, drafts, marks; and mend the views after a power cut."""
+        """
+        Remove what dead processes left lying: lock files, drafts, marks; and mend the views after a power cut.
+
+        A journal that has grown large is put aside.
+        """
         running = ids(self._layout.running)
         for name in _files.names(self._layout.locks):
             task_id = name.removesuffix(".lock")
@@ -251,6 +256,7 @@ class DirectoryRecovery:
             with contextlib.suppress(OSError):
                 if time.time() - os.lstat(path).st_mtime > STALE_DRAFT:
                     os.unlink(path)
+        self._records.journal.rotate()
         self._mend_views()
 
     def mend_view(self, task_id: str) -> None:

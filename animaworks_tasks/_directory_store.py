@@ -295,7 +295,11 @@ class TaskStore:
         return self._recovery.recover(may_run_again, concerns)
 
     def sweep(self) -> None:
-        """Remove what dead processes left lying: lock files, drafts, marks; and mend the views after a power cut."""
+        """
+        Remove what dead processes left lying: lock files, drafts, marks; and mend the views after a power cut.
+
+        A journal that has grown large is put aside, as :meth:`recover` does too.
+        """
         self._recovery.sweep()
 
     def request_cancel(self, task_id: str) -> Task:
