@@ -19,8 +19,8 @@ import attrs
 from animaworks_tasks._calls import Report, call
 from animaworks_tasks._registry import Registry
 from animaworks_tasks._states import Event
-from animaworks_tasks._store import Claim, Store, never_began, utc_now
-from animaworks_tasks._task import Cause, OnInterrupt, Task
+from animaworks_tasks._store import Claim, Store, may_begin_again, never_began, utc_now
+from animaworks_tasks._task import Cause, Task
 from animaworks_tasks._tool import Tool
 from animaworks_tasks.errors import NotPermittedError, RecordError, UnknownToolError, UsageError
 
@@ -191,7 +191,4 @@ def may_run_again(registry: Registry) -> Callable[[Task], bool]:
 
 
 def _survives(tool: Tool, task: Task) -> bool:
-    """Say whether an interrupted task may run again, having not yet taken its process along too often."""
-    policy = task.on_interrupt or tool.on_interrupt
-    limit = task.max_attempts or max(tool.max_attempts, (task.retries or 0) + 1)
-    return policy is OnInterrupt.RETRY and task.attempt < limit
+    return may_begin_again(task, on_interrupt=tool.on_interrupt, max_attempts=tool.max_attempts)

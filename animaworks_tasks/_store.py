@@ -45,6 +45,20 @@ def never_began(task: Task) -> dict[str, Any]:
     return {"attempt": task.attempt - 1, "started_at": None, "owner_pid": None, "error": error}
 
 
+def may_begin_again(task: Task, *, on_interrupt: OnInterrupt, max_attempts: int) -> bool:
+    """
+    Say whether a task whose owner died may run again, having not yet taken its owner along too often.
+
+    Args:
+        task: As it was when its owner died.
+        on_interrupt: What its tool says, where its submitter says nothing.
+        max_attempts: Likewise.
+    """
+    policy = task.on_interrupt or on_interrupt
+    limit = task.max_attempts or max(max_attempts, (task.retries or 0) + 1)
+    return policy is OnInterrupt.RETRY and task.attempt < limit
+
+
 @attrs.define(eq=False)
 class Claim:
     """

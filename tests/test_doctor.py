@@ -32,6 +32,7 @@ from animaworks_tasks import (
 from animaworks_tasks._doctor import Doctor
 from animaworks_tasks._findings import Finding, Severity
 from animaworks_tasks._states import Event
+from animaworks_tasks._store import SubmitOptions
 from tests.conftest import ManualClock, begin, die, own
 from tests.processes import until
 
@@ -319,6 +320,22 @@ def test_an_orphan_that_may_run_again_is_put_back(files: TaskStore, doctor: Doct
     die(claim)
     mend(doctor)
     assert State.PENDING is files.get(claim.task.id).state
+
+
+@pytest.mark.usefixtures("hosted")
+@pytest.mark.parametrize(
+    ("options", "runs"), [({}, 3), ({"retries": 1}, 3), ({"retries": 4}, 5), ({"max_attempts": 1, "retries": 4}, 1)]
+)
+def test_an_orphan_is_put_back_as_often_as_a_host_would(
+    files: TaskStore, doctor: Doctor, options: SubmitOptions, runs: int
+) -> None:
+    """The last run that it is allowed ends it, whoever finds out that its owner died."""
+    task = files.submit("image_gen", "3d", on_interrupt=OnInterrupt.RETRY, **options)
+    while files.waits(task.id):
+        die(own(files, task.id))
+        mend(doctor)
+    done = files.get(task.id)
+    assert (Cause.INTERRUPTED, runs) == (done.cause, done.attempt)
 
 
 def test_an_orphan_that_had_ended_is_told_of_once(files: TaskStore, doctor: Doctor, root: Path) -> None:
