@@ -409,13 +409,6 @@ class TaskStore:
                 return
         _files.replace(self.layout.catalogue, data, tmp=self.layout.tmp)
 
-    def catalogue(self) -> Mapping[str, object] | None:
-        try:
-            value = _wire.load(_files.read(self.layout.catalogue, limit=SIZE_LIMIT))
-        except (OSError, ValueError):
-            return None
-        return value if isinstance(value, dict) else None
-
     def doorbell(self) -> FifoDoorbell:
         return FifoDoorbell(self.layout.doorbell)
 

@@ -55,7 +55,6 @@ class MemoryTaskStore:
         self._owned: dict[str, MemoryLock] = {}
         self._cancelled: set[str] = set()
         self._workspaces: dict[str, MemoryWorkspace] = {}
-        self._catalogue: Mapping[str, object] | None = None
         self._bells: list[MemoryDoorbell] = []
         self.notifications = MemoryNotifications()
 
@@ -242,10 +241,7 @@ class MemoryTaskStore:
         return self.workspace(task_id).progress
 
     def publish_catalogue(self, catalogue: Mapping[str, object]) -> None:
-        self._catalogue = catalogue
-
-    def catalogue(self) -> Mapping[str, object] | None:
-        return self._catalogue
+        """Nobody is elsewhere: it is memory."""
 
     def doorbell(self) -> MemoryDoorbell:
         bell = MemoryDoorbell(self._bells.remove)

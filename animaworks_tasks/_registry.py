@@ -19,15 +19,13 @@ from typing import Any, Final, Self, TypedDict, TypeVar, Unpack
 
 import attrs
 
-from animaworks_tasks import _arguments, _guide, _profile, _signature
+from animaworks_tasks import _arguments, _catalogue, _guide, _profile, _signature
 from animaworks_tasks._reference import Reference
 from animaworks_tasks._task import OnInterrupt
 from animaworks_tasks._tool import CommandTarget, FunctionTarget, ModuleTarget, Target, Tool
 from animaworks_tasks.errors import NotPermittedError, RegistryError
 
 logger = logging.getLogger("animaworks_tasks")
-
-CATALOGUE_VERSION: Final = 1
 
 Permits = Callable[[str], bool]
 _Specs = dict[str, dict[str, dict[str, Any]]]
@@ -259,7 +257,7 @@ class Registry:
 
     def catalogue(self) -> dict[str, Any]:
         """Return what others need to know of the tools, as JSON: names, times, arguments; nothing of their code."""
-        return {"version": CATALOGUE_VERSION, "tools": _specs(self._tools)}
+        return {"version": _catalogue.VERSION, "tools": _specs(self._tools)}
 
     def json_schema(self, name: str, subcommand: str) -> dict[str, Any]:
         """

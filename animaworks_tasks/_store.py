@@ -372,8 +372,5 @@ class Store(Protocol):
     def publish_catalogue(self, catalogue: Mapping[str, object]) -> None:
         """Tell submitters elsewhere what tools there are (see :meth:`Registry.catalogue`)."""
 
-    def catalogue(self) -> Mapping[str, object] | None:
-        """Return what the last host published; None where none did, or it cannot be read."""
-
     def doorbell(self) -> Doorbell:
         """Return a doorbell that a submit or a finish in this store rings, from any process that shares it."""

@@ -18,10 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from animaworks_tasks import Cause, Executor, InlineBackend, Outcome, Registry, State, Task, TaskStore, _files
-from animaworks_tasks import _registry as registry_module
 from animaworks_tasks._pending import SIZE_LIMIT
 from animaworks_tasks._states import Event
-from animaworks_tasks.cli import _submit, main
+from animaworks_tasks.cli import main
 from tests.conftest import own
 
 # Imported by submit, and not by an interpreter that does nothing.
@@ -255,10 +254,6 @@ def test_a_catalogue_that_nobody_understands_refuses_nothing(anima: Path, catalo
     Path(store.layout.catalogue).write_bytes(catalogue)
     assert 0 == main(["submit", "web", "fetch"])
     assert 1 == len(store.list())
-
-
-def test_submit_reads_the_catalogues_that_this_release_writes() -> None:
-    assert registry_module.CATALOGUE_VERSION == _submit._CATALOGUE_VERSION
 
 
 # What people get wrong.

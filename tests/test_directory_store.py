@@ -1299,14 +1299,6 @@ def test_a_progress_file_that_a_tool_has_spoilt_is_no_progress(files: TaskStore,
     assert files.read_progress(ID) is None
 
 
-@pytest.mark.parametrize("found", [b"", b"[]", b"\xff", b"{", b" " * (1 << 20) + b"{}", b'{"a":' * 100_000])
-def test_a_catalogue_that_cannot_be_read_is_none(files: TaskStore, root: Path, found: bytes) -> None:
-    (root / "catalogue").write_bytes(found)
-    assert files.catalogue() is None
-    files.publish_catalogue({"tools": {}})
-    assert {"tools": {}} == files.catalogue()
-
-
 def test_a_catalogue_that_has_not_changed_is_not_written_again(files: TaskStore, root: Path) -> None:
     files.publish_catalogue({"tools": {}})
     before = (root / "catalogue").stat()

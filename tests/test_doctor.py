@@ -731,12 +731,19 @@ def test_quarantine_says_of_each_file_why_it_is_there(doctor: Doctor, root: Path
     [
         ('{"version": 2, "tools": {}}', "it is of version 2, not 1"),
         ("[]", "it is of version None, not 1"),
+        ('{"version": 1, "tools": {"image_gen": 5}}', "it does not describe 'image_gen' as a host would"),
+        ('{"version": 1, "tools": {"image_gen": {"3d": {"timeout_seconds": "x"}}}}', "it does not describe"),
         ("{", "cannot be used: "),
     ],
 )
-def test_a_catalogue_that_cannot_be_used_is_found(doctor: Doctor, root: Path, text: str, reason: str) -> None:
+def test_a_catalogue_that_cannot_be_used_is_found(
+    files: TaskStore, doctor: Doctor, root: Path, text: str, reason: str
+) -> None:
+    """Also beside a task that runs, whose tool would be looked up there."""
+    running = begin(files)
     write(root / "catalogue", text)
     assert reason in only(doctor).what
+    assert running.lock, "held until here"
 
 
 def test_tasks_from_the_future_are_found(files: TaskStore, doctor: Doctor, clock: ManualClock) -> None:

@@ -36,6 +36,7 @@ from animaworks_tasks import (
     ThreadBackend,
     ToolContext,
 )
+from animaworks_tasks._catalogue import known_tools
 from animaworks_tasks._doorbell import ring
 from animaworks_tasks._scheduler import Scheduler
 from animaworks_tasks._states import Event, advance
@@ -868,7 +869,7 @@ def test_a_catalogue_that_cannot_be_written_does_not_stop_the_queue(
     Path(files.layout.catalogue).rmdir()
 
     # then
-    until(files.catalogue)
+    until(lambda: known_tools(files.layout))
     executor.stop()
 
 

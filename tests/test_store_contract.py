@@ -783,15 +783,7 @@ def test_a_task_has_a_scratch_directory_of_its_own(store: Store) -> None:
     assert not (other.scratch() / "notes").exists()
 
 
-# --- catalogue and doorbell ---
-
-
-def test_the_last_published_catalogue_is_read(store: Store) -> None:
-    assert store.catalogue() is None
-    store.publish_catalogue({"tools": {"image_gen": {"3d": {"help": "⚠ 3D"}}}})
-    store.publish_catalogue({"tools": {}})
-    store.publish_catalogue({"tools": {}})
-    assert {"tools": {}} == store.catalogue()
+# --- doorbell ---
 
 
 def test_a_submit_a_release_and_a_finish_ring_with_the_id(store: Store) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import time
 
-from animaworks_tasks import _arguments, _files, _pending, _wire
+from animaworks_tasks import _arguments, _pending, _wire
+from animaworks_tasks._catalogue import known_tools
 from animaworks_tasks._paths import Layout
 from animaworks_tasks.cli._basics import anima_dir, put, remedy, say, take
 from animaworks_tasks.errors import PartlySubmittedError, TasksError, UsageError
@@ -47,8 +48,6 @@ example:
 VALUES: Final = ("--anima-dir", "--key", "--priority", "--delay", "--timeout", "--retries")
 _FLAGS: Final = ("-j", "--json", "-h", "--help")  # the receipt is JSON in any case
 _LONGEST: Final = 10 * 365 * 86400.0  # seconds; ten years, so that every moment has a date
-_OF_A_PARAMETER: Final = ("name", "kind", "type")
-_CATALOGUE_VERSION: Final = 1  # as _registry has it, which takes long to import
 
 
 def submit(words: Sequence[str]) -> int:
@@ -164,41 +163,6 @@ def _cwd() -> str:
     except UnicodeEncodeError:
         raise TasksError("nothing was queued: the current directory's name is not UTF-8; cd to another one") from None
     return cwd
-
-
-def known_tools(layout: Layout) -> Mapping[str, Mapping[str, Mapping[str, object]]] | None:
-    """Return the tools of the catalogue; None where no host has left one that we understand: then the host checks."""
-    try:
-        catalogue = _wire.load(_files.read(layout.catalogue, limit=_pending.SIZE_LIMIT))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(catalogue, dict) or catalogue.get("version") != _CATALOGUE_VERSION:
-        return None
-    tools: Mapping[str, Mapping[str, Mapping[str, object]]] | None = catalogue.get("tools")
-    return tools if _are_tools(tools) else None
-
-
-def _are_tools(tools: object) -> bool:
-    """Say whether *tools* are as a registry describes them: anybody may have written the file."""
-    if not isinstance(tools, dict) or not all(isinstance(specs, dict) for specs in tools.values()):
-        return False
-    return all(_is_tool(spec) for specs in tools.values() for spec in specs.values())
-
-
-def _is_tool(spec: object) -> bool:
-    if not isinstance(spec, dict) or not isinstance(spec.get("summary"), str):
-        return False
-    seconds, parameters = spec.get("expected_seconds"), spec.get("parameters")
-    if not {"long_running", "gated"} <= spec.keys() or not (seconds is None or isinstance(seconds, (int, float))):
-        return False
-    return parameters is None or (isinstance(parameters, list) and all(map(_is_parameter, parameters)))
-
-
-def _is_parameter(parameter: object) -> bool:
-    if not isinstance(parameter, dict) or not all(isinstance(parameter.get(key), str) for key in _OF_A_PARAMETER):
-        return False
-    choices = parameter.get("choices", [])
-    return isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)
 
 
 def _keep(layout: Layout, task_id: str, record: Mapping[str, object]) -> bool:
