@@ -519,7 +519,7 @@ def test_the_notice_of_a_cancelled_task_is_in_the_language_asked_for(store: Task
 def test_retry_submits_the_same_call_as_a_new_task(store: TaskStore, tool: Tool) -> None:
     task = store.submit(
         *("web", "fetch", "a b"), priority=2, key="once", timeout_seconds=9, retries=1, expected_seconds=5, cwd="/",
-        on_interrupt=OnInterrupt.RETRY,
+        on_interrupt=OnInterrupt.RETRY, max_attempts=7,
     )  # fmt: skip
     store.finish(own(store, task.id), Event.FAIL, cause=Cause.TOOL, error="no")
     receipt = tool("retry", task.id).data
