@@ -65,13 +65,14 @@ class Journal:
 
     def read(self, task_id: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield the lines, of one task or of all, the oldest first; what is no line of ours is passed over."""
+        mention = (task_id or "").encode("utf-8", "replace")  # most lines have none, and need not be read to say so
         for path in (f"{self._path}.1", self._path):
             try:
                 data = _files.read(path, limit=_READ_LIMIT, newest=True)
             except OSError:
                 continue
             for each in data.splitlines():
-                found = _read(each)
+                found = _read(each) if mention in each else None
                 if found is not None and task_id in {None, found.get("task_id")}:
                     yield found
 

@@ -338,11 +338,25 @@ def test_show_tells_everything_and_what_to_do_next(store: TaskStore, tool: Tool)
     assert "cause:      tool: the tool failed." in shown
     assert "hint:       plug it in\n" in shown
     assert f"log:        {store.layout.logs}/{task.id}.log\n" in shown
-    assert "notice:     waits to be read\n" in shown
+    assert re.search(r"^notice:     waits to be read since [-\d: ]+$", shown, re.MULTILINE)
     assert f"next:       `animaworks-tool logs {task.id}`, then `animaworks-tool retry {task.id}`" in shown
     assert shown.endswith("\n\n```text\nno web\n```\n")
     store.notifications.acknowledge(store.notifications.peek())
-    assert "notice:     was read\n" in tool("show", task.id).out
+    assert f" (process {os.getpid()}) at 2" in tool("show", task.id).out.partition("notice:     was delivered to ")[2]
+
+
+def test_show_says_of_a_notice_what_is_known_of_it(store: TaskStore, tool: Tool) -> None:
+    """Another program may have taken it, or a full disk refused it: nobody can say then that it was read."""
+    task = complete(store)
+    os.unlink(Path(store.layout.notifications) / f"{task.id}.md")
+    assert "notice:     was taken by another program, which does not say when" in tool("show", task.id).out
+
+    events = Path(store.layout.events)
+    events.write_text("".join(line for line in events.read_text().splitlines(keepends=True) if "notified" not in line))
+    assert "notice:     was never left; see `animaworks-tool doctor`\n" in tool("show", task.id).out
+
+    events.unlink()
+    assert "notice:     is not there, and the journal says nothing of it; see" in tool("show", task.id).out
 
 
 def test_show_says_what_keeps_a_task_from_moving(store: TaskStore, tool: Tool) -> None:

@@ -12,6 +12,7 @@ from animaworks_tasks._directory_store import TaskStore
 from animaworks_tasks._notice import ENGLISH, fenced, one_line
 from animaworks_tasks._task import Cause, Outcome, State, Task
 from animaworks_tasks.cli._basics import put
+from animaworks_tasks.cli._events import in_words, notice_of
 from animaworks_tasks.cli._stores import find, obstacle, open_store
 from animaworks_tasks.cli._text import Standing, as_json, catalogued, described, duration, moment, said
 from animaworks_tasks.errors import TasksError
@@ -60,7 +61,7 @@ def _facts(standing: Standing, store: TaskStore) -> Iterator[tuple[str, str]]:
     if task.result_file:
         yield "result", os.path.join(store.layout.root, one_line(task.result_file, 500))
     if task.state is State.DONE:
-        yield "notice", "waits to be read" if store.notifications.waits(task.id) else "was read"
+        yield "notice", in_words(notice_of(store, task.id, list(store.events(task.id))))
 
 
 def _options(task: Task) -> Iterator[str]:
