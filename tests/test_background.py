@@ -287,8 +287,10 @@ def test_what_is_printed_is_in_the_log_and_a_large_result_is_kept_whole(files: T
     Path(files.layout.root, str(done.result_file)).unlink()
     assert beginning == shown(other, task_id).result
     path = Path(files.layout.done, f"{task_id}.json")
-    path.write_text(path.read_text().replace(str(done.result_file), "../../../secret"))
-    assert beginning == shown(other, task_id).result
+    record = path.read_text()
+    for forged in ("../../../secret", files.workspace("0" * 12).keep_result(b"a secret"), f"results/{task_id}/\\u0000"):
+        path.write_text(record.replace(str(done.result_file), forged))
+        assert beginning == shown(other, task_id).result
 
 
 def test_a_result_is_text_and_a_coroutine_that_is_returned_is_run(manager: BackgroundTaskManager) -> None:

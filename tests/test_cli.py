@@ -397,10 +397,34 @@ def test_a_result_that_is_none_is_refused_with_the_reason(store: TaskStore, tool
     task = store.submit("web", "fetch")
     assert f"is pending: `animaworks-tool wait {task.id}`, then ask again" in tool("show", "--result", task.id).err
     assert "has no result; `animaworks-tool show" in tool("show", "--result", fail(store).id).err
-    forged = store.finish(begin(store), Event.COMPLETE, result="x", result_file="../../../secret")
-    said = tool("show", "--result", forged.id)
+
+
+def test_a_record_cannot_have_another_file_printed_than_one_of_its_tasks(store: TaskStore, tool: Tool) -> None:
+    """Neither one from elsewhere, nor the result of another task."""
+    # given a task whose result is not for everyone
+    others = store.workspace(begin(store).task.id).keep_result(b"a secret")
+
+    # then
+    def said(path: str) -> Said:
+        return tool("show", "--result", store.finish(begin(store), Event.COMPLETE, result="x", result_file=path).id)
+
+    for path in ("../../../secret", "results", os.path.join(store.layout.root, others), others):
+        assert (1, "") == (said(path).status, said(path).out)
+        assert "the whole result cannot be read: it is none of the task's own results: /" in said(path).err
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("a\0b", "no file can have this name"), ("gone\x1b[2J", "No such file or directory")]
+)
+def test_a_result_that_is_not_there_is_told_of_in_one_line(
+    store: TaskStore, tool: Tool, name: str, reason: str
+) -> None:
+    claim = begin(store)
+    path = f"results/{claim.task.id}/{name}"
+    said = tool("show", "--result", store.finish(claim, Event.COMPLETE, result="x", result_file=path).id)
     assert (1, "") == (said.status, said.out)
-    assert "names a result that is none of its store's" in said.err
+    assert f"the whole result cannot be read: {reason}: /" in said.err
+    assert said.err.rstrip("\n").isprintable()
 
 
 def test_json_tells_the_same_of_a_task_everywhere(store: TaskStore, tool: Tool) -> None:
