@@ -15,7 +15,7 @@ from typing import Any, Final
 from animaworks_tasks import _files, _records
 from animaworks_tasks._catalogue import known_tools
 from animaworks_tasks._checks_place import who_has
-from animaworks_tasks._directory_records import DirectoryRecords, ids, read_bytes
+from animaworks_tasks._directory_records import DirectoryRecords, ids
 from animaworks_tasks._directory_recovery import RIPE_AFTER
 from animaworks_tasks._doorbell import is_heard
 from animaworks_tasks._findings import FIX, Finding, Remedy, Severity, several, shown
@@ -85,15 +85,7 @@ class TaskChecks:
         return Finding(what=what, where=path, severity=Severity.NOTICE, todo=todo)
 
     def _of_another_program(self, directory: str, name: str) -> bool:
-        if directory != self._layout.pending or not name.endswith(".json"):
-            return False
-        try:
-            _records.decode(read_bytes(directory, name), name.removesuffix(".json"))
-        except _records.ForeignRecordError:
-            return True
-        except (OSError, RecordError):
-            pass
-        return False
+        return directory == self._layout.pending and name.endswith(".json") and self._records.is_foreign(name)
 
     # Records.
 

@@ -171,7 +171,9 @@ class TraceChecks:
         for name in sorted(_files.names(self._layout.locks)):
             path = os.path.join(self._layout.locks, name)
             task_id = name.removesuffix(".lock")
-            if is_task_id(task_id) and task_id not in running and _files.age(path) > _YOUNG and _is_free(path):
+            if not is_task_id(task_id) or task_id in running or _files.age(path) <= _YOUNG or _locks.is_held(path):
+                continue
+            if os.path.lexists(path):  # not unlinked just now, by who held it
                 yield path
 
     def _stale_marks(self, running: set[str]) -> Iterator[str]:
@@ -255,16 +257,6 @@ _UNTOLD: Final[Sequence[tuple[Fate, Severity, str, Remedy | None]]] = (
     ),
     (Fate.UNKNOWN, Severity.NOTICE, "`animaworks-tool show ID` tells the agent what became of it", None),
 )
-
-
-def _is_free(path: str) -> bool:
-    """Say whether nobody holds the lock file *path*; it stays where it is."""
-    if not os.path.lexists(path):
-        return False
-    lock = _locks.hold(path)
-    if lock is not None:
-        lock.release()
-    return lock is not None
 
 
 def _some(paths: Sequence[str]) -> str:

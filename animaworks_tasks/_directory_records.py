@@ -64,6 +64,16 @@ class DirectoryRecords:
         """Return the task that waits in pending/; errors as for :meth:`read`."""
         return self.read(self.layout.pending, task_id)
 
+    def is_foreign(self, name: str) -> bool:
+        """Say whether the file *name* in pending/ is a task of another program, which is left alone."""
+        try:
+            _records.decode(read_bytes(self.layout.pending, name), name)
+        except _records.ForeignRecordError:
+            return True
+        except (OSError, RecordError):
+            pass
+        return False
+
     def to_be_claimed(self, task_id: str) -> Task:
         """Return the task that waits in pending/, if there is room to say how it ends; errors as for :meth:`read`."""
         return self.read(self.layout.pending, task_id, claiming=True)

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from animaworks_tasks import _files, _records, _wire
+from animaworks_tasks import _files, _wire
 from animaworks_tasks._ages import forget
-from animaworks_tasks._directory_records import DirectoryRecords, ids, read_bytes
+from animaworks_tasks._directory_records import DirectoryRecords, ids
 from animaworks_tasks._doorbell import ring
 from animaworks_tasks._notice import one_line
 from animaworks_tasks._pending import SIZE_LIMIT, new_id
@@ -150,19 +150,10 @@ class DirectoryRecovery:
                 continue
             task_id = new_id(f"{name}/{status.st_ino}/{status.st_mtime_ns}")
             with _going_on(f"pending/{name!r} cannot be rejected"), self._records.holding(task_id) as held:
-                if held.lock is not None and not self._foreign(name) and self._records.free(task_id):
+                if held.lock is not None and not self._records.is_foreign(name) and self._records.free(task_id):
                     task = self.reject(name, task_id, "its name is not 12 lowercase hex digits and .json")
                     rejected += [task] if task else []
         return rejected
-
-    def _foreign(self, name: str) -> bool:
-        try:
-            _records.decode(read_bytes(self._layout.pending, name), name)
-        except _records.ForeignRecordError:
-            return True
-        except (OSError, RecordError):
-            pass
-        return False
 
     def reject(self, name: str, task_id: str, reason: str) -> Task | None:
         """End what stands unreadable in pending/ as rejected; None while it may still be being written."""
