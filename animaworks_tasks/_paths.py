@@ -84,10 +84,3 @@ class Layout:
 def data_dir(environment: Mapping[str, str]) -> str:
     """Return AnimaWorks' data directory: ``ANIMAWORKS_DATA_DIR``, or else ``~/.animaworks``."""
     return environment.get(DATA_DIR_VARIABLE) or os.path.join(os.path.expanduser("~"), ".animaworks")
-
-
-def user_anima_dir(name: str) -> str:
-    """Return a directory for an Anima that has no place of its own: one per user and *name*."""
-    import platformdirs
-
-    return os.path.join(platformdirs.user_state_dir("animaworks_tasks", appauthor=False), name)
