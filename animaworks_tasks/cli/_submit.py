@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from animaworks_tasks import _arguments, _pending, _wire
+from animaworks_tasks import _arguments, _files, _pending, _wire
 from animaworks_tasks._catalogue import known_tools
 from animaworks_tasks._paths import Layout
 from animaworks_tasks.cli._basics import anima_dir, put, remedy, say, take
