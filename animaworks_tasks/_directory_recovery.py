@@ -292,11 +292,13 @@ def _torn(view: str) -> bool:
 
 @contextlib.contextmanager
 def _going_on(what: str) -> Iterator[None]:
-    """Let one thing that the disk refuses, or that is not what its name says, not keep us from the others."""
+    """Let one thing that the disk refuses, or that fails in any other way, not keep us from the others."""
     try:
         yield
     except OSError as error:
         logger.warning("%s: %s", what, error)
+    except Exception:  # what a host gave us may raise anything, a registry's answer or a clock
+        logger.exception("%s", what)
 
 
 def _boot() -> bytes:

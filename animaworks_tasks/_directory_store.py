@@ -64,7 +64,8 @@ class TaskStore:
         language: Of the notifications, ``"ja"`` or ``"en"``.
         durability: ``"full"``: what was acknowledged survives a power cut. ``"process"``: only the death of processes;
             nothing is fsynced.
-        render: Writes the notification of a done task instead; must be picklable for processes, and pure.
+        render: Writes the notification of a done task instead: a text of at most 20,000 bytes. Must be picklable for
+            processes, and pure. Where it fails, ours in English is left.
         clock: Tells the time in UTC.
 
     Raises:

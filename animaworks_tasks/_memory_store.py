@@ -43,7 +43,7 @@ class MemoryTaskStore:
 
     Args:
         language: Of the notifications, ``"ja"`` or ``"en"``.
-        render: Writes the notification of a done task instead.
+        render: Writes the notification of a done task instead, as for :class:`TaskStore`.
         clock: Tells the time in UTC; pass a manual one to make time stand still.
     """
 

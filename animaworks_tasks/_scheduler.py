@@ -271,6 +271,8 @@ class Scheduler:
                 self._look_at(task_id)
             except OSError as error:  # the other tasks must not wait for one that the disk refuses
                 logger.warning("task %s cannot be looked at, trying again: %s", task_id, error)
+            except Exception:  # nor for one at which anything else fails, a store of the host's own, say
+                logger.exception("task %s cannot be looked at, trying again", task_id)
 
     def _look_at(self, task_id: str) -> None:
         """Learn where *task_id* is now: queue it, tell its end, or leave it to whoever has it."""

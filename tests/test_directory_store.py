@@ -841,6 +841,26 @@ def test_an_outcome_that_cannot_be_read_costs_that_one_task(files: TaskStore, ro
     assert [] == list(files.prune(finished_before=other.submitted_at + timedelta(days=1)))
 
 
+def test_an_orphan_whose_recovery_fails_in_any_way_costs_that_one_task(
+    files: TaskStore, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given two orphans, and a question of the host's that fails at the first one
+    first, second = sorted(files.submit("image_gen", "3d").id for _ in range(2))
+    for task_id in (first, second):
+        die(own(files, task_id))
+
+    def odd(task: Task) -> bool:
+        if task.id == first:
+            raise ZeroDivisionError("odd")
+        return True
+
+    # then
+    assert [second] == [task.id for task in files.recover(odd).returned]
+    assert f"task {first} cannot be looked at\nTraceback" in caplog.text
+    assert {f"pending/{second}.json"} == {name for name in tree(root) if second in name}
+    assert [first] == [task.id for task in files.recover().settled]
+
+
 # --- killed after any step ---
 
 

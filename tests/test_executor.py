@@ -830,15 +830,23 @@ def test_a_record_that_is_still_being_written_is_given_time(files: TaskStore, wo
     executor.stop()
 
 
-def test_a_file_that_the_disk_refuses_does_not_stop_the_queue(
-    files: TaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("error", "said"), [(OSError(5, "Input/output error"), ": [Errno 5]"), (ZeroDivisionError("odd"), "\nTraceback")]
+)
+def test_a_task_that_cannot_be_looked_at_does_not_stop_the_queue(
+    files: TaskStore,
+    workshop: Workshop,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    said: str,
 ) -> None:
     # given
     pending = files.pending
 
     def broken(task_id: str) -> Task | None:
         if task_id == "0123456789ab":
-            raise OSError(5, "Input/output error")
+            raise error
         return pending(task_id)
 
     monkeypatch.setattr(files, "pending", broken)
@@ -852,7 +860,7 @@ def test_a_file_that_the_disk_refuses_does_not_stop_the_queue(
     for task in tasks:
         executor.wait_sync(task.id, timeout=PATIENCE)
     executor.stop()
-    assert "task 0123456789ab cannot be looked at, trying again: [Errno 5]" in caplog.text
+    assert f"task 0123456789ab cannot be looked at, trying again{said}" in caplog.text
 
 
 def test_a_catalogue_that_cannot_be_written_does_not_stop_the_queue(

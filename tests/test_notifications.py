@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from animaworks_tasks import (
     Cause,
+    MemoryTaskStore,
     Notification,
     Outcome,
     State,
@@ -575,3 +576,31 @@ def test_the_host_can_replace_the_renderer(tmp_path: Path) -> None:
     store = TaskStore(tmp_path, durability="process", render=lambda task: f"{task.id} ist fertig\n")
     done = complete(store)
     assert [f"{done.id} ist fertig\n"] == [n.text for n in store.notifications.peek()]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "TypeError: a notice is text, not NoneType"),
+        (b"bytes", "TypeError: a notice is text, not bytes"),
+        ("half \ud800", "UnicodeEncodeError"),
+        ("字" * 6667, "ValueError: a notice has at most 20,000 bytes, not 20,001"),
+    ],
+)
+def test_where_the_hosts_renderer_returns_what_is_no_notice_ours_is_left(
+    tmp_path: Path, text: object, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for store in (
+        TaskStore(tmp_path, durability="process", render=lambda _: text),
+        MemoryTaskStore(render=lambda _: text),
+    ):
+        done = complete(store)
+        assert [MarkdownRenderer("en")(done)] == [n.text for n in store.notifications.peek()]
+        assert reason in caplog.text
+        caplog.clear()
+
+
+def test_a_notice_of_the_hosts_renderer_may_have_20000_bytes(tmp_path: Path) -> None:
+    store = TaskStore(tmp_path, durability="process", render=lambda _: 20_000 * "x")
+    complete(store)
+    assert [20_000] == [len(n.text) for n in store.notifications.peek()]
