@@ -49,6 +49,7 @@ class Layout:
         self.boot = os.path.join(self.root, "boot")
         self.doorbell = os.path.join(self.root, "doorbell")
         self.drain_lock = os.path.join(self.root, "locks", "drain.lock")
+        self.acknowledge_lock = os.path.join(self.root, "locks", "acknowledge.lock")
 
     pending: str
     running: str

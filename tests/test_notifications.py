@@ -554,14 +554,14 @@ def test_a_read_notice_is_not_left_again(files: TaskStore) -> None:
     assert [] == files.notifications.peek()
 
 
-def test_acknowledging_waits_until_a_drain_has_ended(files: TaskStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    # given a drain that is on
+def test_of_two_that_acknowledge_at_once_the_second_waits(files: TaskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given one that has come half way
     complete(files)
     waiting = files.notifications.peek()
     has_waited = threading.Event()
     monkeypatch.setattr(_notifications, "_pause", has_waited.set)
     with ThreadPoolExecutor(1) as pool:
-        with files.notifications.drain():
+        with files.notifications._acknowledging():
             # when
             acknowledging = pool.submit(files.notifications.acknowledge, waiting)
             assert has_waited.wait(10)
@@ -570,6 +570,16 @@ def test_acknowledging_waits_until_a_drain_has_ended(files: TaskStore, monkeypat
         # then
         acknowledging.result(10)
     assert [] == files.notifications.peek()
+
+
+def test_what_changed_while_it_was_drained_is_shown_again(files: TaskStore, waiting: Path) -> None:
+    # given a notice of another program, which writes it anew while the first one is read
+    (waiting / "rate-limit.md").write_text("once")
+    with files.notifications.drain():
+        (waiting / "rate-limit.md").write_text("twice")
+
+    # then
+    assert ["twice"] == [n.text for n in files.notifications.peek()]
 
 
 def test_the_host_can_replace_the_renderer(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -616,6 +617,45 @@ def test_of_two_drains_at_once_the_second_gets_nothing(store: Store) -> None:
     with store.notifications.drain() as first, store.notifications.drain() as second:
         assert (1, (), "", 0) == (len(first.notifications), second.notifications, second.text, second.left)
     assert [] == told(store)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["the same thread", "another thread"])
+def test_a_drain_may_acknowledge_some_of_what_it_has_shown_and_then_raise(store: Store, *, elsewhere: bool) -> None:
+    # given
+    first, second = complete(store), complete(store)
+    acknowledge = store.notifications.acknowledge
+
+    # when
+    with contextlib.suppress(InterruptedError), store.notifications.drain() as drained:
+        some = [n for n in drained.notifications if n.task_id == first.id]
+        if elsewhere:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(acknowledge, some).result(10)
+        else:
+            acknowledge(some)
+        assert [second.id] == told(store)
+        raise InterruptedError
+
+    # then
+    assert [second.id] == told(store)
+
+
+def test_a_drain_may_acknowledge_all_that_it_has_shown(store: Store) -> None:
+    complete(store)
+    with store.notifications.drain() as drained:
+        store.notifications.acknowledge(drained.notifications)
+    assert [] == told(store)
+
+
+def test_a_notice_that_came_anew_during_a_drain_is_not_acknowledged_by_it(store: Store, clock: ManualClock) -> None:
+    """Somebody else acknowledged the first one, and its task was pruned and submitted again with its key."""
+    complete(store, key="mei")
+    with store.notifications.drain() as drained:
+        store.notifications.acknowledge(drained.notifications)
+        clock.advance(1)
+        store.prune(finished_before=clock.now)
+        again = complete(store, key="mei", result="the second")
+    assert [again.id] == told(store)
 
 
 def test_what_finishes_during_a_drain_waits_for_the_next(store: Store) -> None:
