@@ -69,6 +69,7 @@ class TaskStore:
         clock: Tells the time in UTC.
 
     Raises:
+        ValueError: *language* or *durability* is none of these words.
         StoreError: The directory cannot be made or written, or its file system has no working locks.
     """
 

@@ -249,8 +249,12 @@ class Executor:
             UnknownToolError: There is no such tool or subcommand; the message names the nearest. Nothing is queued.
             WrongArgumentError: The tool would not take these arguments. Nothing is queued.
             NotPermittedError: The subcommand is gated, and :attr:`Registry.permits` does not give the permission.
+            TypeError: A word of *argv* is no text, or an option is unknown or not of its type. Nothing is queued.
+            ValueError: An option cannot be what was given, or, as a RecordError, the call cannot be stored: see
+                :meth:`Store.submit`. Nothing is queued.
             PartlySubmittedError: It is queued and will run, but the disk did not make its name durable.
             OSError: The disk said no. Nothing was kept.
+            ExecutorClosedError: The executor was stopped.
         """
         return await self._off_loop(lambda: self.submit_sync(tool, *argv, **options))
 
@@ -273,7 +277,8 @@ class Executor:
 
         Raises:
             UsageError: As for :meth:`submit`, of any of the calls. Nothing is queued.
-            ValueError: They are not of one subcommand, or there is a *key*. Nothing is queued.
+            TypeError: As for :meth:`submit`.
+            ValueError: As for :meth:`submit`; they are not of one subcommand, or there is a *key*. Nothing is queued.
             PartlySubmittedError: The disk said no half way: its ``submitted`` are kept and will run, the others not.
             OSError: The disk said no. Nothing is queued.
         """

@@ -45,6 +45,9 @@ class MemoryTaskStore:
         language: Of the notifications, ``"ja"`` or ``"en"``.
         render: Writes the notification of a done task instead, as for :class:`TaskStore`.
         clock: Tells the time in UTC; pass a manual one to make time stand still.
+
+    Raises:
+        ValueError: *language* is none of these words.
     """
 
     def __init__(self, *, language: str = "ja", render: Renderer | None = None, clock: Clock = utc_now) -> None:

@@ -21,7 +21,7 @@ import attrs
 
 from animaworks_tasks import _arguments, _catalogue, _guide, _profile, _signature
 from animaworks_tasks._reference import Reference
-from animaworks_tasks._task import OnInterrupt
+from animaworks_tasks._task import OnInterrupt, words_of
 from animaworks_tasks._tool import CommandTarget, FunctionTarget, ModuleTarget, Target, Tool
 from animaworks_tasks.errors import NotPermittedError, RegistryError
 
@@ -221,8 +221,9 @@ class Registry:
         Raises:
             UnknownToolError: There is no such tool or subcommand; the message names the nearest.
             WrongArgumentError: It does not take these arguments.
+            TypeError: One of these is no text.
         """
-        subcommand = _arguments.check(self._specs(), name, argv)  # first: it is what knows the nearest name
+        subcommand = _arguments.check(self._specs(), name, words_of(argv))  # first: it is what knows the nearest name
         return self._tools[name][subcommand]
 
     def check_permission(self, tool: Tool) -> None:

@@ -19,7 +19,7 @@ from animaworks_tasks._context import Workspace
 from animaworks_tasks._notifications import Notifications
 from animaworks_tasks._pending import first_word, new_id
 from animaworks_tasks._states import Event
-from animaworks_tasks._task import OnInterrupt, State, Task
+from animaworks_tasks._task import OnInterrupt, State, Task, words_of
 
 Clock = Callable[[], datetime]
 
@@ -114,7 +114,7 @@ class SubmitOptions(TypedDict, total=False):
         expected_seconds: Overrides the tool's, as do the next four; see :class:`Task`.
         timeout_seconds: Longest run of one attempt.
         retries: How often a failure is run again.
-        on_interrupt: What to do if its owner dies.
+        on_interrupt: What to do if its owner dies, also as ``"fail"`` or ``"retry"``.
         max_attempts: How many runs are begun at most where its owner dies in each.
         cwd: Where paths among *argv* begin, and the directory of a process that calls the tool; by default the
             submitter's.
@@ -128,19 +128,20 @@ class SubmitOptions(TypedDict, total=False):
     expected_seconds: float | None
     timeout_seconds: float | None
     retries: int | None
-    on_interrupt: OnInterrupt | None
+    on_interrupt: OnInterrupt | str | None
     max_attempts: int | None
-    cwd: str | None
+    cwd: str | os.PathLike[str] | None
 
 
 def new_task(tool: str, argv: Sequence[str], options: SubmitOptions, *, anima_dir: str, at: datetime) -> Task:
     """Return the PENDING task for a call; its id is random, or that of its key."""
-    given: dict[str, Any] = {"subcommand": first_word(argv), "cwd": _cwd(), **options}
+    words = words_of(argv)
+    given: dict[str, Any] = {"subcommand": first_word(words), "cwd": _cwd(), **options}
     return Task(
         **given,
         id=new_id(options.get("key")),
         tool=tool,
-        argv=tuple(argv),
+        argv=words,
         anima_name=os.path.basename(anima_dir),
         anima_dir=anima_dir,
         submitted_at=at,
@@ -203,6 +204,9 @@ class Store(Protocol):
             The task: PENDING, unless *key* named an earlier one.
 
         Raises:
+            TypeError: A word of *argv* is no text, or an option is unknown or not of its type. Nothing was kept.
+            ValueError: An option cannot be what was given: a negative number, an infinite time, a moment without its
+                timezone, a word that is no policy. Nothing was kept.
             RecordError: It cannot be stored as it is: larger than 1 MiB, or text that is not UTF-8. Nothing was kept.
             PartlySubmittedError: It is queued and will run, but the disk did not make its name durable.
             OSError: The disk said no. Nothing was kept.
@@ -223,6 +227,7 @@ class Store(Protocol):
             The tasks, in the order of *argvs*: PENDING.
 
         Raises:
+            TypeError, ValueError: As :meth:`submit`; or there is a *key*. Nothing was kept.
             RecordError: One of them cannot be stored as it is. Nothing was kept.
             PartlySubmittedError: The disk said no half way: its ``submitted`` are kept and will run, the others not.
             OSError: The disk said no. Nothing was kept.

@@ -294,6 +294,14 @@ def test_annotations_that_are_evaluated_late_may_name_what_only_type_checkers_im
         registered(namespace["bad"])
 
 
+def test_a_call_whose_words_are_no_text_is_refused_by_name() -> None:
+    registry = Registry()
+    registry.add("a", "b", lambda number: number)
+    argv: list[Any] = ["b", 5]
+    with pytest.raises(TypeError, match="the words of a call are text, and 5 is int: convert it to str"):
+        registry.resolve("a", argv)
+
+
 def test_a_list_that_takes_the_rest_must_be_the_last_positional() -> None:
     def function(files: list[str], out: str) -> None:
         """Do nothing."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import attrs
 import pytest
@@ -104,6 +107,50 @@ def test_the_first_word_that_is_no_option_is_taken_for_the_subcommand(
     store: Store, argv: tuple[str, ...], subcommand: str
 ) -> None:
     assert subcommand == store.submit("image_gen", *argv).subcommand
+
+
+def test_options_are_taken_as_people_write_them(store: Store, tmp_path: Path) -> None:
+    task = store.submit("image_gen", "3d", on_interrupt="retry", cwd=tmp_path)
+    assert (OnInterrupt.RETRY, str(tmp_path)) == (task.on_interrupt, task.cwd)
+    assert task == store.get(task.id)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "reason"),
+    [
+        ({"on_interrupt": "rerun"}, ValueError, "on_interrupt must be 'fail' or 'retry', not 'rerun'"),
+        ({"retries": -1}, ValueError, "'retries' must be >= 0: -1"),
+        ({"max_attempts": 0}, ValueError, "'max_attempts' must be >= 1: 0"),
+        ({"timeout_seconds": math.inf}, ValueError, "timeout_seconds must be a finite number of seconds, not inf"),
+        ({"not_before": datetime(2026, 1, 1)}, ValueError, "not_before needs a timezone"),  # noqa: DTZ001 - the point
+        ({"priority": 1.5}, RecordError, "priority must be a whole number, not float"),
+        ({"not_before": "tomorrow"}, TypeError, "not_before must be a datetime, not 'tomorrow'"),
+        ({"timeout_seconds": "5"}, TypeError, "timeout_seconds must be a number of seconds, not '5'"),
+        ({"retries": "3"}, TypeError, "'retries' must be <class 'int'>"),
+        ({"cwd": 5}, TypeError, "os.PathLike"),
+        ({"pirority": 5}, TypeError, "'pirority'"),
+    ],
+    ids=str,
+)
+def test_an_option_that_cannot_be_is_refused_by_name_and_nothing_is_kept(
+    store: Store, options: dict[str, Any], error: type[Exception], reason: str
+) -> None:
+    with pytest.raises(error, match=re.escape(reason)):
+        store.submit("image_gen", "3d", **options)
+    with pytest.raises(error, match=re.escape(reason)):
+        store.submit_many("image_gen", [["3d"]], **options)
+    assert set() == store.pending_ids()
+
+
+def test_a_word_that_is_no_text_is_refused_by_name(store: Store) -> None:
+    words: list[Any] = ["3d", 5]
+    reason = "the words of a call are text, and 5 is int: convert it to str"
+    for argv in (words, words[::-1]):
+        with pytest.raises(TypeError, match=reason):
+            store.submit("image_gen", *argv)
+        with pytest.raises(TypeError, match=reason):
+            store.submit_many("image_gen", [argv])
+    assert set() == store.pending_ids()
 
 
 @pytest.mark.parametrize("bad", ["\udcff", "x" * (1 << 20)], ids=["not UTF-8", "larger than 1 MiB"])
