@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import shutil
-from datetime import datetime
 
 from animaworks_tasks import _files, _locks, _records
 from animaworks_tasks._journal import Journal, line
@@ -20,7 +19,7 @@ from animaworks_tasks._notifications import DirectoryNotifications
 from animaworks_tasks._paths import Layout
 from animaworks_tasks._pending import ROOM, SIZE_LIMIT
 from animaworks_tasks._states import Event, advance
-from animaworks_tasks._store import Clock
+from animaworks_tasks._store import Clock, given_back
 from animaworks_tasks._task import State, Task, is_task_id
 from animaworks_tasks.errors import RecordError
 
@@ -262,9 +261,9 @@ class DirectoryRecords:
             if lines:
                 self.journal.add(lines)
 
-    def give_back(self, task: Task, not_before: datetime | None) -> Task:
-        """Put a running record back to pending, for the next attempt."""
-        back = advance(task, Event.RETRY, not_before=not_before, started_at=None, owner_pid=None)
+    def give_back(self, task: Task, *, pause: float = 0.0, began: bool = True) -> Task:
+        """Put a running record back to pending, as :meth:`Store.release` says."""
+        back = given_back(task, pause=pause, began=began, now=self.clock())
         data = _records.check(back)
         while not _files.publish(
             self.layout.pending, f"{task.id}.json", data, tmp=self.layout.tmp, sync=self.sync
@@ -272,6 +271,8 @@ class DirectoryRecords:
             _files.discard(self.path(self.layout.pending, task.id))
         self.hide(task.id)
         self.forget_running(task.id, waits=True)
+        if not began:  # what a power cut brought back would say that it did: nothing else tells the two records apart
+            self.sync_directory(self.layout.running)
         self.journal.note("returned", task.id, attempts=back.attempt)
         return back
 

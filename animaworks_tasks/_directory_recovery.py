@@ -103,7 +103,7 @@ class DirectoryRecovery:
             return waiting
         running = self._records.running(task_id)
         if may_run_again(running) and not self._records.cancelled(task_id):
-            return self._records.give_back(running, None)
+            return self._records.give_back(running)
         event, changes = self._verdict(task_id)
         task = self._records.settle(advance(running, event, finished_at=self._records.clock(), **changes))
         self._drop_claimed(task_id, submitted)

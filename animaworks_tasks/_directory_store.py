@@ -181,8 +181,10 @@ class TaskStore:
             return None
         if not self._moved_on(task_id):
             return task
-        claim = self.claim(task_id)  # which drops it, if the task has ended
-        return None if claim is None else self.release(claim)  # its outcome was pruned just now: it is a new task
+        with self._records.holding(task_id) as held, contextlib.suppress(FileNotFoundError):
+            if held.lock is not None and self._records.free(task_id):  # or else dropped, if the task has ended
+                return self._records.pending(task_id)  # its outcome was pruned just now: it is a new task
+        return None
 
     def _moved_on(self, task_id: str) -> bool:
         return self._records.runs(task_id) or self._records.has(self.layout.done, task_id)
@@ -273,9 +275,9 @@ class TaskStore:
         self._let_go(claim, lock)
         return task
 
-    def release(self, claim: Claim, *, not_before: datetime | None = None) -> Task:
+    def release(self, claim: Claim, *, pause: float = 0.0, began: bool = True) -> Task:
         lock = self._lock_of(claim)
-        task = self._records.give_back(claim.task, not_before)
+        task = self._records.give_back(claim.task, pause=pause, began=began)
         self._let_go(claim, lock)
         return task
 

@@ -27,6 +27,7 @@ from animaworks_tasks._store import (
     Recovery,
     SubmitOptions,
     changed_at,
+    given_back,
     is_due,
     never_began,
     new_task,
@@ -156,10 +157,10 @@ class MemoryTaskStore:
         self._ring(task.id)
         return task
 
-    def release(self, claim: Claim, *, not_before: datetime | None = None) -> Task:
+    def release(self, claim: Claim, *, pause: float = 0.0, began: bool = True) -> Task:
         with self._mutex:
             self._lock_of(claim)
-            task = self._return(claim.task, not_before)
+            task = self._return(claim.task, pause=pause, began=began)
             claim.lock = None
         self._ring(task.id)
         return task
@@ -176,8 +177,8 @@ class MemoryTaskStore:
         self.notifications.publish(task, rendered(self._render, task))
         return task
 
-    def _return(self, task: Task, not_before: datetime | None) -> Task:
-        back = advance(task, Event.RETRY, not_before=not_before, started_at=None, owner_pid=None)
+    def _return(self, task: Task, *, pause: float = 0.0, began: bool = True) -> Task:
+        back = given_back(task, pause=pause, began=began, now=self._clock())
         self._tasks[task.id] = back
         self._owned.pop(task.id, None)
         return back
@@ -194,7 +195,7 @@ class MemoryTaskStore:
                 if concerns is not None and not concerns(task):
                     continue
                 if task_id not in self._cancelled and may_run_again(task):
-                    returned.append(self._return(task, None))
+                    returned.append(self._return(task))
                 else:
                     settled.append(self._settle(self._interrupted(task)))
         return Recovery(alive, tuple(settled), tuple(returned))

@@ -304,7 +304,7 @@ class Scheduler:
         self._others.add(task_id)  # so that its end is told in any case, if the disk says no on the way
         claim = self._store.claim(task_id)
         if claim is not None:  # it was still being written, and is whole now
-            self._queue(self._store.release(claim))
+            self._queue(self._store.release(claim, began=False))
             return
         try:
             task = self._store.get(task_id)

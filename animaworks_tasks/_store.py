@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypedDict, Unpack
 
 import attrs
@@ -18,7 +18,7 @@ import attrs
 from animaworks_tasks._context import Workspace
 from animaworks_tasks._notifications import Notifications
 from animaworks_tasks._pending import first_word, new_id
-from animaworks_tasks._states import Event
+from animaworks_tasks._states import Event, advance
 from animaworks_tasks._task import OnInterrupt, State, Task, words_of
 
 Clock = Callable[[], datetime]
@@ -57,6 +57,16 @@ def may_begin_again(task: Task, *, on_interrupt: OnInterrupt, max_attempts: int)
     policy = task.on_interrupt or on_interrupt
     limit = task.max_attempts or max(max_attempts, (task.retries or 0) + 1)
     return policy is OnInterrupt.RETRY and task.attempt < limit
+
+
+def given_back(task: Task, *, pause: float, began: bool, now: datetime) -> Task:
+    """Return a RUNNING *task* as :meth:`Store.release` gives it back *now*."""
+    changes: dict[str, Any] = {"started_at": None, "owner_pid": None}
+    if began:
+        changes["not_before"] = now + timedelta(seconds=pause) if pause else None
+    else:
+        changes["attempt"] = task.attempt - 1
+    return advance(task, Event.RETRY, **changes)
 
 
 @attrs.define(eq=False)
@@ -327,8 +337,16 @@ class Store(Protocol):
             OSError: The disk said no; the claim lasts, try again.
         """
 
-    def release(self, claim: Claim, *, not_before: datetime | None = None) -> Task:
-        """Put a claimed task back to PENDING, for another attempt at *not_before*; errors as for :meth:`finish`."""
+    def release(self, claim: Claim, *, pause: float = 0.0, began: bool = True) -> Task:
+        """
+        Put a claimed task back to PENDING; errors as for :meth:`finish`.
+
+        Args:
+            claim: From :meth:`claim`; it ends with this.
+            pause: Seconds until it may be claimed for its next attempt, by the store's clock as it is now; 0: at once.
+            began: Whether its tool was called. If not, the task is as it was before the claim: no attempt was made of
+                it, and its ``not_before`` stands.
+        """
 
     def recover(
         self, may_run_again: Callable[[Task], bool] = lambda _: False, *, concerns: Callable[[Task], bool] | None = None

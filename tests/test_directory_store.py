@@ -667,6 +667,41 @@ def test_a_claim_that_is_broken_off_takes_its_announcement_back_so_the_task_wait
     assert 1 == own(files, task.id).task.attempt
 
 
+def test_a_claim_that_was_given_back_before_the_tool_began_is_not_brought_back_by_a_power_cut(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """The pending record is as it was, so only what is in running/ could say that the tool began."""
+    # given
+    files = TaskStore(tmp_path / "mei", clock=clock)
+    claim = own(files, files.submit("image_gen", "3d").id)
+    synced: list[tuple[str, list[str]]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_files, "sync_directory", lambda path: synced.append((path, os.listdir(path))))
+        # when
+        files.release(claim, began=False)
+    # then
+    assert (files.layout.running, []) == synced[-1]
+
+
+def test_a_second_submit_of_a_key_whose_outcome_is_pruned_as_we_look_waits_as_it_was_submitted(
+    files: TaskStore, root: Path, remains: Remains, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given an outcome that goes between two looks
+    remains.put("done")
+    remains.put("pending")
+    free = DirectoryRecords.free
+
+    def pruned_meanwhile(records: DirectoryRecords, task_id: str) -> bool:
+        (root / "done" / f"{ID}.json").unlink()
+        return free(records, task_id)
+
+    monkeypatch.setattr(DirectoryRecords, "free", pruned_meanwhile)
+
+    # then
+    assert remains.pending == files.pending(ID)
+    assert {f"pending/{ID}.json"} == tree(root)
+
+
 def test_a_pending_record_beside_an_outcome_does_not_wait_and_is_dropped(
     files: TaskStore, root: Path, remains: Remains
 ) -> None:
@@ -1027,6 +1062,11 @@ def after_a_retry(files: TaskStore, task_id: str) -> None:
     in_one_go(files, task_id)
 
 
+def after_a_claim_for_nothing(files: TaskStore, task_id: str) -> None:
+    files.release(own(files, task_id), began=False)
+    in_one_go(files, task_id)
+
+
 def cancelled(files: TaskStore, task_id: str) -> None:
     files.request_cancel(task_id)
     with files.notifications.drain():
@@ -1054,7 +1094,18 @@ def unreadable(files: TaskStore, task_id: str) -> None:
     files.claim(task_id)
 
 
-@pytest.mark.parametrize("life", [in_one_go, after_a_retry, cancelled, cancelled_while_running, recovered, unreadable])
+@pytest.mark.parametrize(
+    "life",
+    [
+        in_one_go,
+        after_a_retry,
+        after_a_claim_for_nothing,
+        cancelled,
+        cancelled_while_running,
+        recovered,
+        unreadable,
+    ],
+)
 def test_killed_after_any_step_a_task_still_ends_once_and_is_told_of_once(
     tmp_path: Path, life: Callable[[TaskStore, str], None]
 ) -> None:

@@ -337,7 +337,7 @@ def test_a_place_in_the_queue_is_given_up_with_the_task(
     # when another host takes it, and puts it back for an hour later
     claim = own(files, waiting.id)
     until(lambda: executor._scheduler is not None and waiting.id not in _looked(executor)._known)
-    files.release(claim, not_before=clock.now + timedelta(hours=1))
+    files.release(claim, pause=3600)
     until(lambda: waiting.id in _looked(executor)._known)
     workshop.gate.set()
     executor.run_until_idle_sync(timeout=PATIENCE)
@@ -1347,20 +1347,20 @@ def test_a_record_that_was_completed_between_two_looks_is_queued(
     ended: list[Task] = []
     scheduler = scheduler_of(files, workshop, ended)
     plain_record(files, "0123456789ab")
-    get = files.get
+    pending = files.pending
 
-    def too_early(_: str) -> Task:
-        monkeypatch.setattr(files, "get", get)
+    def too_early(_: str) -> Task | None:
+        monkeypatch.setattr(files, "pending", pending)
         raise RecordError("0123456789ab", "it is half written")
 
-    monkeypatch.setattr(files, "get", too_early)
+    monkeypatch.setattr(files, "pending", too_early)
 
     # when
     scheduler.step(set())
     scheduler.close()
 
-    # then
-    assert ["by hand"] == [task.result for task in ended]
+    # then that look was no attempt
+    assert [("by hand", 1)] == [(task.result, task.attempt) for task in ended]
 
 
 def test_an_unreadable_record_that_another_host_took_away_is_left_to_it(

@@ -397,17 +397,32 @@ def test_an_end_that_cannot_be_changes_nothing(store: Store, event: Event, chang
 def test_a_released_task_waits_for_its_next_attempt(store: Store, clock: ManualClock) -> None:
     # given
     claim = begin(store)
-    later = clock.now + timedelta(seconds=30)
+    clock.advance(-500)  # the clock was set back meanwhile
 
     # when
-    released = store.release(claim, not_before=later)
+    released = store.release(claim, pause=30)
 
     # then
-    assert (State.PENDING, 1, later) == (released.state, released.attempt, released.not_before)
+    assert (State.PENDING, 1) == (released.state, released.attempt)
+    assert clock.now + timedelta(seconds=30) == released.not_before
     assert (None, None) == (released.started_at, released.owner_pid)
     assert released == store.get(released.id)
     assert ({released.id}, []) == (store.pending_ids(), told(store))
     assert 2 == own(store, released.id).task.attempt
+
+
+def test_what_is_given_back_before_its_tool_was_called_is_as_it_was(store: Store, clock: ManualClock) -> None:
+    # given a task that waits for an hour, and one that was tried once and waits for its second attempt
+    new = store.submit("image_gen", "3d", not_before=clock.now + timedelta(hours=1))
+    tried = store.release(begin(store), pause=30)
+    for task in (new, tried):
+        # when
+        released = store.release(own(store, task.id), began=False)
+
+        # then
+        assert task == released == store.get(task.id)
+    assert {new.id, tried.id} == store.pending_ids()
+    assert (1, 2) == (own(store, new.id).task.attempt, own(store, tried.id).task.attempt)
 
 
 def test_a_released_task_ends_like_any_other(store: Store) -> None:
