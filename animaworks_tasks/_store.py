@@ -76,7 +76,7 @@ class Claim:
 
     Attributes:
         task: The task, RUNNING.
-        lock: What the store holds for it; None once the claim has ended.
+        lock: What the store holds for it; None once the claim has ended. Its ``release()`` lets go as our death would.
         announced: The task as others see it; None where they do not yet.
     """
 
