@@ -17,7 +17,7 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
 from types import TracebackType
@@ -58,8 +58,8 @@ class Executor:
         max_workers: How many tasks of the store run at once, those of its other hosts included, but for calls of
             :mod:`animaworks_tasks.background`; None is the number of processors, at most 4.
         on_finish: Called once with each task that this executor ran, or saw waiting or running, when it has ended; sync
-            (in a thread) or async (in the host's event loop), in no particular order. What they raise is logged, and
-            nothing more.
+            (in a thread) or async (what can be awaited is, in the host's event loop), in no particular order. What they
+            raise is logged, and nothing more.
         scan_interval: Seconds between two looks at everything, for tasks that nobody rang for, and for those for which
             another executor of the same store was woken: a ring wakes one of them.
         drain_timeout: Seconds for which leaving waits for tasks that run. None is 0 for a ProcessBackend, whose tasks
@@ -417,7 +417,7 @@ class Executor:
     def _called(self, future: Future[Any], callback: OnFinish, task_id: str, over: Future[None]) -> None:
         try:
             answer = future.result()
-            if inspect.iscoroutine(answer):  # whatever made it: an async function, a partial of one, a lambda
+            if inspect.isawaitable(answer):  # whatever made it: an async function, a partial of one, a lambda
                 self._when_called(self._begin(answer), callback, task_id, over)
                 return
         except BaseException:  # a callback may raise anything
@@ -425,7 +425,8 @@ class Executor:
         self._called_last = over
         over.set_result(None)
 
-    def _begin(self, coroutine: Coroutine[Any, Any, object]) -> Future[Any]:
+    def _begin(self, awaitable: Awaitable[object]) -> Future[Any]:
+        coroutine = awaitable if inspect.iscoroutine(awaitable) else _awaited(awaitable)
         if self._loop is not None and self._loop.is_running():
             return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         return self._helpers.submit(asyncio.run, coroutine)
@@ -455,6 +456,10 @@ class Executor:
 
 def _not_done(task_id: str, timeout: float | None) -> TimeoutError:
     return TimeoutError(f"task {task_id} is not done after {timeout} s; it goes on")
+
+
+async def _awaited(awaitable: Awaitable[object]) -> object:
+    return await awaitable
 
 
 def _stop_watching(scheduler: Scheduler, task_id: str, begun: Future[Future[Task]]) -> None:

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -380,12 +380,20 @@ async def test_each_end_is_told_once_to_every_callback_and_what_they_raise_is_on
     async def broken_in_loop(_: Task) -> None:
         raise RuntimeError("broken in the loop")
 
+    class Telling:
+        def __init__(self, task: Task) -> None:
+            self.task = task
+
+        def __await__(self) -> Generator[Any, None, None]:
+            return tell_in_loop("awaitable", self.task).__await__()
+
     callbacks = [
         broken,
         broken_in_loop,
         functools.partial(tell, "sync"),
         functools.partial(tell_in_loop, "async"),
         lambda task: tell_in_loop("lambda", task),
+        Telling,
     ]
 
     # when
@@ -394,7 +402,7 @@ async def test_each_end_is_told_once_to_every_callback_and_what_they_raise_is_on
         await executor.run_until_idle(timeout=PATIENCE)
 
     # then
-    assert {who: sorted(ids) for who in ("sync", "async", "lambda")} == {
+    assert {who: sorted(ids) for who in ("sync", "async", "lambda", "awaitable")} == {
         who: sorted(each) for who, each in told.items()
     }
     assert {asyncio.get_running_loop()} == set(loops)
