@@ -299,8 +299,9 @@ class DirectoryRecords:
 
         Whoever pruned that task may have died before it came to this, and it would pass for a notice of this one.
         """
-        if task.key is not None and _files.discard(os.path.join(self.layout.read, f"{task.id}.md")):
-            self.sync_directory(self.layout.read)
+        if task.key is not None:
+            _files.discard(os.path.join(self.layout.read, f"{task.id}.md"))
+            self.sync_directory(self.layout.read)  # also where it is gone: a prune does not wait for that
 
     def forget_traces(self, task_id: str) -> None:
         """Remove what belonged to a task whose record is gone, unless there is a new one with its key."""

@@ -49,15 +49,14 @@ class DirectoryRecovery:
         alive: list[str] = []
         settled: list[Task] = list(self._reject_misnamed())
         returned: list[Task] = []
-        synced = False
         for task_id in sorted(ids(self._layout.running)):
             with _going_on(f"task {task_id} cannot be looked at"), self._records.holding(task_id) as held:
                 if held.lock is None:
                     alive.append(task_id)
                 elif self._records.has(self._layout.running, task_id) and self._concerns(task_id, concerns):
-                    if not synced:  # what a dead process left need not be durable, and we are about to build on it
-                        self._records.sync_all()
-                        synced = True
+                    # What a dead process left need not be durable, and we are about to build on it. Once for each: an
+                    # owner may have died, and left something, while we dealt with the one before.
+                    self._records.sync_all()
                     task = self._recover_patiently(task_id, may_run_again)
                     if task is not None:
                         (settled if task.state is State.DONE else returned).append(task)

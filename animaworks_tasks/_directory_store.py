@@ -126,7 +126,8 @@ class TaskStore:
                 return self._acknowledged(task.id)
         data = _records.written(task, room=2 * ROOM)  # claimed again after a release, it is a little larger
         check = functools.partial(_records.read_back, data, task.id)
-        if not place(self.layout, task.id, data, sync=self._records.sync, check=check):
+        keyed = task.key is not None
+        if not place(self.layout, task.id, data, sync=self._records.sync, keyed=keyed, check=check):
             return self.get(task.id)  # another submit of the same key came first
         return task
 
@@ -326,9 +327,14 @@ class TaskStore:
         return task
 
     def prune(self, *, finished_before: datetime | None = None, keep: int | None = None) -> Sequence[str]:
-        ripe = self._ripe(finished_before, keep)
+        ripe = [
+            (task_id, before)
+            for task_id, before in self._ripe(finished_before, keep)
+            if not self._still_needed(task_id)
+        ]
         if ripe:
-            # What stands against pruning must be durable before the done record goes, and what has left for it.
+            # What stood against pruning has gone, and must have gone durably before the done record does; what came
+            # since then is looked for once more.
             for directory in (self.layout.pending, self.layout.running, self.layout.notifications):
                 self._records.sync_directory(directory)
             forget(self.layout.ages)
@@ -366,12 +372,17 @@ class TaskStore:
         ]
 
     def _prune_one(self, task_id: str, finished_before: datetime | None) -> bool:
-        if self.notifications.waits(task_id):  # before all that costs more
-            return False
         with self._records.holding(task_id) as held:
             if held.lock is None or self._verdict(task_id, finished_before) is not _Verdict.FORGET:
                 return False
+            _files.clear(
+                self.layout.cancel(task_id)
+            )  # of one who asked too late, and died; not for the key's next task
+            self._records.hide(task_id)  # now: killed afterwards, nobody would look for it
             return _files.discard(self._records.path(self.layout.done, task_id))
+
+    def _still_needed(self, task_id: str) -> bool:
+        return self.notifications.waits(task_id) or self._records.lives(task_id)
 
     def _verdict(self, task_id: str, finished_before: datetime | None) -> _Verdict:
         if self._records.lives(task_id):

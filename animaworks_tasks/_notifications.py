@@ -236,6 +236,8 @@ class DirectoryNotifications:
         # First the new, then the read: acknowledging moves it in that order, so one of the two looks finds it.
         for directory in (self._layout.notifications, self._layout.read):
             if os.path.lexists(f"{directory}/{name}"):
+                if self._sync:  # whoever left it there may not have come to that
+                    _files.sync_directory(directory)
                 return False
         data = text.encode("utf-8")
         return _files.publish(self._layout.notifications, name, data, tmp=self._layout.tmp, sync=self._sync)
@@ -286,9 +288,10 @@ class DirectoryNotifications:
 
     def _is_still(self, notification: Notification) -> bool:
         """Say whether it waits as it was shown: it may be that of a later task with the same key by now."""
-        with contextlib.suppress(OSError):
+        try:
             return self._read(notification.name) == notification
-        return False
+        except (FileNotFoundError, _files.UnreadableFileError):  # put away, or replaced by what was never shown
+            return False
 
     def _read(self, name: str) -> Notification:
         data = _files.read(os.path.join(self._layout.notifications, name), limit=_FOREIGN_LIMIT)

@@ -61,10 +61,13 @@ def create(layout: Layout, *, sync: bool) -> None:
     """
     Make what is missing of the store's directories, durably.
 
-    The store's own are made durable even where they were there already: whoever made them may have died before that,
-    and a directory without anything new costs almost nothing to sync.
+    Up to the Anima's own they are made durable even where they were there already: whoever made them may have died
+    before that, and a directory without anything new costs almost nothing to sync.
     """
-    changed = {layout.root: None, os.path.dirname(layout.root): None, layout.notifications: None}
+    changed = {layout.root: None, os.path.dirname(layout.root): None, layout.notifications: None, layout.anima: None}
+    above = os.path.dirname(layout.anima)
+    if os.access(above, os.R_OK):  # or else it is somebody else's, and so is what is in it
+        changed[above] = None
     for directory in (layout.root, *layout.directories(), layout.notifications, layout.read):
         changed.update(dict.fromkeys(_files.make_directory(directory)))
     if sync:
@@ -72,7 +75,15 @@ def create(layout: Layout, *, sync: bool) -> None:
             _files.sync_directory(directory)
 
 
-def place(layout: Layout, task_id: str, data: bytes, *, sync: bool, check: Callable[[], None] | None = None) -> bool:
+def place(
+    layout: Layout,
+    task_id: str,
+    data: bytes,
+    *,
+    sync: bool,
+    keyed: bool = False,
+    check: Callable[[], None] | None = None,
+) -> bool:
     """
     Publish a pending record and wake whoever waits; False where the id is taken, which only a key can cause.
 
@@ -81,6 +92,7 @@ def place(layout: Layout, task_id: str, data: bytes, *, sync: bool, check: Calla
         task_id: The task.
         data: Its record.
         sync: Whether it is to survive a power cut.
+        keyed: Whether its id is that of a key, which an earlier task may have had that was pruned.
         check: Called while the disk takes the record; if it raises, there is none.
 
     Raises:
@@ -103,6 +115,8 @@ def place(layout: Layout, task_id: str, data: bytes, *, sync: bool, check: Calla
         Journal(layout.events).add(lines[0])
 
     name = f"{task_id}.json"
+    if sync and keyed:  # or else the power cut brings the earlier one's outcome back, and this would pass for its rest
+        _files.sync_directory(layout.done)
     try:
         return _files.publish(
             layout.pending, name, data, tmp=layout.tmp, sync=sync, meanwhile=meanwhile, appeared=appeared

@@ -21,6 +21,7 @@ import attrs
 import pytest
 
 from animaworks_tasks import Cause, Outcome, State, Task, TaskNotFoundError, TaskStore, _files, _locks, _records
+from animaworks_tasks import _directory_store as store_module
 from animaworks_tasks._directory_records import DirectoryRecords
 from animaworks_tasks._directory_recovery import RIPE_AFTER
 from animaworks_tasks._notice import MarkdownRenderer
@@ -1010,6 +1011,88 @@ def test_a_store_that_was_named_by_a_relative_path_stays_where_it_is(
     # then
     assert store.location == pickle.loads(sent).location == pickle.loads(pickle.dumps(store)).location
     assert [] == os.listdir()
+
+
+def synced(patch: pytest.MonkeyPatch, *, refused: str = "") -> list[str]:
+    """Return the list in which each directory stands that is synced from now on; *refused* is not, at first."""
+    paths: list[str] = []
+    sync, calls = _files.sync_directory, itertools.count()
+
+    def sync_directory(path: str) -> None:
+        if path == refused and next(calls) == 0:
+            raise OSError(errno.EIO, "Input/output error", path)
+        sync(path)
+        paths.append(path)
+
+    patch.setattr(_files, "sync_directory", sync_directory)
+    return paths
+
+
+def test_directories_that_a_killed_process_made_become_durable_up_to_the_animas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mei" / "state").mkdir(parents=True)
+    paths = synced(monkeypatch)
+    store = TaskStore(tmp_path / "mei")
+    assert {str(tmp_path), store.layout.anima, os.path.dirname(store.layout.root), store.layout.root} <= set(paths)
+
+
+def test_a_notice_whose_name_the_disk_refused_to_make_durable_is_made_so_at_the_next_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    store = TaskStore(tmp_path / "mei")
+    claim = own(store, store.submit("tool", "echo").id)
+    paths = synced(monkeypatch, refused=store.layout.notifications)
+    with pytest.raises(OSError, match="Input/output"):
+        store.finish(claim, Event.COMPLETE)
+    assert store.layout.notifications not in paths
+
+    # when
+    store.finish(claim, Event.COMPLETE)
+
+    # then
+    assert store.layout.notifications in paths
+
+
+def test_a_prune_leaves_a_task_whose_notice_was_acknowledged_meanwhile_to_the_next_one(
+    files: TaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That its notice has gone is made durable before its record goes, or a power cut would show it again."""
+    # given
+    task = files.finish(own(files, files.submit("tool", "echo").id), Event.COMPLETE)
+
+    def acknowledge(path: str) -> None:
+        forget(path)
+        with files.notifications.drain():
+            pass
+
+    # when
+    forget = store_module.forget
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "forget", acknowledge)
+        other = files.finish(own(files, files.submit("tool", "echo").id), Event.COMPLETE)
+        files.notifications.acknowledge([n for n in files.notifications.peek() if n.task_id == other.id])
+        assert [other.id] == files.prune(keep=0)
+
+    # then
+    assert [task] == files.list()
+    assert [task.id] == files.prune(keep=0)
+
+
+def test_a_wish_to_cancel_that_came_too_late_does_not_cancel_the_next_task_of_the_key(files: TaskStore) -> None:
+    # given a mark, left by who died before he saw that the task had ended
+    task = files.finish(own(files, files.submit("tool", "echo", key="daily").id), Event.COMPLETE)
+    _files.touch(files.layout.cancel(task.id))
+    with files.notifications.drain():
+        pass
+
+    # when
+    files.prune(keep=0)
+
+    # then
+    again = files.submit("tool", "echo", key="daily")
+    assert not files.workspace(again.id).cancel_requested()
 
 
 def kill_after(steps: int, life: Callable[[], object]) -> bool:

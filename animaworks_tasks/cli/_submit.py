@@ -180,7 +180,7 @@ def _keep(layout: Layout, task_id: str, record: Mapping[str, object]) -> bool:
             if os.path.lexists(os.path.join(place, f"{task_id}.json")):
                 _files.sync_directory(place)  # whoever has put it there may not have come to that
                 return False
-        return _pending.place(layout, task_id, data, sync=True)
+        return _pending.place(layout, task_id, data, sync=True, keyed="key" in record)
     except PartlySubmittedError as error:
         raise TasksError(
             f"task {task_id} is queued and will run, do not submit it again; but {error.reason}; "

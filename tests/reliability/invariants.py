@@ -10,6 +10,7 @@ A process under test says what it promises, and what it does that nobody may do 
     shown ID                a drain handed the notice out
     acknowledged ID         the drain has put it away
     pruning                 from here on, tasks that have ended may be forgotten
+    submitting ID TIME      a forgotten task's key is used again: what was said of the earlier one is over
 """
 
 from __future__ import annotations
@@ -119,9 +120,16 @@ def _quarantine(layout: Layout, done: set[str]) -> Iterator[str]:
 
 
 def _as_said(layout: Layout, said: Sequence[Sequence[str]], runs: Runs) -> Iterator[str]:
+    said = _of_the_last(said)
     yield from _kept(layout, said)
     yield from _run(said, runs)
     yield from _acknowledged(layout, said)
+
+
+def _of_the_last(said: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
+    """Leave out what was said of an earlier task with the same key."""
+    begins = {words[1]: at for at, words in enumerate(said) if words[0] == "submitting"}
+    return [words for at, words in enumerate(said) if len(words) < 2 or at >= begins.get(words[1], 0)]
 
 
 def _kept(layout: Layout, said: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -129,8 +137,13 @@ def _kept(layout: Layout, said: Sequence[Sequence[str]]) -> Iterator[str]:
     done = set(_stems(layout.done, ".json"))
     submitted = {words[1] for words in said if words[0] == "submitted"}
     promised = submitted | {words[1] for words in said if words[0] in {"finished", "acknowledged"}}
-    if ["pruning"] not in said:
-        yield from (f"LOST {task_id}" for task_id in sorted(promised - done))
+    began = {words[1]: float(words[2]) for words in said if words[0] == "submitting"}
+    kept = promised if ["pruning"] not in said else submitted & began.keys()
+    yield from (f"LOST {task_id}" for task_id in sorted(kept - done))
+    for task_id in sorted(kept & done & began.keys()):
+        task = _task(layout, task_id)
+        if task is not None and task.submitted_at.timestamp() < began[task_id]:
+            yield f"OLD {task_id}: the outcome of an earlier task with its key stands for it"
     for task_id in sorted(submitted & done):
         if _cause(layout, task_id) is Cause.REJECTED:
             yield f"SPOILT {task_id}: what was acknowledged could not be read"

@@ -17,8 +17,10 @@ from unittest import mock
 
 import attrs
 
-from animaworks_tasks import Cause, Registry, TaskStore, ToolContext, _files, _records, run_task
+from animaworks_tasks import Cause, Registry, State, Task, TaskStore, ToolContext, _files, _records, run_task
+from animaworks_tasks._directory_records import DirectoryRecords
 from animaworks_tasks._directory_recovery import RIPE_AFTER
+from animaworks_tasks._pending import new_id
 from animaworks_tasks._runner import may_run_again
 from animaworks_tasks._states import Event, advance
 from tests.conftest import die, own
@@ -26,6 +28,7 @@ from tests.conftest import die, own
 Say = Callable[..., object]
 
 ONE, TWO, SAFE, FLAKY = "0000000000a1", "0000000000a2", "0000000000b1", "0000000000c1"
+KEYED: Final = new_id("key")
 LATER: Final = datetime(2100, 1, 1, tzinfo=UTC)
 
 
@@ -141,6 +144,37 @@ def _keyed_beside_another(store: TaskStore, say: Say) -> None:
     say("submitted", store.submit("tool", "once", key="key").id)
 
 
+def _keyed_and_read(store: TaskStore, say: Say) -> None:
+    say("submitted", store.submit("tool", "once", key="key").id)
+    say("finished", store.request_cancel(KEYED).id, "cancelled")
+    drain(store, say)
+
+
+def _key_again(store: TaskStore, say: Say) -> None:
+    """Prune a task, and use its key again."""
+    _prune(store, say)
+    _submit_again(store, say)
+    run(store, say, KEYED)
+    drain(store, say)
+
+
+def _key_again_beside_a_prune(store: TaskStore, say: Say) -> None:
+    """The same while the prune is between the unlinking in done/ and its fsync, or has died there."""
+    sync = _files.sync_directory
+    with (
+        mock.patch.object(_files, "sync_directory", lambda path: None if path == store.layout.done else sync(path)),
+        mock.patch.object(DirectoryRecords, "forget_traces"),
+    ):
+        _prune(store, say)
+    _submit_again(store, say)
+
+
+def _submit_again(store: TaskStore, say: Say) -> None:
+    say("submitting", KEYED, time.time())
+    if store.submit("tool", "once", key="key").state is not State.DONE:  # or else there was nothing to prune
+        say("submitted", KEYED)
+
+
 def _many(store: TaskStore, say: Say) -> None:
     for task in store.submit_many("tool", 3 * [["once"]]):
         say("submitted", task.id)
@@ -220,6 +254,34 @@ def _not_durable(store: TaskStore, say: Say) -> None:
     die(claim)
 
 
+def _two_owned(store: TaskStore, say: Say) -> None:
+    submit(store, say, SAFE, "safe")
+    claim = own(store, SAFE)
+    say("ran", SAFE, 1)
+    die(claim)
+    submit(store, say, FLAKY, "flaky")
+
+
+def _recover_beside(store: TaskStore, say: Say) -> None:
+    """While one orphan is looked at, the owner of the next dies as soon as its outcome is in its place."""
+    claim = own(store, FLAKY)
+    say("ran", FLAKY, 1)
+    done = advance(claim.task, Event.COMPLETE, finished_at=claim.task.submitted_at, result="worked")
+
+    def answer(task: Task) -> bool:
+        if task.id == SAFE and claim.lock is not None:
+            try:
+                with mock.patch.object(_files, "sync_directory"):
+                    store._records.settle(done)
+            finally:
+                die(claim)
+        return True
+
+    for task in store.recover(answer).settled:
+        assert task.outcome is not None
+        say("finished", task.id, task.outcome.value)
+
+
 def _bad(store: TaskStore, _: Say) -> None:
     for name in (f"{ONE}.json", "what is this.json"):
         path = Path(store.layout.pending, name)
@@ -275,7 +337,10 @@ LIVES: Final[Sequence[Life]] = (
     Life("cancel, running", _cancel_running, _submitted),
     Life("recover", recover, _orphaned),
     Life("recover what is not durable", recover, _not_durable),
+    Life("recover beside an owner that dies", _recover_beside, _two_owned),
     Life("quarantine", _reject, _bad),
     Life("prune", _prune, _read),
     Life("claim to prune", _to_the_end, _submitted),
+    Life("prune, its key again", _key_again, _keyed_and_read),
+    Life("its key again beside a prune", _key_again_beside_a_prune, _keyed_and_read),
 )

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from animaworks_tasks import Task, TaskStore, _files, _locks
+from animaworks_tasks import Task, TaskStore, _files, _locks, _pending
 from animaworks_tasks._directory_records import DirectoryRecords
 from animaworks_tasks._directory_recovery import DirectoryRecovery
 from animaworks_tasks._notifications import DirectoryNotifications, Notification
@@ -75,6 +75,34 @@ def _without_sync_of(patch: Patch, name: str) -> None:
             real(path)
 
     patch.setattr(_files, "sync_directory", sync_directory)
+
+
+def a_key_is_used_again_before_the_prune_is_durable(patch: Patch) -> None:
+    place = _pending.place
+
+    def not_keyed(*args: Any, **options: Any) -> bool:  # noqa: ANN401 - as they are
+        return place(*args, **{**options, "keyed": False})
+
+    patch.setattr("animaworks_tasks._directory_store.place", not_keyed)
+
+
+def a_read_notice_counts_as_gone_where_it_is_not_seen(patch: Patch) -> None:
+    def forget_read(records: DirectoryRecords, task: Task) -> None:
+        if _files.discard(os.path.join(records.layout.read, f"{task.id}.md")):
+            records.sync_directory(records.layout.read)
+
+    patch.setattr(DirectoryRecords, "forget_read", forget_read)
+
+
+def recovery_syncs_once_for_all(patch: Patch) -> None:
+    sync_all, done = DirectoryRecords.sync_all, []
+
+    def once(records: DirectoryRecords) -> None:
+        if not done:
+            done.append(True)
+            sync_all(records)
+
+    patch.setattr(DirectoryRecords, "sync_all", once)
 
 
 def recovery_builds_on_what_is_not_durable(patch: Patch) -> None:
