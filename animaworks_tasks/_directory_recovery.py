@@ -27,6 +27,7 @@ from animaworks_tasks.errors import RecordError
 logger = logging.getLogger("animaworks_tasks")
 
 RIPE_AFTER: Final = 5.0  # seconds; an unreadable file younger than this may still be being written by a plain writer
+_KEPT: Final = "the file is kept as state/background_tasks/quarantine/{}.json"
 STALE_DRAFT: Final = 3600.0  # seconds after which a file in tmp/ belongs to nobody
 
 
@@ -78,13 +79,16 @@ class DirectoryRecovery:
             logger.warning("task %s, whose owner died, cannot be settled yet, trying again: %s", task_id, error)
             return None
         except RecordError as error:  # it could be read, but not be written again: too large, say
-            return self._settle_unreadable(task_id, error.reason, f"{task_id}.json")
+            return self._settle_unreadable(task_id, error.reason, f"running/{task_id}.json")
 
     def _recover_one(self, task_id: str, may_run_again: Callable[[Task], bool]) -> Task:
         try:
             submitted = self._records.read(self._layout.running, task_id)
         except RecordError as error:
-            return self._settle_unreadable(task_id, error.reason, f"{task_id}.json")
+            place = f"running/{task_id}.json"
+            if self._records.may_have_begun(task_id):
+                return self._settle_unreadable_run(task_id, error.reason, place)
+            return self._settle_unreadable(task_id, error.reason, place)
         if self._records.has(self._layout.done, task_id):
             with contextlib.suppress(RecordError):  # dealt with below
                 done = self._records.done(task_id)
@@ -163,29 +167,50 @@ class DirectoryRecovery:
             return None
         if 0 <= age < RIPE_AFTER or not self._records.move_to_running(name, task_id):
             return None
-        return self._settle_unreadable(task_id, reason, name)
-
-    def _settle_unreadable(self, task_id: str, reason: str, name: str) -> Task:
-        kept = f"quarantine/{task_id}.json"
         name = one_line(name.encode("utf-8", "backslashreplace").decode(), 300)  # whoever made it chose it
-        self._quarantine_outcome(task_id)
-        submitted = Task(
+        return self._settle_unreadable(task_id, reason, f"pending/{name}")
+
+    def _settle_unreadable(self, task_id: str, reason: str, place: str) -> Task:
+        """End what can be read neither here nor elsewhere, and never ran."""
+        rejected = advance(
+            self._unknown(task_id),
+            Event.REJECT,
+            finished_at=self._records.clock(),
+            cause=Cause.REJECTED,
+            error=f"{place} is not a task record: {reason}",
+            hint=f"{_KEPT.format(task_id)}; correct it and submit it again",
+        )
+        return self._settle_and_put_aside(rejected, reason)
+
+    def _settle_unreadable_run(self, task_id: str, reason: str, place: str) -> Task:
+        """End what was announced, so that it may have run; the announcement, if it is whole, tells what it was."""
+        try:
+            running = self._records.running(task_id)
+        except RecordError:
+            running = advance(self._unknown(task_id), Event.CLAIM, attempt=1)
+        event, changes = self._verdict(task_id)
+        ended = advance(
+            running,
+            event,
+            finished_at=self._records.clock(),
+            **{**changes, "error": f"{changes['error']}, and {place} cannot be read any more: {reason}"},
+            hint=f"{_KEPT.format(task_id)}; see what the call has done before you submit it again",
+        )
+        return self._settle_and_put_aside(ended, reason)
+
+    def _unknown(self, task_id: str) -> Task:
+        return Task(
             id=task_id,
             tool="unknown",
             anima_name=os.path.basename(self._layout.anima),
             anima_dir=self._layout.anima,
             submitted_at=self._records.clock(),
         )
-        task = self._records.settle(
-            advance(
-                submitted,
-                Event.REJECT,
-                finished_at=self._records.clock(),
-                cause=Cause.REJECTED,
-                error=f"pending/{name} is not a task record: {reason}",
-                hint=f"the file is kept as state/background_tasks/{kept}; correct it and submit it again",
-            )
-        )
+
+    def _settle_and_put_aside(self, task: Task, reason: str) -> Task:
+        task_id = task.id
+        self._quarantine_outcome(task_id)
+        task = self._records.settle(task)
         self.quarantine(self._records.path(self._layout.running, task_id), reason)
         self._records.forget_running(task_id)
         ring(self._layout.doorbell, task_id)

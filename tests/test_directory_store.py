@@ -855,6 +855,30 @@ def test_a_claimed_record_that_cannot_be_read_is_rejected(files: TaskStore, root
     assert {f"done/{ID}.json", f"quarantine/{ID}.json", f"quarantine/{ID}.json.why.txt"} == tree(root)
 
 
+@pytest.mark.parametrize("owner", ["whole", "torn"])
+def test_a_task_that_ran_and_whose_record_cannot_be_read_is_not_said_to_have_never_run(
+    files: TaskStore, root: Path, owner: str
+) -> None:
+    # given
+    claim = begin(files)
+    die(claim)
+    (root / "running" / f"{claim.task.id}.json").write_bytes(b"")
+    if owner == "torn":
+        (root / "running" / f"{claim.task.id}.owner.json").write_bytes(b"{")
+
+    # when
+    [task] = files.recover(lambda _: True).settled
+
+    # then
+    assert (Outcome.FAILED, Cause.INTERRUPTED) == (task.outcome, task.cause)
+    assert task.tool == ("image_gen" if owner == "whole" else "unknown")
+    assert f"may have partly run, and running/{task.id}.json cannot be read any more: it is empty" in (task.error or "")
+    assert "see what the call has done before you submit it again" in (task.hint or "")
+    assert (root / "quarantine" / f"{task.id}.json").exists()
+    assert [task.id] == notices(files)
+    assert [] == os.listdir(root / "running")
+
+
 def test_an_outcome_that_cannot_be_read_is_kept_aside_and_the_orphan_is_interrupted(
     files: TaskStore, root: Path, remains: Remains
 ) -> None:
