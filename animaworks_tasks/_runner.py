@@ -7,7 +7,9 @@ by the *invoker* of this process: on the spot, or, in a supervisor, in the tool 
 
 from __future__ import annotations
 
+import errno
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
@@ -30,6 +32,8 @@ _WORTH_A_RETRY: Final = {Cause.TOOL, Cause.CRASHED, Cause.TIMEOUT}  # the rest f
 _ERROR_LIMIT: Final = 4000  # characters; an error may quote the name of a tool, which may be as long as a record
 _LONGEST_BACKOFF: Final = 600.0  # seconds
 _PATIENCE: Final = 600.0  # seconds for which an outcome that the disk refuses is offered again
+_PATIENCE_WHEN_FULL: Final = math.inf  # and where it only has no room: that is made sooner or later
+_NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT}
 
 
 class NotBegunError(Exception):
@@ -67,7 +71,8 @@ def run_task(store: Store, registry: Registry, task_id: str, due_by: datetime | 
         The task as it is stored then: DONE, or PENDING again for another attempt. None: it was not to be had.
 
     Raises:
-        OSError: The store could not be written for ten minutes. The task's lock is free: recovery settles it.
+        OSError: The store could not be written for ten minutes. The task's lock is free: recovery settles it. For room
+            on a full disk it waits as long as it takes.
     """
     claim = store.claim(task_id, due_by=due_by)
     if claim is None:
@@ -160,13 +165,14 @@ def _finish(store: Store, claim: Claim, event: Event, **changes: Any) -> Task:  
 
 
 def _patiently(step: Callable[[], Task], task_id: str) -> Task:
-    """Take a step that the disk may refuse (full, for a while) until it is taken: the outcome is in our hands alone."""
+    """Take a step that the disk may refuse, full for a night, say, until it is taken: the outcome is ours alone."""
     started, pause = time.monotonic(), 0.1
     while True:
         try:
             return step()
         except OSError as error:
-            if time.monotonic() - started > _PATIENCE:
+            patience = _PATIENCE_WHEN_FULL if error.errno in _NO_ROOM else _PATIENCE
+            if time.monotonic() - started > patience:
                 raise
             logger.warning("the outcome of task %s cannot be stored yet, trying again: %s", task_id, error)
         time.sleep(pause)

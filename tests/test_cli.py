@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -671,6 +672,20 @@ def test_a_registry_in_the_current_directory_is_found(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     assert "words count TEXT" in tool("tools", "--registry", "my_words_for_a_test:registry").out
+
+
+# A disk without room.
+
+
+def test_what_a_full_disk_holds_up_is_said_of_a_running_task(
+    store: TaskStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claim = begin(store)
+    monkeypatch.setattr(os, "statvfs", lambda _: types.SimpleNamespace(f_bavail=1, f_frsize=4096))
+    for line, status in ((f"show {claim.task.id}", 0), (f"wait --timeout 0.01 {claim.task.id}", 3)):
+        assert status == main(line.split())
+        said = capsys.readouterr()
+        assert "the disk is full; if its tool has ended, its outcome is kept in memory" in said.out + said.err
 
 
 # Readers that leave, people that lose patience.

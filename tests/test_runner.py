@@ -182,7 +182,21 @@ def test_what_a_full_disk_refuses_is_offered_again_until_it_is_stored(
     assert [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0] == pauses
 
 
-def test_a_disk_that_stays_full_leaves_the_task_to_recovery(
+def test_a_disk_that_is_full_for_hours_costs_no_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    store = MemoryTaskStore()
+    hours = itertools.count(0, 3600)
+    monkeypatch.setattr("animaworks_tasks._runner.time.monotonic", lambda: float(next(hours)))
+    monkeypatch.setattr("animaworks_tasks._runner.time.sleep", lambda _: None)
+    monkeypatch.setattr(store, "finish", FullDisk(store.finish, 100, NO_SPACE))
+
+    # then
+    task = run_task(store, registry_of(lambda: "done"), store.submit("tool", "run").id)
+    assert task is not None
+    assert "done" == task.result
+
+
+def test_a_disk_that_stays_broken_leaves_the_task_to_recovery(
     pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given
@@ -193,8 +207,8 @@ def test_a_disk_that_stays_full_leaves_the_task_to_recovery(
 
     # when
     with monkeypatch.context() as full:
-        full.setattr(store, "finish", FullDisk(store.finish, 100, NO_SPACE))
-        with pytest.raises(OSError, match="No space left"):
+        full.setattr(store, "finish", FullDisk(store.finish, 100, OSError(errno.EIO, "Input/output error")))
+        with pytest.raises(OSError, match="Input/output"):
             run_task(store, registry_of(lambda: "done"), task_id)
     assert [] == pauses
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from typing import Final
 
@@ -13,6 +14,7 @@ from animaworks_tasks.cli._basics import anima_dir
 from animaworks_tasks.errors import TaskNotFoundError, UsageError
 
 _SHORTEST: Final = 4  # digits of an id
+_RECORD_SIZE: Final = 1 << 13  # bytes; a block for the record, and one for its name
 
 
 def open_store(options: Namespace, *, changing: bool = False, language: str = "ja") -> TaskStore:
@@ -61,6 +63,8 @@ def is_hosted(store: TaskStore) -> bool:
 
 def obstacle(store: TaskStore, task: Task) -> str | None:
     """Say why *task* will not go on as things are, and what to do; None where nothing is in its way."""
+    if task.state is State.RUNNING and _is_full(store):
+        return "the disk is full; if its tool has ended, its outcome is kept in memory until there is room: make some"
     if task.state is State.DONE or is_hosted(store):
         return None
     if task.state is State.PENDING:
@@ -68,3 +72,12 @@ def obstacle(store: TaskStore, task: Task) -> str | None:
     if not _locks.is_held(store.layout.lock(task.id)):
         return "the process that ran it has died, and no host is listening to settle it: `animaworks-tool run` does"
     return None
+
+
+def _is_full(store: TaskStore) -> bool:
+    """Say whether the file system has no room for a record of the usual size."""
+    try:
+        status = os.statvfs(store.layout.root)
+    except OSError:
+        return False
+    return status.f_bavail * status.f_frsize < _RECORD_SIZE
