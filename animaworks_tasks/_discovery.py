@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import os
 import pkgutil
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 from animaworks_tasks import _paths, _profile
-from animaworks_tasks._reference import Reference, told
+from animaworks_tasks._reference import Reference, failing_as_tool
 from animaworks_tasks._registry import Permits, Registry
 from animaworks_tasks.errors import RegistryError, ToolLoadError
 
@@ -169,7 +168,8 @@ def _tools_at(name: str, reference: Reference) -> Registry:
         found.add_registry(each)
         found.permits = found.permits or each.permits
     if callable(code):
-        _fill(found, code, str(reference))
+        with failing_as_tool(str(reference)):
+            code(found)
     elif not registries:
         neither = f"it has neither {_profile.PROFILE} and {_profile.MAIN}, nor a Registry"
         if not reference.module:
@@ -178,10 +178,3 @@ def _tools_at(name: str, reference: Reference) -> Registry:
     if not found.tools() and not found.problems:
         raise RegistryError(f"{reference} has no tools: {_HOW_TO_FILL if callable(code) else _EMPTY}")
     return found
-
-
-def _fill(registry: Registry, code: Callable[[Registry], object], where: str) -> None:
-    try:
-        code(registry)
-    except (Exception, SystemExit) as error:
-        raise ToolLoadError(where, told(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.machinery
@@ -10,13 +11,13 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Final, Self
 
 import attrs
 
-from animaworks_tasks.errors import ToolLoadError
+from animaworks_tasks.errors import TaskCancelled, ToolLoadError
 
 _PRIVATE: Final = "_animaworks_tool_"  # modules that Python would not find by their names are loaded under this one
 _OURS: Final = os.path.dirname(__file__)
@@ -76,10 +77,8 @@ class Reference:
         name = os.fspath(module)
         if os.sep in name or name.endswith(".py"):
             return cls(file=os.path.abspath(name), qualname=qualname)
-        try:
+        with failing_as_tool(name):
             spec = importlib.util.find_spec(name)
-        except (Exception, SystemExit) as error:
-            raise ToolLoadError(name, told(error)) from error
         if spec is None:
             raise ToolLoadError(name, f"there is no module {name!r}")
         return cls(module=name, file=(spec.has_location and spec.origin) or "", qualname=qualname)
@@ -89,12 +88,10 @@ class Reference:
         Return the code, importing it if this process has not done so.
 
         Raises:
-            ToolLoadError: Importing raised, even SystemExit, or the module has nothing of this name.
+            ToolLoadError: Importing raised, whatever it was, or the module has nothing of this name.
         """
-        try:
+        with failing_as_tool(str(self)):
             return functools.reduce(getattr, filter(None, self.qualname.split(".")), self._module())
-        except (Exception, SystemExit) as error:
-            raise ToolLoadError(str(self), told(error)) from error
 
     def __str__(self) -> str:
         return ":".join(filter(None, (self.module or self.file, self.qualname)))
@@ -110,9 +107,29 @@ class Reference:
             return sys.modules.get(private) or _execute(private, self.file)
 
 
-def told(error: BaseException) -> str:
+@contextlib.contextmanager
+def failing_as_tool(tool: str) -> Iterator[None]:
+    """
+    Turn whatever foreign code raises while it is loaded into a :class:`ToolLoadError`.
+
+    That may be a BaseException: SystemExit, what ``pytest.importorskip`` raises, a panic in an extension of Rust's.
+    What gets through is a Ctrl-C, and what stops the call that loads the code.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, TaskCancelled):
+        raise
+    except BaseException as error:
+        raise ToolLoadError(tool, _told(error)) from error
+
+
+def _told(error: BaseException) -> str:
     """Say what was raised while foreign code was loaded, and in which line of it."""
-    text = f"{type(error).__name__}: {error}"
+    kind = type(error).__name__
+    try:
+        text = f"{kind}: {error}"
+    except Exception:  # noqa: BLE001 - anybody's __str__
+        text = f"{kind} (which cannot be printed)"
     if isinstance(error, SyntaxError):  # which says itself where it is
         return text
     lines = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from animaworks_tasks._discovery import discover, load_directory, load_entry_points, load_import_path, load_package
 from animaworks_tasks._registry import Registry
-from animaworks_tasks.errors import RegistryError, ToolLoadError
+from animaworks_tasks.errors import RegistryError, TaskCancelled, ToolLoadError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,6 +97,9 @@ def test_a_file_whose_profile_is_computed_is_a_tool_too(tmp_path: Path) -> None:
         ("def", "SyntaxError"),
         ("\0", "null bytes"),
         ("raise SystemExit(2)", "SystemExit: 2"),
+        ("class Panic(BaseException): ...\nraise Panic('at the bottom')", "Panic: at the bottom (b.py, line 2)"),
+        ("import pytest\npytest.importorskip('nowhere_at_all')", "Skipped: could not import 'nowhere_at_all'"),
+        ("class Mute(Exception):\n    def __str__(self): 1 / 0\nraise Mute", "Mute (which cannot be printed) (b.py, "),
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("import nowhere_at_all", "No module named 'nowhere_at_all'"),
         ("x = 1", "is no tool: it has neither EXECUTION_PROFILE and cli_main, nor a Registry"),
@@ -115,6 +119,25 @@ def test_a_file_that_is_no_tool_is_noted_and_breaks_nothing_else(tmp_path: Path,
     [(where, why)] = registry.problems
     assert str(tmp_path / "b.py") == where
     assert reason in why
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TaskCancelled])
+def test_who_stops_the_process_or_the_call_stops_the_import_of_a_tool(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Ctrl-C while tools are looked for is no problem of the tool that is just being imported."""
+
+    # given
+    def stop() -> None:
+        raise error
+
+    monkeypatch.setattr(threading, "stop_in_a_test", stop, raising=False)
+    registry = Registry()
+    directory = write(tmp_path, a="import threading\nthreading.stop_in_a_test()")
+    # when, then
+    with pytest.raises(error):
+        load_directory(registry, directory)
+    assert [] == registry.problems
 
 
 def test_a_directory_that_is_not_there_has_no_tools_and_one_that_is_a_file_is_noted(tmp_path: Path) -> None:
