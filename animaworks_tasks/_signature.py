@@ -41,6 +41,13 @@ _PLAIN: Final[Mapping[object, tuple[str, Callable[[Any], Any]]]] = {
 }
 _BARE: Final = (list, tuple, Sequence)
 
+_GENERATOR: Final = (
+    "it is a generator function: called, it would run nothing and be taken for done. Return the result; how far it is, "
+    "it says with context.progress(...)"
+)
+
+_IS_GENERATOR_FUNCTION: Final = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+
 _Signature = tuple[inspect.Signature, list[tuple[Parameter, Any]]]
 
 
@@ -67,8 +74,10 @@ def describe(function: Callable[..., Any]) -> tuple[dict[str, Any], ...]:
     Return the parameters, as :mod:`animaworks_tasks._arguments` knows them, that call *function*.
 
     Raises:
-        RegistryError: No command line can express its signature.
+        RegistryError: No command line can express its signature, or calling it would not run it.
     """
+    if any(is_one(each) for each in (function, type(function).__call__) for is_one in _IS_GENERATOR_FUNCTION):
+        raise RegistryError(_GENERATOR)
     helps = _helps(documentation(function))
     described = [
         _describe(parameter, annotation, helps.get(parameter.name, ""))

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -116,6 +116,64 @@ def test_what_an_async_function_returns_is_the_result() -> None:
         return "awaited"
 
     assert "awaited" == called(tool)[0].result
+
+
+async def soon() -> str:
+    return "now"
+
+
+def one_by_one() -> Iterator[int]:
+    yield 1
+
+
+async def one_by_one_soon() -> AsyncIterator[int]:
+    yield 1
+
+
+def calling(function: Callable[[], object]) -> Callable[[], object]:
+    def tool() -> object:
+        return function()
+
+    return tool
+
+
+class Awaited:
+    def __await__(self) -> Iterator[None]:
+        yield
+
+
+@pytest.mark.parametrize(
+    ("tool", "error", "hint"),
+    [
+        (calling(one_by_one), "generator: nobody has gone through it", "return list(...)"),
+        (lambda: map(print, "ab"), "map: nobody has gone through it", "return list(...)"),
+        (calling(one_by_one_soon), "async_generator: nobody has gone through it", "go through it in an `async def`"),
+        (calling(Awaited), "Awaited: nobody has awaited it", "await it in an `async def`"),
+        (lambda: {"parts": [one_by_one()]}, "generator: nobody has gone through it", "return list(...)"),
+        (lambda: [soon()], "coroutine: nobody has awaited it", "await it"),
+    ],
+)
+def test_what_was_only_promised_is_no_result(tool: Callable[[], object], error: str, hint: str) -> None:
+    """A task whose work was not done does not end as completed; nor is it tried again."""
+    registry = Registry()
+    registry.add("tool", "run", tool, retries=2)
+    task, _ = ended(registry, "run")
+    assert (Outcome.FAILED, Cause.RESULT, 1) == (task.outcome, task.cause, task.attempt)
+    assert f"it returned an unfinished {error}, so its work was not done" == task.error
+    assert f"change the tool's code: {hint}" in (task.hint or "")
+
+
+def test_a_coroutine_that_an_async_function_returns_is_no_result() -> None:
+    async def tool() -> object:
+        return soon()
+
+    assert (
+        "it returned an unfinished coroutine: nobody has awaited it, so its work was not done" == called(tool)[0].error
+    )
+
+
+def test_a_coroutine_that_a_plain_function_returns_is_run() -> None:
+    assert "now" == called(calling(soon))[0].result
 
 
 def test_a_result_that_cannot_be_written_down_fails_the_task_and_says_so() -> None:
@@ -296,6 +354,18 @@ def test_a_wrong_argument_is_found_by_the_modules_own_parser(tmp_path: Path) -> 
 )
 def test_a_module_may_return_its_exit_status(returned: str, outcome: Outcome, tmp_path: Path) -> None:
     assert outcome is run_module(tmp_path, f"return {returned}")[0].outcome
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ("async def main(): ...\nreturn main()", "coroutine: nobody has awaited it"),
+        ("print('working')\nyield", "generator: nobody has gone through it"),
+    ],
+)
+def test_a_module_that_only_promises_has_failed(body: str, error: str, tmp_path: Path) -> None:
+    task, _ = run_module(tmp_path, body)
+    assert (Cause.RESULT, f"it returned an unfinished {error}, so its work was not done") == (task.cause, task.error)
 
 
 def test_a_module_that_raises_fails_with_type_and_message(tmp_path: Path) -> None:

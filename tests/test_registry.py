@@ -13,7 +13,7 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -226,6 +226,19 @@ def _annotated(annotation: object) -> Callable[..., Any]:
     return function
 
 
+def _yielding() -> Iterator[int]:
+    yield 1
+
+
+async def _yielding_asynchronously() -> AsyncIterator[int]:
+    yield 1
+
+
+class Yielding:
+    def __call__(self) -> Iterator[int]:
+        yield 1
+
+
 def _gone() -> Callable[..., Any]:
     """Return a function that its module does not have, or no longer."""
 
@@ -251,6 +264,10 @@ def _gone() -> Callable[..., Any]:
         (_annotated("Nowhere"), "an annotation cannot be resolved .*TYPE_CHECKING"),
         (lambda cache=False, no_cache=False: (cache, no_cache), "two parameters would both be --no-cache"),
         ("no function", "its signature cannot be read"),
+        (_yielding, "it is a generator function: .*Return the result"),
+        (functools.partial(_yielding), "it is a generator function"),
+        (_yielding_asynchronously, "it is a generator function"),
+        (Yielding(), "it is a generator function"),
     ],
 )
 def test_a_signature_that_no_command_line_can_express_is_refused(function: Any, reason: str) -> None:  # noqa: ANN401 - no function either
@@ -548,9 +565,16 @@ def test_a_module_that_has_no_file_cannot_be_registered() -> None:
     ],
 )
 def test_a_profile_that_is_not_as_expected_is_explained(modules: Path, source: str, reason: str) -> None:
-    main = "" if "it needs" in reason else "\nasync def cli_main(argv): ..."
+    main = "" if "it needs" in reason else "\ndef cli_main(argv): ..."
     (modules / "wrong.py").write_text(source + main)
     with pytest.raises((RegistryError, ToolLoadError), match=reason):
+        Registry().add_module("wrong", "wrong")
+
+
+@pytest.mark.parametrize("profile", ["{'x': {'expected_seconds': 1, 'background_eligible': True}}", "dict(x={})"])
+def test_an_async_cli_main_is_refused_with_what_to_do_instead(modules: Path, profile: str) -> None:
+    (modules / "wrong.py").write_text(f"EXECUTION_PROFILE = {profile}\nasync def cli_main(argv): ...")
+    with pytest.raises(RegistryError, match=r"^wrong is no tool: its cli_main is async: .* calls asyncio.run"):
         Registry().add_module("wrong", "wrong")
 
 
