@@ -96,7 +96,8 @@ def call(
             report = _completed(value, workspace)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - a tool may raise anything, and none of it is ours to pass on
+        except BaseException as raised:  # noqa: BLE001 - a tool may raise anything, and none of it is ours to pass on
+            error = _alone(raised)
             if isinstance(error, MemoryError):
                 traceback.clear_frames(error.__traceback__)  # what it had filled the memory with
             report = _failed(error, err)
@@ -293,6 +294,8 @@ _CAUSES: Final[Sequence[tuple[type[BaseException], Cause]]] = (
 
 
 def _failed(error: BaseException, err: Printed) -> Report:
+    if isinstance(error, BaseExceptionGroup):
+        return _failed_together(error, err)
     if isinstance(error, TaskCancelled):
         return Report(cancelled=True, error=_say(error))
     if isinstance(error, _commands.CommandFailed):
@@ -306,6 +309,38 @@ def _failed(error: BaseException, err: Printed) -> Report:
     hint = error.hint if isinstance(error, ToolError) else None
     own = isinstance(error, ToolError | UsageError | ToolLoadError)
     return Report(cause=cause, error=_say(error, with_type=not own)[:_ERROR_LIMIT], hint=hint)
+
+
+# Of several errors that were raised together, the first of these that is there decides what is to be done.
+_DECIDES: Final = (TaskCancelled, MissingCredential, BadArgument, ToolError)
+
+
+def _alone(error: BaseException) -> BaseException:
+    """Return what a group of one holds, such as an ``asyncio.TaskGroup`` makes; anything else as it is."""
+    members = _members(error)
+    return members[0] if len(members) == 1 else error
+
+
+def _members(error: BaseException) -> list[BaseException]:
+    """Return what was raised, in the order in which the groups, and groups in groups, have it."""
+    found, left = [], [error]
+    while left:
+        each = left.pop()
+        if isinstance(each, BaseExceptionGroup):
+            left += reversed(each.exceptions)
+        else:
+            found.append(each)
+    return found
+
+
+def _failed_together(group: BaseExceptionGroup[BaseException], err: Printed) -> Report:
+    """Report of several errors: all are named, first the one whose cause and hint these are."""
+    members = _members(group)
+    first = next((each for kind in _DECIDES for each in members if isinstance(each, kind)), members[0])
+    reports = [_failed(each, err) for each in (first, *members)]
+    told = next((report for report in reports if report.cancelled or report.cause), reports[0])  # but for sys.exit(0)
+    said = dict.fromkeys(report.error for report in reports if report.error)
+    return attrs.evolve(told, error="; ".join(said)[:_ERROR_LIMIT])
 
 
 def _exit_words(code: object, err: Printed) -> str:

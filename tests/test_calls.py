@@ -289,6 +289,54 @@ def test_a_tool_says_whose_turn_it_is_and_what_to_do(error: ToolError, cause: Ca
     assert log == ""  # it has said what is wrong; a traceback would tell nothing more
 
 
+def test_an_error_in_a_task_group_is_told_as_if_it_had_been_raised_alone() -> None:
+    """A missing credential stays one: it has its cause and hint, and is not tried again."""
+
+    # given
+    async def look_up() -> None:
+        raise MissingCredential("the key is not set", hint="set it")
+
+    async def tool() -> None:
+        async with asyncio.TaskGroup() as group, asyncio.TaskGroup() as inner:
+            inner.create_task(look_up())
+            group.create_task(asyncio.sleep(60))
+
+    registry = Registry()
+    registry.add("tool", "run", tool, retries=2)
+
+    # when
+    task, log = ended(registry, "run")
+
+    # then
+    assert (Cause.CREDENTIALS, "the key is not set", "set it") == (task.cause, task.error, task.hint)
+    assert (1, "") == (task.attempt, log)
+
+
+@pytest.mark.parametrize(
+    ("errors", "cause", "error", "hint"),
+    [
+        ([KeyError("a"), TimeoutError("b")], Cause.TOOL, "KeyError: 'a'; TimeoutError: b", None),
+        ([TimeoutError("b"), KeyError("a")], Cause.TIMEOUT, "TimeoutError: b; KeyError: 'a'", None),
+        ([OSError("x"), ToolError("y", hint="z")], Cause.TOOL, "y; OSError: x", "z"),
+        ([ToolError("y"), BadArgument("x", hint="w")], Cause.ARGUMENTS, "x; y", "w"),
+        ([BadArgument("x"), ExceptionGroup("", [MissingCredential("k")])], Cause.CREDENTIALS, "k; x", None),
+        ([ValueError("same"), ValueError("same")], Cause.TOOL, "ValueError: same", None),
+    ],
+)
+def test_of_several_errors_all_are_named_and_the_one_that_says_most_decides(
+    errors: list[Exception], cause: Cause, error: str, hint: str | None
+) -> None:
+    task, log = called(raising(ExceptionGroup("two of them", errors)))
+    assert (cause, error, hint) == (task.cause, task.error, task.hint)
+    assert "ExceptionGroup: two of them (2 sub-exceptions)" in log
+
+
+def test_tasks_of_a_group_that_give_up_because_they_were_asked_to_are_cancelled() -> None:
+    group = BaseExceptionGroup("", [TaskCancelled("as you wish"), TaskCancelled("as you wish")])
+    task, _ = called(raising(group))
+    assert (Outcome.CANCELLED, "TaskCancelled: as you wish") == (task.outcome, task.error)
+
+
 def test_a_tool_that_gives_up_because_it_was_asked_to_is_cancelled() -> None:
     task, log = called(raising(TaskCancelled("as you wish")))
     assert (Outcome.CANCELLED, "TaskCancelled: as you wish", "") == (task.outcome, task.error, log)
