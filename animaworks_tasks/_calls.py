@@ -109,17 +109,15 @@ def call(
 def _fit_to_be_told(report: Report, *, timed_out: bool) -> Report:
     """Return *report* in plain, bounded text without credentials: a tool may have put anything into an exception."""
 
-    def clean(value: object) -> str | None:
-        return None if value is None else without_secrets(_plain(value), os.environ)
+    def fit(value: object) -> str | None:
+        return None if value is None else _clean(value)[:_ERROR_LIMIT]
 
-    error, hint = clean(report.error), clean(report.hint)
-    return attrs.evolve(
-        report,
-        result=clean(report.result),
-        error=error and error[:_ERROR_LIMIT],
-        hint=hint and hint[:_ERROR_LIMIT],
-        timed_out=timed_out,
-    )
+    return attrs.evolve(report, error=fit(report.error), hint=fit(report.hint), timed_out=timed_out)
+
+
+def _clean(value: object) -> str:
+    """Return *value* as text without credentials. What is to be cut is cleaned first: half a key is not found."""
+    return without_secrets(_plain(value), os.environ)
 
 
 # Whoever raises one of these has said what is wrong; a traceback would tell nothing more.
@@ -226,7 +224,7 @@ def _completed(value: object, workspace: Workspace) -> Report:
         return Report(cause=Cause.RESULT, error=f"its result cannot be written down: {_say(error)}")
     if text is None:
         return Report()
-    data = text.encode("utf-8", "backslashreplace")
+    data = _clean(text).encode("utf-8")
     if len(data) <= RESULT_LIMIT:
         return Report(result=data.decode("utf-8"))
     head = data[: RESULT_LIMIT // 2].decode("utf-8", "ignore")
@@ -299,7 +297,7 @@ def _failed(error: BaseException, err: Printed) -> Report:
     if isinstance(error, TaskCancelled):
         return Report(cancelled=True, error=_say(error))
     if isinstance(error, _commands.CommandFailed):
-        return Report(cause=error.cause, error=error.text[-_ERROR_LIMIT:], hint=error.hint)
+        return Report(cause=error.cause, error=_clean(error.text)[-_ERROR_LIMIT:], hint=error.hint)
     if isinstance(error, SystemExit):
         if _went_well(error):
             return Report()
@@ -308,7 +306,7 @@ def _failed(error: BaseException, err: Printed) -> Report:
     cause = next((cause for kind, cause in _CAUSES if isinstance(error, kind)), Cause.TOOL)
     hint = error.hint if isinstance(error, ToolError) else None
     own = isinstance(error, ToolError | UsageError | ToolLoadError)
-    return Report(cause=cause, error=_say(error, with_type=not own)[:_ERROR_LIMIT], hint=hint)
+    return Report(cause=cause, error=_say(error, with_type=not own), hint=hint)
 
 
 # Of several errors that were raised together, the first of these that is there decides what is to be done.
@@ -340,14 +338,14 @@ def _failed_together(group: BaseExceptionGroup[BaseException], err: Printed) -> 
     reports = [_failed(each, err) for each in (first, *members)]
     told = next((report for report in reports if report.cancelled or report.cause), reports[0])  # but for sys.exit(0)
     said = dict.fromkeys(report.error for report in reports if report.error)
-    return attrs.evolve(told, error="; ".join(said)[:_ERROR_LIMIT])
+    return attrs.evolve(told, error="; ".join(said))
 
 
 def _exit_words(code: object, err: Printed) -> str:
     """Say what a tool said that left with sys.exit: its last words on stderr, or the text it exited with."""
     if isinstance(code, str):
-        return code[-_ERROR_LIMIT:]
-    said = err.text().strip()[-_ERROR_LIMIT:]
+        return _clean(code)[-_ERROR_LIMIT:]
+    said = _clean(err.text().strip())[-_ERROR_LIMIT:]
     return said or f"it ended with exit status {code} and said nothing"
 
 
