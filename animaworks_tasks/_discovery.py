@@ -4,14 +4,15 @@ Where tools come from besides code that registers them: directories, packages, i
 A tool that does not load is noted in the registry's problems, with its reason, and breaks nothing else.
 
 A file is a tool if it has EXECUTION_PROFILE and ``cli_main`` (then it is named after the file), or if it makes a
-:class:`Registry` and registers functions there. A file of the first kind is not executed if its profile is a literal;
-one of the second is, once per process.
+:class:`Registry` and registers functions there, or both. One that makes no Registry is not executed if its profile is a
+literal; one that does is, once per process.
 """
 
 from __future__ import annotations
 
 import os
 import pkgutil
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -67,7 +68,8 @@ def load_directory(registry: Registry, directory: str | os.PathLike[str]) -> Non
     """
     Add the tools in the ``*.py`` files of *directory*, in the order of their names.
 
-    A leading ``_`` is no tool. A tool whose name is taken is passed over: what was registered first has precedence.
+    A leading ``_`` is no tool. One tool may have its subcommands in several files; a file with a subcommand that an
+    earlier one has is a problem. A tool whose name is taken in *registry* is passed over: that one has precedence.
     """
     try:
         names = sorted(os.listdir(directory))
@@ -76,10 +78,8 @@ def load_directory(registry: Registry, directory: str | os.PathLike[str]) -> Non
     except OSError as error:
         registry.problems.append((str(directory), f"{type(error).__name__}: {error}"))
         return
-    for name in names:
-        path = Path(directory, name)
-        if path.suffix == ".py" and not name.startswith(("_", ".")) and path.is_file():
-            _load(registry, str(path), path.stem, path)
+    paths = [Path(directory, name) for name in names if name.endswith(".py") and not name.startswith(("_", "."))]
+    _load_together(registry, [(path.stem, str(path)) for path in paths if path.is_file()])
 
 
 def load_package(registry: Registry, package: str) -> None:
@@ -89,9 +89,10 @@ def load_package(registry: Registry, package: str) -> None:
     Raises:
         ToolLoadError: There is no such package.
     """
-    for info in pkgutil.iter_modules([os.path.dirname(Reference.find(package).file)]):
-        if not info.name.startswith("_") and not info.ispkg:  # in AnimaWorks a package is what tools share
-            _load(registry, f"{package}.{info.name}", info.name, f"{package}.{info.name}")
+    found = pkgutil.iter_modules([os.path.dirname(Reference.find(package).file)])
+    # In AnimaWorks a package is what tools share.
+    names = [each.name for each in found if not each.name.startswith("_") and not each.ispkg]
+    _load_together(registry, [(name, f"{package}.{name}") for name in names])
 
 
 def load_entry_points(registry: Registry) -> None:
@@ -103,7 +104,10 @@ def load_entry_points(registry: Registry) -> None:
     means to have it.
     """
     for entry in metadata.entry_points(group=ENTRY_POINTS):
-        _load(registry, f"entry point {entry.name}", entry.name, entry.module, entry.attr or "", must_be_new=True)
+        where = f"entry point {entry.name}"
+        found = _try(registry, where, entry.name, entry.module, entry.attr or "")
+        registry.problems += [(where, reason) for reason in _passed_over(found, registry)]
+        registry.add_registry(found, skip_taken=True)
 
 
 def load_import_path(registry: Registry, path: str) -> None:
@@ -124,23 +128,30 @@ def load_import_path(registry: Registry, path: str) -> None:
     registry.permits = registry.permits or found.permits
 
 
-def _load(
-    registry: Registry,
-    where: str,
-    name: str,
-    module: str | os.PathLike[str],
-    qualname: str = "",
-    *,
-    must_be_new: bool = False,
-) -> None:
+def _load_together(registry: Registry, modules: Sequence[tuple[str, str]]) -> None:
+    """Add the tools of modules that lie side by side, each given by its name and its import path or file."""
+    here, homes = Registry(), dict[str, str]()
+    for name, where in modules:
+        found = _try(here, where, name, where)
+        known = set(map(id, here.tools()))  # which of its own a file may share with others: all that they register
+        new = [tool for tool in found.tools() if id(tool) not in known]
+        clash = next((tool for tool in new if tool.key in homes), None)
+        if clash is not None:
+            reason = f"there is a tool {clash.command!r} in {homes[clash.key]} already; choose another subcommand"
+            here.problems.append((where, f"nothing of it is taken: {reason}"))
+            continue
+        homes |= {tool.key: where for tool in new}
+        here.add_registry(found)
+    registry.add_registry(here, skip_taken=True)
+
+
+def _try(registry: Registry, where: str, name: str, module: str, qualname: str = "") -> Registry:
+    """Return the tools that are there; none, and a problem in *registry*, where that fails."""
     try:
-        found = _tools_at(name, Reference.find(module, qualname))
+        return _tools_at(name, Reference.find(module, qualname))
     except (RegistryError, ToolLoadError) as error:
         registry.problems.append((where, str(error)))
-        return
-    if must_be_new:
-        registry.problems += [(where, reason) for reason in _passed_over(found, registry)]
-    registry.add_registry(found, skip_taken=True)
+        return Registry()
 
 
 def _passed_over(found: Registry, registry: Registry) -> list[str]:
@@ -160,7 +171,8 @@ def _tools_at(name: str, reference: Reference) -> Registry:
     found = Registry()
     if not reference.qualname and _profile.read(reference) is not None:
         found.add_module(name, reference.module or reference.file)
-        return found
+        if not _profile.makes_registry(reference):
+            return found
     code = reference.load()
     objects = vars(code).values() if isinstance(code, ModuleType) else [code]
     registries = {id(each): each for each in objects if isinstance(each, Registry)}  # one may have two names
@@ -170,7 +182,7 @@ def _tools_at(name: str, reference: Reference) -> Registry:
     if callable(code):
         with failing_as_tool(str(reference)):
             code(found)
-    elif not registries:
+    elif not registries and not found.tools():
         neither = f"it has neither {_profile.PROFILE} and {_profile.MAIN}, nor a Registry"
         if not reference.module:
             neither += " (a helper beside tools has a name that begins with _)"

@@ -61,6 +61,26 @@ def read(reference: Reference) -> object | None:
     return profile
 
 
+def makes_registry(reference: Reference) -> bool:
+    """Say whether the source of a module makes a :class:`Registry` of ours at its top, without running it."""
+    bound = _names(reference) if reference.file.endswith(".py") else {}
+    return any(isinstance(value, ast.Call) and _is_registry(value.func, bound) for value in bound.values())
+
+
+def _is_registry(made_of: ast.expr, bound: Mapping[str, _Bound]) -> bool:
+    match made_of:
+        case ast.Attribute(value=ast.Name(id="animaworks_tasks"), attr="Registry"):
+            return True
+        case ast.Name(id=name):
+            match bound.get(name):
+                case ast.ImportFrom(module=str(module), names=names):
+                    ours = module.partition(".")[0] == "animaworks_tasks"
+                    return ours and any(
+                        each.name == "Registry" and (each.asname or each.name) == name for each in names
+                    )
+    return False
+
+
 def check(profile: object) -> dict[str, dict[str, Any]]:
     """
     Return what :class:`Tool` calls the facts in *profile*, by subcommand.

@@ -185,7 +185,7 @@ class Registry:
 
     def add_registry(self, other: Registry, *, skip_taken: bool = False) -> None:
         """
-        Register every tool of *other* here too, and take over its problems.
+        Register every tool of *other* here too, and take over its problems. What is here already stays once.
 
         Args:
             other: It stays as it is.
@@ -194,7 +194,9 @@ class Registry:
         Raises:
             RegistryError: A name is taken; nothing was taken over.
         """
-        tools = [tool for tool in other.tools() if not (skip_taken and tool.name in self._tools)]
+        known = {id(tool) for tool in self.tools()}
+        new = [tool for tool in other.tools() if id(tool) not in known]
+        tools = [tool for tool in new if not (skip_taken and tool.name in self._tools)]
         self._put(tools)
         self.problems += other.problems
 

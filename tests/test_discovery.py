@@ -156,6 +156,90 @@ def test_a_directory_that_is_not_there_has_no_tools_and_one_that_is_a_file_is_no
     assert "NotADirectoryError" in why
 
 
+def test_a_tool_may_have_its_subcommands_in_several_files_of_a_directory(tmp_path: Path) -> None:
+    """Between directories the first one has all of a tool."""
+    # given
+    registry = Registry()
+    one = write(tmp_path / "one", a=TYPED.format("letters", "seal"), b=TYPED.format("letters", "open"))
+    write(one, letters=PROFILE.format("burn"))
+    two = write(tmp_path / "two", c=TYPED.format("letters", "lose"))
+    # when
+    load_directory(registry, one)
+    load_directory(registry, two)
+    # then
+    assert ["letters:seal", "letters:open", "letters:burn"] == keys(registry)
+    assert [] == registry.problems
+
+
+def test_of_two_files_with_one_subcommand_the_first_has_it_and_the_problem_names_both(tmp_path: Path) -> None:
+    # given
+    registry = Registry()
+    command = "from animaworks_tasks import Registry\nregistry = Registry()\nregistry.add_command('ls', 'a', ['ls'])"
+    more = "\nregistry.add('letters', 'open', function)\n"
+    write(tmp_path, a=TYPED.format("letters", "seal"), b=TYPED.format("letters", "seal") + more, c=command, d=command)
+    # when
+    load_directory(registry, tmp_path)
+    # then
+    assert ["letters:seal", "ls:a"] == keys(registry)
+    there_is = "nothing of it is taken: there is a tool"
+    assert [
+        (
+            str(tmp_path / "b.py"),
+            f"{there_is} 'letters seal' in {tmp_path / 'a.py'} already; choose another subcommand",
+        ),
+        (str(tmp_path / "d.py"), f"{there_is} 'ls a' in {tmp_path / 'c.py'} already; choose another subcommand"),
+    ] == registry.problems
+
+
+def test_files_may_register_in_one_registry_of_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    registry = Registry()
+    write(tmp_path, _shared="from animaworks_tasks import Registry\nregistry = Registry()\n")
+    source = "from _shared import registry\n@registry.tool('letters', '{}')\ndef function() -> None: ...\n"
+    write(tmp_path, a=source.format("seal"), b=source.format("open"))
+    monkeypatch.syspath_prepend(tmp_path)
+    # when
+    load_directory(registry, tmp_path)
+    # then
+    assert ["letters:seal", "letters:open"] == keys(registry)
+    assert [] == registry.problems
+
+
+@pytest.mark.parametrize(
+    ("way", "make"),
+    [
+        ("from animaworks_tasks import Registry", "Registry()"),
+        ("from animaworks_tasks import Registry as Tools", "Tools()"),
+        ("import animaworks_tasks", "animaworks_tasks.Registry()"),
+    ],
+)
+def test_a_file_with_a_profile_may_have_a_registry_as_well(tmp_path: Path, way: str, make: str) -> None:
+    # given
+    registry = Registry()
+    more = f"\n{way}\nregistry = {make}\n@registry.tool('letters', 'seal')\ndef seal() -> None: ..."
+    write(tmp_path, greet=PROFILE.format("card") + more)
+    # when
+    load_directory(registry, tmp_path)
+    # then
+    assert ["greet:card", "letters:seal"] == keys(registry)
+    assert [] == registry.problems
+
+
+def test_a_profile_is_not_executed_for_a_registry_that_is_not_ours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given
+    registry = Registry()
+    more = (
+        "\nfrom prometheus import Registry\nfrom x import Registry as R\nregistry, r = Registry(), R()\nother = y()()"
+    )
+    # when
+    load_directory(registry, write(tmp_path, greet=PROFILE.format("card") + more))
+    # then
+    assert (["greet:card"], []) == (keys(registry), registry.problems)
+    assert "" == capsys.readouterr().out
+
+
 def test_installed_tools_win_over_personal_ones_and_those_over_common_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
