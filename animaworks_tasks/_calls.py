@@ -9,12 +9,11 @@ for the KeyboardInterrupt of a person at the keyboard.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ import attrs
 from animaworks_tasks import _commands
 from animaworks_tasks._context import ToolContext, Workspace
 from animaworks_tasks._output import Printed, Sink, printed_to
+from animaworks_tasks._result import UnfinishedError, as_text, is_unfinished
 from animaworks_tasks._secrets import without_secrets
 from animaworks_tasks._task import Cause, Task
 from animaworks_tasks._tool import CommandTarget, FunctionTarget, Tool
@@ -143,7 +143,7 @@ def _call(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Print
         if not _went_well(error):
             raise
         value = None
-    if _is_unfinished(value):
+    if is_unfinished(value):
         return value  # which is refused where it is to be written down
     if isinstance(value, int) and value != 0:  # a cli_main that returns its exit status instead of exiting
         raise SystemExit(value)
@@ -217,8 +217,8 @@ def _in_a_thread(function: Callable[[], object]) -> object:
 
 def _completed(value: object, workspace: Workspace) -> Report:
     try:
-        text = _as_text(value)
-    except _UnfinishedError as error:
+        text = as_text(value)
+    except UnfinishedError as error:
         return Report(cause=Cause.RESULT, error=str(error), hint=error.hint)
     except Exception as error:  # noqa: BLE001 - a __str__ may raise anything
         return Report(cause=Cause.RESULT, error=f"its result cannot be written down: {_say(error)}")
@@ -233,53 +233,6 @@ def _completed(value: object, workspace: Workspace) -> Report:
     except OSError as error:
         return Report(cause=Cause.RESULT, result=head, error=f"its result of {len(data)} bytes was not stored: {error}")
     return Report(result=head, result_file=kept)
-
-
-def _is_unfinished(value: object) -> bool:
-    """Say whether what *value* stands for has yet to happen, though the call is over."""
-    waits = isinstance(value, Iterator | AsyncIterator | Awaitable)
-    return waits and not isinstance(value, str | io.IOBase)  # a file is gone through as well, and hides no work
-
-
-class _UnfinishedError(Exception):
-    """A tool has returned a generator, or something to be awaited."""
-
-    def __init__(self, value: object) -> None:
-        lacks, way = "gone through", "return list(...) of it"
-        if isinstance(value, Awaitable):
-            lacks, way = "awaited", "await it in an `async def`, and return what it gives"
-        elif isinstance(value, AsyncIterator):
-            way = "go through it in an `async def`, and return what it gives"
-        super().__init__(
-            f"it returned an unfinished {type(value).__name__}: nobody has {lacks} it, so its work was not done"
-        )
-        self.hint = f"change the tool's code: {way}"
-        if isinstance(value, Coroutine):
-            value.close()  # so that nobody is warned of it besides
-
-
-def _as_text(value: object) -> str | None:
-    """Text as it is, nothing as nothing, data as JSON, the rest as Python writes it."""
-    if _is_unfinished(value):
-        raise _UnfinishedError(value)
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bytes | bytearray):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, os.PathLike):
-        return os.fsdecode(value)
-    import json
-
-    try:
-        return json.dumps(value, indent=2, ensure_ascii=False, default=_in_json)
-    except (TypeError, ValueError, RecursionError):
-        return repr(value)
-
-
-def _in_json(value: object) -> str:
-    if _is_unfinished(value):
-        raise _UnfinishedError(value)
-    return str(value)
 
 
 _CAUSES: Final[Sequence[tuple[type[BaseException], Cause]]] = (

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import enum
+import json
 import os
 import sys
 import threading
+from collections import UserDict, UserList, UserString, deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 
+import attrs
 import pytest
 
 from animaworks_tasks import (
@@ -80,6 +89,31 @@ class Plain:
         return "Plain()"
 
 
+class Format(enum.Enum):
+    ZIP = "zip"
+    TAR = ("tar", "gz")
+
+
+class Colour(str, enum.Enum):  # noqa: UP042 - whose str is another one than its value
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 2
+
+
+@dataclass
+class Point:
+    x: int
+    format: Format
+
+
+@attrs.frozen
+class Circle:
+    centre: Point
+    sizes: set[float]
+
+
 def knot() -> list[object]:
     tied: list[object] = []
     tied.append(tied)
@@ -99,8 +133,11 @@ def knot() -> list[object]:
         ([1, 2.5], "[\n  1,\n  2.5\n]"),
         (True, "true"),
         (Path("a/b.png"), "a/b.png"),
-        (Plain(), '"plain"'),
-        ({("a", 1): 2}, "{('a', 1): 2}"),
+        (Plain(), "plain"),
+        (["a", Plain()], '[\n  "a",\n  "plain"\n]'),
+        (Format.ZIP, "zip"),
+        (Colour.RED, "red"),
+        (datetime(2026, 11, 26, 12, tzinfo=UTC), "2026-11-26T12:00:00+00:00"),
         (knot(), "[[...]]"),
     ],
     ids=repr,
@@ -108,6 +145,32 @@ def knot() -> list[object]:
 def test_what_a_function_returns_is_the_result_as_text(value: object, result: str | None) -> None:
     task, log = called(lambda: value)
     assert (Outcome.COMPLETED, result, "") == (task.outcome, task.result, log)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Point(1, Format.ZIP), {"x": 1, "format": "zip"}),
+        (Circle(Point(1, Format.TAR), {2.5}), {"centre": {"x": 1, "format": ["tar", "gz"]}, "sizes": [2.5]}),
+        ([Format.ZIP, Colour.RED, Level.HIGH], ["zip", "red", 2]),
+        ({"a": {10, 9, 1}, "b": frozenset("ba"), "c": {"x", 1}}, {"a": [1, 9, 10], "b": ["a", "b"], "c": ["x", 1]}),
+        ((1, range(2), deque([3]), UserList([4])), [1, [0, 1], [3], [4]]),
+        ([{"a": 1}.keys(), {"a": 1}.values(), {"a": 1}.items()], [["a"], [1], [["a", 1]]]),
+        ([Path("a/b"), b"caf\xc3\xa9"], ["a/b", "café"]),
+        ([datetime(2026, 11, 26, tzinfo=UTC), date(2026, 11, 26)], ["2026-11-26T00:00:00+00:00", "2026-11-26"]),
+        ([UserDict(a=1), MappingProxyType({"b": {2}})], [{"a": 1}, {"b": [2]}]),
+        ({(1, 2): 3, Format.ZIP: 4, Path("p"): 5, 6: 7}, {"(1, 2)": 3, "zip": 4, "p": 5, "6": 7}),
+        ([float("nan"), float("inf"), -0.5, Fraction(1, 2), Decimal("0.10")], [None, None, -0.5, 0.5, "0.10"]),
+        ([UserString("text"), Plain, timedelta(seconds=90)], ["text", f"{Plain}", "0:01:30"]),
+    ],
+    ids=repr,
+)
+def test_what_has_an_obvious_form_in_json_gets_it_and_the_rest_is_text(value: object, expected: object) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    task, _ = called(lambda: value)
+    assert expected == json.loads(task.result or "", parse_constant=refuse)
 
 
 def test_what_an_async_function_returns_is_the_result() -> None:
