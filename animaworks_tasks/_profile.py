@@ -20,6 +20,7 @@ from typing import Any, Final
 from animaworks_tasks._reference import Reference
 from animaworks_tasks.errors import RegistryError, ToolLoadError
 
+UNKNOWN_TIME: Final = 60  # seconds; of a subcommand that takes long, whose profile gives no number
 PROFILE: Final = "EXECUTION_PROFILE"
 MAIN: Final = "cli_main"
 
@@ -33,8 +34,8 @@ _TOO_DEEP: Final = (RecursionError, MemoryError)  # what ast says of source that
 _Bound = ast.expr | ast.stmt | None  # the value, or the statement, by which a name comes
 
 _EXPECTED: Final = (
-    f"{PROFILE} must be a dict of subcommands, each with 'expected_seconds' (a number), 'background_eligible' (a bool) "
-    "and perhaps 'gated' (a bool) and 'summary' (text)"
+    f"{PROFILE} must be a dict of subcommands, each with 'background_eligible' (a bool) and perhaps 'expected_seconds' "
+    "(a number), 'gated' (a bool) and 'summary' (text)"
 )
 
 
@@ -99,13 +100,15 @@ def _check(subcommand: object, facts: object) -> dict[str, Any]:
     seconds = facts.get("expected_seconds")
     eligible, gated, summary = facts.get("background_eligible"), facts.get("gated", False), facts.get("summary", "")
     problems = {
-        "expected_seconds": isinstance(seconds, bool) or not isinstance(seconds, int | float),
+        "expected_seconds": isinstance(seconds, bool) or not isinstance(seconds, int | float | None),
         "background_eligible": not isinstance(eligible, bool),
         "gated": not isinstance(gated, bool),
         "summary": not isinstance(summary, str),
     }
     if wrong := [name for name, is_wrong in problems.items() if is_wrong]:
         raise RegistryError(f"{subcommand!r} has no usable {' and '.join(map(repr, wrong))}: {_EXPECTED}")
+    if seconds is None and eligible:
+        seconds = UNKNOWN_TIME
     return {"expected_seconds": seconds, "long_running": eligible, "gated": gated, "summary": summary}
 
 

@@ -556,7 +556,7 @@ def test_a_module_that_has_no_file_cannot_be_registered() -> None:
         ("EXECUTION_PROFILE = {}", "must be a dict of subcommands"),
         ("EXECUTION_PROFILE = {'x': 60}", "must be a dict of subcommands"),
         ("EXECUTION_PROFILE = {1: {}}", "must be a dict of subcommands"),
-        ("EXECUTION_PROFILE = {'x': {}}", "'x' has no usable 'expected_seconds' and 'background_eligible'"),
+        ("EXECUTION_PROFILE = {'x': {}}", "'x' has no usable 'background_eligible'"),
         ("EXECUTION_PROFILE = {'x': {'expected_seconds': True, 'background_eligible': 1}}", "'expected_seconds' and"),
         ("EXECUTION_PROFILE = {'x': {'expected_seconds': 1, 'background_eligible': True, 'gated': 'no'}}", "'gated'"),
         ("EXECUTION_PROFILE = {'x': {'expected_seconds': 1, 'background_eligible': True, 'summary': 1}}", "'summary'"),
@@ -569,6 +569,23 @@ def test_a_profile_that_is_not_as_expected_is_explained(modules: Path, source: s
     (modules / "wrong.py").write_text(source + main)
     with pytest.raises((RegistryError, ToolLoadError), match=reason):
         Registry().add_module("wrong", "wrong")
+
+
+@pytest.mark.parametrize("given", ["", "'expected_seconds': None"])
+def test_a_subcommand_that_takes_long_and_gives_no_time_is_promised_a_minute(modules: Path, given: str) -> None:
+    """As BackgroundTaskManager has it; one that does not take long promises nothing."""
+    # given
+    source = (
+        f"EXECUTION_PROFILE = {{'slow': {{'background_eligible': True, {given}}}, "
+        f"'quick': {{'background_eligible': False, {given}}}}}"
+    )
+    (modules / "timeless.py").write_text(f"{source}\ndef cli_main(argv): ...")
+    registry = Registry()
+    # when
+    registry.add_module("timeless", "timeless")
+    # then
+    assert [60, None] == [tool.expected_seconds for tool in registry.tools()]
+    assert [True, False] == [tool.long_running for tool in registry.tools()]
 
 
 @pytest.mark.parametrize("profile", ["{'x': {'expected_seconds': 1, 'background_eligible': True}}", "dict(x={})"])
