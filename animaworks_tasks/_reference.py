@@ -1,4 +1,9 @@
-"""Where code is, in words that another process can follow, and how to load it from there, once per process."""
+"""
+Where code is, in words that another process can follow, and how to load it from there, once per process.
+
+A file that Python would not find by a name gets one of ours, in a package of ours that stands for its directory. So it
+may import what lies beside it (``from ._helper import x``), and directories of one name do not mix.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import os
+import re
 import sys
 import threading
 import traceback
@@ -19,7 +25,7 @@ import attrs
 
 from animaworks_tasks.errors import TaskCancelled, ToolLoadError
 
-_PRIVATE: Final = "_animaworks_tool_"  # modules that Python would not find by their names are loaded under this one
+_PRIVATE: Final = "_animaworks_tool_"  # packages that stand for a directory of tools begin so
 _OURS: Final = os.path.dirname(__file__)
 _IMPORTLIB: Final = os.path.dirname(importlib.util.__file__)
 _loading = threading.RLock()  # importlib locks only what it imports by name; re-entered where one file loads another
@@ -90,7 +96,7 @@ class Reference:
         Raises:
             ToolLoadError: Importing raised, whatever it was, or the module has nothing of this name.
         """
-        with failing_as_tool(str(self)):
+        with failing_as_tool(str(self), self.file):
             return functools.reduce(getattr, filter(None, self.qualname.split(".")), self._module())
 
     def __str__(self) -> str:
@@ -108,7 +114,7 @@ class Reference:
 
 
 @contextlib.contextmanager
-def failing_as_tool(tool: str) -> Iterator[None]:
+def failing_as_tool(tool: str, file: str = "") -> Iterator[None]:
     """
     Turn whatever foreign code raises while it is loaded into a :class:`ToolLoadError`.
 
@@ -120,7 +126,7 @@ def failing_as_tool(tool: str) -> Iterator[None]:
     except (KeyboardInterrupt, TaskCancelled):
         raise
     except BaseException as error:
-        raise ToolLoadError(tool, _told(error)) from error
+        raise ToolLoadError(tool, _told(error) + _hint(error, file)) from error
 
 
 def _told(error: BaseException) -> str:
@@ -137,13 +143,34 @@ def _told(error: BaseException) -> str:
     return text + (" ({}, line {})".format(*foreign[-1]) if foreign else "")
 
 
+def _hint(error: BaseException, file: str) -> str:
+    """Say how to import what *file* did not find, where that lies beside it."""
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    if not name or not os.path.isfile(os.path.join(os.path.dirname(file), f"{name}.py")):
+        return ""
+    return f"; it lies beside it, so write `from .{name} import ...`"
+
+
 def _is_ours(file: str) -> bool:
     return file.startswith("<frozen importlib") or os.path.dirname(file) in {_OURS, _IMPORTLIB}
 
 
 def _private_name(file: str) -> str:
-    stem = os.path.splitext(os.path.basename(file))[0]
-    return f"{_PRIVATE}{stem}_{hashlib.sha256(os.fsencode(os.path.realpath(file))).hexdigest()[:8]}"
+    """Return the name of a file: that by which its neighbours import it, if it is one that they can import."""
+    directory, name = os.path.split(file)
+    stem, ending = os.path.splitext(name)
+    if ending != ".py" or not stem.isidentifier():
+        stem = f"{_word(stem)}_{_digest(name)}"
+    directory = os.path.realpath(directory)
+    return f"{_PRIVATE}{_word(os.path.basename(directory))}_{_digest(directory)}.{stem}"
+
+
+def _word(text: str) -> str:
+    return re.sub(r"\W", "_", text)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:8]
 
 
 def _is_same(one: str | None, other: str) -> bool:
@@ -160,6 +187,11 @@ def _origin(module: str) -> str | None:
 
 
 def _execute(name: str, file: str) -> ModuleType:
+    package = name.rpartition(".")[0]
+    if package not in sys.modules:  # what it holds is found in its directory, as in that of any package
+        place = importlib.machinery.ModuleSpec(package, None, is_package=True)
+        place.submodule_search_locations = [os.path.dirname(file)]
+        sys.modules[package] = importlib.util.module_from_spec(place)
     loader = importlib.machinery.SourceFileLoader(name, file)  # named, because a script need not end in .py
     spec = importlib.machinery.ModuleSpec(name, loader, origin=file)
     spec.has_location = True  # it gets a __file__

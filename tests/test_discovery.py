@@ -191,18 +191,54 @@ def test_of_two_files_with_one_subcommand_the_first_has_it_and_the_problem_names
     ] == registry.problems
 
 
-def test_files_may_register_in_one_registry_of_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_may_register_in_one_registry_of_theirs(tmp_path: Path) -> None:
     # given
     registry = Registry()
     write(tmp_path, _shared="from animaworks_tasks import Registry\nregistry = Registry()\n")
-    source = "from _shared import registry\n@registry.tool('letters', '{}')\ndef function() -> None: ...\n"
+    source = "from ._shared import registry\n@registry.tool('letters', '{}')\ndef function() -> None: ...\n"
     write(tmp_path, a=source.format("seal"), b=source.format("open"))
-    monkeypatch.syspath_prepend(tmp_path)
     # when
     load_directory(registry, tmp_path)
     # then
     assert ["letters:seal", "letters:open"] == keys(registry)
     assert [] == registry.problems
+
+
+def test_a_tool_file_imports_what_lies_beside_it(tmp_path: Path) -> None:
+    """Helpers, which may do so too, and other tools; directories of one name do not mix."""
+    # given two directories, which differ in a helper of their helper
+    source = "from ._helper import WHO\nfrom . import _helper\n" + TYPED
+    for who in ("one", "two"):
+        write(
+            tmp_path / who / "tools",
+            **{who: source.format(who, "b"), f"odd-{who}.v1": source.format(f"odd_{who}", "b")},
+            _helper="from ._deeper import WHO",
+            _deeper=f"WHO = '{who}'",
+        )
+    write(tmp_path / "one" / "tools", aaa="from .one import function, registry")
+    registry = Registry()
+    # when
+    load_directory(registry, tmp_path / "one" / "tools")
+    load_directory(registry, tmp_path / "two" / "tools")
+    # then
+    assert [] == registry.problems
+    assert {"one:b", "odd_one:b", "two:b", "odd_two:b"} == set(keys(registry))
+    codes = {tool.name: vars(sys.modules[tool.load().__module__]) for tool in registry.tools()}
+    assert {name: name.removeprefix("odd_") for name in codes} == {name: code["WHO"] for name, code in codes.items()}
+    assert codes["one"]["_helper"] is codes["odd_one"]["_helper"] is not codes["two"]["_helper"]
+    # and a tool that another one has imported is not loaded twice
+    assert codes["one"]["function"] is vars(sys.modules[codes["one"]["__package__"] + ".aaa"])["function"]
+
+
+def test_who_imports_a_helper_as_from_elsewhere_is_told_how(tmp_path: Path) -> None:
+    # given
+    registry = Registry()
+    write(tmp_path, _helper="x = 1", a="from _helper import x")
+    # when
+    load_directory(registry, tmp_path)
+    # then
+    [(_, why)] = registry.problems
+    assert why.endswith("(a.py, line 1); it lies beside it, so write `from ._helper import ...`")
 
 
 @pytest.mark.parametrize(
