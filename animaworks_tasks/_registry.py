@@ -22,7 +22,7 @@ import attrs
 from animaworks_tasks import _arguments, _guide, _profile, _signature
 from animaworks_tasks._reference import Reference
 from animaworks_tasks._task import OnInterrupt
-from animaworks_tasks._tool import CommandTarget, FunctionTarget, ModuleTarget, Target, Tool
+from animaworks_tasks._tool import COMMANDS, CommandTarget, FunctionTarget, ModuleTarget, Target, Tool
 from animaworks_tasks.errors import NotPermittedError, RegistryError
 
 logger = logging.getLogger("animaworks_tasks")
@@ -370,6 +370,8 @@ def _tool(
     parameters: tuple[Mapping[str, Any], ...] | None = None,
     **options: Any,  # noqa: ANN401 - those of ToolOptions, which is all that a type checker would let through
 ) -> Tool:
+    if name in COMMANDS:
+        raise RegistryError(f"{name} {subcommand}: `animaworks-tool {name}` is a command already: choose another name")
     try:
         for option, value in options.items():
             _check_option(option, value)

@@ -25,7 +25,8 @@ from animaworks_tasks._context import ToolContext
 from animaworks_tasks._reference import Reference
 from animaworks_tasks._registry import Registry
 from animaworks_tasks._task import OnInterrupt
-from animaworks_tasks._tool import CommandTarget, FunctionTarget, ModuleTarget, Tool
+from animaworks_tasks._tool import COMMANDS, CommandTarget, FunctionTarget, ModuleTarget, Tool
+from animaworks_tasks.cli._parser import COMMANDS as cli_commands  # noqa: N811 - it is a mapping
 from animaworks_tasks.errors import (
     NotPermittedError,
     RegistryError,
@@ -346,6 +347,15 @@ def test_a_name_is_one_word(name: str) -> None:
         Registry().add(name, "x", plain)
     with pytest.raises(RegistryError, match="is no name"):
         Registry().add("x", name, plain)
+
+
+def test_a_command_of_the_program_is_no_name_of_a_tool() -> None:
+    """The guide would have the agent call it directly, and the command would answer."""
+    assert {"submit", *cli_commands} == COMMANDS
+    for name in COMMANDS:
+        with pytest.raises(RegistryError, match=f"^{name} b: `animaworks-tool {name}` is a command"):
+            Registry().add(name, "b", plain)
+    Registry().add("machine", "run", plain)  # a subcommand may be called so
 
 
 def test_a_taken_name_is_refused_and_nothing_changes() -> None:
