@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,13 +86,15 @@ def call(
         deadline: :func:`time.monotonic` at which its time is up; it is only told, not stopped.
         log: Takes what it prints instead of the workspace's log.
         stdout: Takes what it prints to stdout instead of either.
-        all_threads: Take what other threads print for this task's: right where one task runs at a time.
+        all_threads: Take what other threads print for this task's, and ``sys.argv`` for its own: right where one task
+            runs at a time.
         as_typed: Give a module the arguments as they are; by default it is asked for JSON where it takes ``-j``.
     """
     context = ToolContext(task, workspace, deadline=deadline)
     with printed_to(log or workspace.write_log, out=stdout, all_threads=all_threads) as (out, err):
         try:
-            value = _call(tool, task, context, out, err, as_typed=as_typed)
+            with _as_program(tool, task) if all_threads else contextlib.nullcontext():
+                value = _call(tool, task, context, out, err, as_typed=as_typed)
             report = _completed(value, workspace)
         except KeyboardInterrupt:
             raise
@@ -149,6 +151,17 @@ def _call(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Print
         raise SystemExit(value)
     sys.stdout.flush()  # a tool may have put a stream of its own there, as a program may that ends after this
     return out.text()
+
+
+@contextlib.contextmanager
+def _as_program(tool: Tool, task: Task) -> Iterator[None]:
+    """Let ``sys.argv`` be what it would be if the tool were a program: what argparse shows in its usage."""
+    before = sys.argv
+    sys.argv = [tool.name, *task.argv]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def _went_well(error: SystemExit) -> bool:

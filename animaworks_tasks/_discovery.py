@@ -10,9 +10,11 @@ literal; one that does is, once per process.
 
 from __future__ import annotations
 
+import inspect
 import os
 import pkgutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -21,14 +23,18 @@ from typing import Final
 from animaworks_tasks import _paths, _profile
 from animaworks_tasks._reference import Reference, failing_as_tool
 from animaworks_tasks._registry import Permits, Registry
+from animaworks_tasks._tool import FunctionTarget
 from animaworks_tasks.errors import RegistryError, ToolLoadError
 
 ENTRY_POINTS: Final = "animaworks_tasks.tools"
 
 _EMPTY: Final = "its Registry is empty; register functions in it before it is looked at, when the module is imported"
-_HOW_TO_FILL: Final = (
-    "it was called with a Registry, and put nothing into it; a function that is to be a tool itself is registered with "
-    "@registry.tool(...), and the registry is what is named"
+_NAME_IT: Final = (
+    "; a function that is to be a tool itself is registered with @registry.tool(...), and the registry is what is named"
+)
+_FILLED_NOTHING: Final = f"it was called with a Registry, and put nothing into it{_NAME_IT}"
+_FILLS_NOTHING: Final = (
+    f"a function that is named is called with a Registry to fill, and this one does not do that{_NAME_IT}"
 )
 
 
@@ -150,7 +156,9 @@ def _try(registry: Registry, where: str, name: str, module: str, qualname: str =
     try:
         return _tools_at(name, Reference.find(module, qualname))
     except (RegistryError, ToolLoadError) as error:
-        registry.problems.append((where, str(error)))
+        reason = error.reason if isinstance(error, ToolLoadError) and error.tool == where else str(error)
+        told = f"it {reason.removeprefix(f'{where} ')}" if reason.startswith(f"{where} ") else reason  # not twice where
+        registry.problems.append((where, told))
         return Registry()
 
 
@@ -180,13 +188,30 @@ def _tools_at(name: str, reference: Reference) -> Registry:
         found.add_registry(each)
         found.permits = found.permits or each.permits
     if callable(code):
+        if not _fills_registries(code):
+            raise RegistryError(f"{reference} has no tools: {_FILLS_NOTHING}")
         with failing_as_tool(str(reference)):
             code(found)
     elif not registries and not found.tools():
-        neither = f"it has neither {_profile.PROFILE} and {_profile.MAIN}, nor a Registry"
-        if not reference.module:
-            neither += " (a helper beside tools has a name that begins with _)"
-        raise RegistryError(f"{reference} is no tool: {neither}")
+        helper = "" if reference.module else " (a helper beside tools has a name that begins with _)"
+        raise RegistryError(f"{reference} is no tool: {_profile.lack(code)}{helper}")
     if not found.tools() and not found.problems:
-        raise RegistryError(f"{reference} has no tools: {_HOW_TO_FILL if callable(code) else _EMPTY}")
+        raise RegistryError(f"{reference} has no tools: {_FILLED_NOTHING if callable(code) else _EMPTY}")
     return found
+
+
+def _fills_registries(function: Callable[..., object]) -> bool:
+    """Say whether calling *function* with a Registry could fill it: it takes one, is not async, and is no tool."""
+    module = sys.modules.get(getattr(function, "__module__", ""))
+    around = [each for each in vars(module).values() if isinstance(each, Registry)] if module else []
+    targets = [tool.target for registry in around for tool in registry.tools()]
+    is_tool = any(isinstance(target, FunctionTarget) and target.function is function for target in targets)
+    if is_tool or inspect.iscoroutinefunction(function):
+        return False
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # a builtin that does not tell
+        pass
+    return True

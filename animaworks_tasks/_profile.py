@@ -62,6 +62,17 @@ def read(reference: Reference) -> object | None:
     return profile
 
 
+def lack(module: object) -> str:
+    """Say which of the two a module has not that are needed for a tool."""
+    has_profile, has_main = getattr(module, PROFILE, None) is not None, callable(getattr(module, MAIN, None))
+    match has_profile, has_main:
+        case True, False:
+            return f"it has {PROFILE}, and no function {MAIN}(argv)"
+        case False, True:
+            return f"it has {MAIN}, and no {PROFILE}"
+    return f"it has neither {PROFILE} and {MAIN}, nor a Registry"
+
+
 def makes_registry(reference: Reference) -> bool:
     """Say whether the source of a module makes a :class:`Registry` of ours at its top, without running it."""
     bound = _names(reference) if reference.file.endswith(".py") else {}

@@ -174,8 +174,8 @@ class Registry:
             raise RegistryError(f"{name}: {module!r} has no file that another process could load")
         profile = _profile.read(reference)
         if profile is None:
-            needs = f"it needs both {_profile.PROFILE} and {_profile.MAIN}(argv) at its top"
-            raise RegistryError(f"{reference} is no tool: {needs}; what has a Registry is added with add_registry")
+            lacks = _profile.lack(reference.load())
+            raise RegistryError(f"{reference} is no tool: {lacks}; what has a Registry is added with add_registry")
         try:
             facts = _profile.check(profile)
         except RegistryError as error:

@@ -46,6 +46,10 @@ _GENERATOR: Final = (
     "it says with context.progress(...)"
 )
 
+_METHOD: Final = (
+    "it is a method, and nobody would give it its object: make it a function at the top of the module, or register the "
+    "method of an object, with registry.add(name, subcommand, object.method)"
+)
 _IS_GENERATOR_FUNCTION: Final = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 _Signature = tuple[inspect.Signature, list[tuple[Parameter, Any]]]
@@ -78,6 +82,8 @@ def describe(function: Callable[..., Any]) -> tuple[dict[str, Any], ...]:
     """
     if any(is_one(each) for each in (function, type(function).__call__) for is_one in _IS_GENERATOR_FUNCTION):
         raise RegistryError(_GENERATOR)
+    if _is_method(function):
+        raise RegistryError(_METHOD)
     helps = _helps(documentation(function))
     described = [
         _describe(parameter, annotation, helps.get(parameter.name, ""))
@@ -91,6 +97,12 @@ def describe(function: Callable[..., Any]) -> tuple[dict[str, Any], ...]:
     if twice := [word for word, count in words.items() if count > 1]:
         raise RegistryError(f"two parameters would both be {twice[0]}: rename one")
     return tuple(described)
+
+
+def _is_method(function: Callable[..., Any]) -> bool:
+    """Say whether *function* was defined in a class, and wants its object."""
+    in_class = getattr(function, "__qualname__", "").rpartition(".")[0].rpartition(".")[2] not in {"", "<locals>"}
+    return in_class and [each.name for each, _ in _signature(function)[1]][:1] in (["self"], ["cls"])
 
 
 def bind(

@@ -163,7 +163,6 @@ def test_what_a_function_returns_is_the_result_as_text(value: object, result: st
         ([float("nan"), float("inf"), -0.5, Fraction(1, 2), Decimal("0.10")], [None, None, -0.5, 0.5, "0.10"]),
         ([UserString("text"), Plain, timedelta(seconds=90)], ["text", f"{Plain}", "0:01:30"]),
     ],
-    ids=repr,
 )
 def test_what_has_an_obvious_form_in_json_gets_it_and_the_rest_is_text(value: object, expected: object) -> None:
     def refuse(constant: str) -> None:
@@ -458,6 +457,29 @@ def test_a_wrong_argument_is_found_by_the_modules_own_parser(tmp_path: Path) -> 
     assert task.error is not None
     assert task.error.startswith("usage: tool [-h] sub\n")
     assert task.error.endswith("error: unrecognized arguments: --no-such-option")
+
+
+def test_in_a_process_of_its_own_a_module_is_called_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And may read its arguments where a program does."""
+    # given a parser that is not told what it parses for
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    file = tmp_path / "ret.py"
+    file.write_text(
+        'import argparse\nEXECUTION_PROFILE = {"run": {"background_eligible": True}}\ndef cli_main(argv=None):\n'
+        '    p = argparse.ArgumentParser()\n    p.add_argument("sub")\n    p.parse_args()\n    p.error("no")\n'
+    )
+    registry, store = Registry(), MemoryTaskStore()
+    registry.add_module("ret", file)
+
+    # when
+    task = store.submit("ret", "run")
+    report = call(registry.get("ret", "run"), task, store.workspace(task.id), all_threads=True)
+
+    # then
+    assert "usage: ret [-h] sub" in f"{report.error}"
+    assert ["-c"] == sys.argv
 
 
 @pytest.mark.parametrize(

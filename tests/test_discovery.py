@@ -96,14 +96,15 @@ def test_a_file_whose_profile_is_computed_is_a_tool_too(tmp_path: Path) -> None:
     [
         ("def", "SyntaxError"),
         ("\0", "null bytes"),
-        ("raise SystemExit(2)", "SystemExit: 2"),
+        ("raise SystemExit(2)", "SystemExit: 2 (b.py, line 1)"),
         ("class Panic(BaseException): ...\nraise Panic('at the bottom')", "Panic: at the bottom (b.py, line 2)"),
         ("import pytest\npytest.importorskip('nowhere_at_all')", "Skipped: could not import 'nowhere_at_all'"),
         ("class Mute(Exception):\n    def __str__(self): 1 / 0\nraise Mute", "Mute (which cannot be printed) (b.py, "),
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("import nowhere_at_all", "No module named 'nowhere_at_all'"),
         ("x = 1", "is no tool: it has neither EXECUTION_PROFILE and cli_main, nor a Registry"),
-        ("EXECUTION_PROFILE = {}", "is no tool"),
+        ("EXECUTION_PROFILE = {}", "it is no tool: it has EXECUTION_PROFILE, and no function cli_main(argv)"),
+        ("def cli_main(argv): ...", "it is no tool: it has cli_main, and no EXECUTION_PROFILE"),
         ("EXECUTION_PROFILE = {}\ndef cli_main(argv): ...", "must be a dict of subcommands"),
         (TYPED.format("b c", "d"), "is no name"),
     ],
@@ -119,6 +120,7 @@ def test_a_file_that_is_no_tool_is_noted_and_breaks_nothing_else(tmp_path: Path,
     [(where, why)] = registry.problems
     assert str(tmp_path / "b.py") == where
     assert reason in why
+    assert f"{where} " not in why
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, TaskCancelled])
@@ -371,6 +373,30 @@ def test_what_has_no_tools_says_how_it_would_get_some(tmp_path: Path, monkeypatc
     assert "@registry.tool(...)" in of_function
 
 
+@pytest.mark.parametrize("way", ["async def tool(): ...", "def tool(): ...", "def tool(file, context): ..."])
+@pytest.mark.parametrize("decorated", ["", "@registry.tool('a', 'b')\n"])
+def test_an_entry_point_that_names_the_tool_itself_is_told_what_to_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, decorated: str
+) -> None:
+    """It is not called to find out: a tool would take the Registry for its argument."""
+    # given
+    source = f"from animaworks_tasks import Registry\nregistry = Registry()\n{decorated}{way}\n"
+    one = "@registry.tool('a', 'one')\ndef one(text): raise AssertionError('it was called')\n"
+    install(write(tmp_path, named=source + one), "a = named:tool\nb = named:one")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry()
+    # when
+    load_entry_points(registry)
+    # then
+    assert [] == registry.tools()
+    [(_, why), (_, why_one)] = registry.problems
+    assert why.startswith(
+        "named:tool has no tools: a function that is named is called with a Registry to fill, and this"
+    )
+    assert why.endswith("is registered with @registry.tool(...), and the registry is what is named")
+    assert why.partition(" ")[2] == why_one.partition(" ")[2]
+
+
 def test_a_tool_that_raises_while_it_is_imported_says_in_which_line(tmp_path: Path) -> None:
     """Its own line: neither ours nor that of what it called, and also where it is we that refuse it."""
     # given
@@ -428,7 +454,7 @@ def test_a_package_is_searched_for_tools_under_their_import_paths(
     load_package(registry, "acme.tools")
     # then
     assert ["image_gen:3d"] == keys(registry)
-    why = "tool 'acme.tools.bad' does not load: ZeroDivisionError: division by zero (bad.py, line 1)"
+    why = "ZeroDivisionError: division by zero (bad.py, line 1)"
     assert [("acme.tools.bad", why)] == registry.problems
     assert "" == capsys.readouterr().out
     assert callable(registry.get("image_gen", "3d").load())

@@ -269,6 +269,8 @@ def _gone() -> Callable[..., Any]:
         (functools.partial(_yielding), "it is a generator function"),
         (_yielding_asynchronously, "it is a generator function"),
         (Yielding(), "it is a generator function"),
+        (Greeter.greet, "it is a method, and nobody would give it its object"),
+        (functools.wraps(Greeter.greet)(lambda *args: args), "it is a method"),
     ],
 )
 def test_a_signature_that_no_command_line_can_express_is_refused(function: Any, reason: str) -> None:  # noqa: ANN401 - no function either
@@ -561,8 +563,9 @@ def test_a_module_that_has_no_file_cannot_be_registered() -> None:
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("", "it needs both EXECUTION_PROFILE and cli_main"),
-        ("EXECUTION_PROFILE = {'x': {}}", "it needs both EXECUTION_PROFILE and cli_main"),
+        ("", "is no tool: it has neither EXECUTION_PROFILE and cli_main"),
+        ("EXECUTION_PROFILE = {'x': {}}", r"is no tool: it has EXECUTION_PROFILE, and no function cli_main\(argv\)"),
+        ("def cli_main(argv): ...", "is no tool: it has cli_main, and no EXECUTION_PROFILE"),
         ("EXECUTION_PROFILE = {}", "must be a dict of subcommands"),
         ("EXECUTION_PROFILE = {'x': 60}", "must be a dict of subcommands"),
         ("EXECUTION_PROFILE = {1: {}}", "must be a dict of subcommands"),
@@ -575,7 +578,7 @@ def test_a_module_that_has_no_file_cannot_be_registered() -> None:
     ],
 )
 def test_a_profile_that_is_not_as_expected_is_explained(modules: Path, source: str, reason: str) -> None:
-    main = "" if "it needs" in reason else "\ndef cli_main(argv): ..."
+    main = "" if "is no tool" in reason else "\ndef cli_main(argv): ..."
     (modules / "wrong.py").write_text(source + main)
     with pytest.raises((RegistryError, ToolLoadError), match=reason):
         Registry().add_module("wrong", "wrong")
