@@ -86,15 +86,14 @@ def call(
         deadline: :func:`time.monotonic` at which its time is up; it is only told, not stopped.
         log: Takes what it prints instead of the workspace's log.
         stdout: Takes what it prints to stdout instead of either.
-        all_threads: Take what other threads print for this task's, and ``sys.argv`` for its own: right where one task
-            runs at a time.
+        all_threads: Take what other threads print for this task's, and give a module a ``sys.argv`` of its own: right
+            where one task runs at a time.
         as_typed: Give a module the arguments as they are; by default it is asked for JSON where it takes ``-j``.
     """
     context = ToolContext(task, workspace, deadline=deadline)
     with printed_to(log or workspace.write_log, out=stdout, all_threads=all_threads) as (out, err):
         try:
-            with _as_program(tool, task) if all_threads else contextlib.nullcontext():
-                value = _call(tool, task, context, out, err, as_typed=as_typed)
+            value = _call(tool, task, context, out, err, as_typed=as_typed, alone=all_threads)
             report = _completed(value, workspace)
         except KeyboardInterrupt:
             raise
@@ -126,7 +125,9 @@ def _clean(value: object) -> str:
 _SPEAKS_FOR_ITSELF: Final = (ToolError, UsageError, SystemExit, _commands.CommandFailed)
 
 
-def _call(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Printed, *, as_typed: bool) -> object:
+def _call(
+    tool: Tool, task: Task, context: ToolContext, out: Printed, err: Printed, *, as_typed: bool, alone: bool
+) -> object:
     if isinstance(tool.target, CommandTarget):
         return _commands.run(tool, task, context, out, err)
     if isinstance(tool.target, FunctionTarget):
@@ -139,7 +140,10 @@ def _call(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Print
 
     main = tool.load()
     try:
-        with contextlib.nullcontext() if as_typed else json_asked_for():
+        with (
+            contextlib.nullcontext() if as_typed else json_asked_for(),
+            _as_program(tool, task) if alone else contextlib.nullcontext(),
+        ):
             value = main(list(task.argv))
     except SystemExit as error:
         if not _went_well(error):
@@ -155,7 +159,7 @@ def _call(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Print
 
 @contextlib.contextmanager
 def _as_program(tool: Tool, task: Task) -> Iterator[None]:
-    """Let ``sys.argv`` be what it would be if the tool were a program: what argparse shows in its usage."""
+    """Let ``sys.argv`` be what it would be if the module were a program: argparse shows it in its usage."""
     before = sys.argv
     sys.argv = [tool.name, *task.argv]
     try:
