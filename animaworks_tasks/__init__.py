@@ -17,15 +17,17 @@ if TYPE_CHECKING:
         ProcessBackend,
         ThreadBackend,
     )
-    from animaworks_tasks._context import ToolContext
+    from animaworks_tasks._context import ToolContext, Workspace
     from animaworks_tasks._directory_store import TaskStore
     from animaworks_tasks._discovery import discover, load_directory
     from animaworks_tasks._executor import Executor
     from animaworks_tasks._memory_store import MemoryTaskStore
-    from animaworks_tasks._notifications import Notification
+    from animaworks_tasks._notice import MarkdownRenderer
+    from animaworks_tasks._notifications import Drained, Notification, Notifications
     from animaworks_tasks._registry import Registry
     from animaworks_tasks._runner import run_task
-    from animaworks_tasks._store import Store
+    from animaworks_tasks._states import Event
+    from animaworks_tasks._store import Claim, Doorbell, Progress, Recovery, Store, SubmitOptions
     from animaworks_tasks._task import Cause, OnInterrupt, Outcome, State, Task
     from animaworks_tasks.errors import (
         BadArgument,
@@ -42,18 +44,27 @@ _HOME = {
     "Backend": "_backends",
     "BadArgument": "errors",
     "Cause": "_task",
+    "Claim": "_store",
+    "Doorbell": "_store",
+    "Drained": "_notifications",
+    "Event": "_states",
     "Executor": "_executor",
     "FuturesBackend": "_backends",
     "InlineBackend": "_backends",
+    "MarkdownRenderer": "_notice",
     "MemoryTaskStore": "_memory_store",
     "MissingCredential": "errors",
     "Notification": "_notifications",
+    "Notifications": "_notifications",
     "OnInterrupt": "_task",
     "Outcome": "_task",
     "ProcessBackend": "_backends",
+    "Progress": "_store",
+    "Recovery": "_store",
     "Registry": "_registry",
     "State": "_task",
     "Store": "_store",
+    "SubmitOptions": "_store",
     "Task": "_task",
     "TaskCancelled": "errors",
     "TaskNotFoundError": "errors",
@@ -62,16 +73,18 @@ _HOME = {
     "ThreadBackend": "_backends",
     "ToolContext": "_context",
     "ToolError": "errors",
+    "Workspace": "_context",
     "discover": "_discovery",
     "load_directory": "_discovery",
     "run_task": "_runner",
 }
 
 __all__ = [
-    "Backend", "BadArgument", "Cause", "Executor", "FuturesBackend", "InlineBackend", "MemoryTaskStore",
-    "MissingCredential", "Notification", "OnInterrupt", "Outcome", "ProcessBackend", "Registry", "State", "Store",
+    "Backend", "BadArgument", "Cause", "Claim", "Doorbell", "Drained", "Event", "Executor", "FuturesBackend",
+    "InlineBackend", "MarkdownRenderer", "MemoryTaskStore", "MissingCredential", "Notification", "Notifications",
+    "OnInterrupt", "Outcome", "ProcessBackend", "Progress", "Recovery", "Registry", "State", "Store", "SubmitOptions",
     "Task", "TaskCancelled", "TaskNotFoundError", "TaskStore", "TasksError", "ThreadBackend", "ToolContext",
-    "ToolError", "__version__", "discover", "load_directory", "run_task",
+    "ToolError", "Workspace", "__version__", "discover", "load_directory", "run_task",
 ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@ How each kind of tool is called, and what came of it, in plain words that can go
 
 A function returns its result; a module's ``cli_main`` and a command print it. Whatever happens in there - an exception,
 ``sys.exit``, an exception that cannot even be printed - becomes a :class:`Report`; the call itself never raises, except
-for the KeyboardInterrupt of a person at the keyboard.
+for the KeyboardInterrupt of a person at the keyboard, which comes to the main thread alone.
 """
 
 from __future__ import annotations
@@ -95,9 +95,9 @@ def call(
         try:
             value = _call(tool, task, context, out, err, as_typed=as_typed, alone=all_threads)
             report = _completed(value, workspace)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as raised:  # noqa: BLE001 - a tool may raise anything, and none of it is ours to pass on
+        except BaseException as raised:
+            if isinstance(raised, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise
             error = _alone(raised)
             if isinstance(error, MemoryError):
                 traceback.clear_frames(error.__traceback__)  # what it had filled the memory with

@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from animaworks_tasks import _files, _records, _wire
+from animaworks_tasks import _files, _records
+from animaworks_tasks._catalogue import known_tools
 from animaworks_tasks._checks_place import who_has
-from animaworks_tasks._directory_records import DirectoryRecords, ids, read_bytes
+from animaworks_tasks._directory_records import DirectoryRecords, ids
 from animaworks_tasks._directory_recovery import RIPE_AFTER
 from animaworks_tasks._doorbell import is_heard
 from animaworks_tasks._findings import FIX, Finding, Remedy, Severity, several, shown
 from animaworks_tasks._notice import one_line
-from animaworks_tasks._pending import SIZE_LIMIT
 from animaworks_tasks._task import Task, is_task_id
 from animaworks_tasks.errors import RecordError
 
@@ -38,7 +38,7 @@ class TaskChecks:
     def __init__(self, records: DirectoryRecords) -> None:
         self._records, self._layout, self._now = records, records.layout, records.clock()
         self._ahead: dict[str, datetime] = {}
-        self._tools = self._known_tools()
+        self._tools = known_tools(self._layout) or {}
 
     def findings(self) -> Iterator[Finding]:
         """Yield everything that is not as it should be."""
@@ -85,15 +85,7 @@ class TaskChecks:
         return Finding(what=what, where=path, severity=Severity.NOTICE, todo=todo)
 
     def _of_another_program(self, directory: str, name: str) -> bool:
-        if directory != self._layout.pending or not name.endswith(".json"):
-            return False
-        try:
-            _records.decode(read_bytes(directory, name), name.removesuffix(".json"))
-        except _records.ForeignRecordError:
-            return True
-        except (OSError, RecordError):
-            pass
-        return False
+        return directory == self._layout.pending and name.endswith(".json") and self._records.is_foreign(name)
 
     # Records.
 
@@ -236,15 +228,7 @@ class TaskChecks:
                     reason=error.reason,
                 )
 
-    # What is known, and the time.
-
-    def _known_tools(self) -> Mapping[str, Any]:
-        try:
-            value = _wire.load(_files.read(self._layout.catalogue, limit=SIZE_LIMIT))
-        except (OSError, ValueError):
-            return {}
-        tools = value.get("tools") if isinstance(value, dict) else None
-        return tools if isinstance(tools, dict) else {}
+    # The time.
 
     def _look_ahead(self, task: Task) -> None:
         latest = max(filter(None, (task.submitted_at, task.started_at, task.finished_at)))

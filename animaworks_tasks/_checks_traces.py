@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from animaworks_tasks import _files, _locks, _wire
+from animaworks_tasks._catalogue import read_tools
 from animaworks_tasks._checks_place import who_has
 from animaworks_tasks._delivery import Fate, delivery
 from animaworks_tasks._directory_records import DirectoryRecords, ids
@@ -20,7 +21,6 @@ from animaworks_tasks._directory_recovery import STALE_DRAFT
 from animaworks_tasks._findings import FIX, Finding, Remedy, Severity, several, shown
 from animaworks_tasks._notice import one_line
 from animaworks_tasks._pending import SIZE_LIMIT
-from animaworks_tasks._registry import CATALOGUE_VERSION
 from animaworks_tasks._task import is_task_id
 from animaworks_tasks.errors import RecordError
 
@@ -171,7 +171,9 @@ class TraceChecks:
         for name in sorted(_files.names(self._layout.locks)):
             path = os.path.join(self._layout.locks, name)
             task_id = name.removesuffix(".lock")
-            if is_task_id(task_id) and task_id not in running and _files.age(path) > _YOUNG and _is_free(path):
+            if not is_task_id(task_id) or task_id in running or _files.age(path) <= _YOUNG or _locks.is_held(path):
+                continue
+            if os.path.lexists(path):  # not unlinked just now, by who held it
                 yield path
 
     def _stale_marks(self, running: set[str]) -> Iterator[str]:
@@ -227,14 +229,11 @@ class TraceChecks:
 
     def _catalogue(self) -> Iterator[Finding]:
         try:
-            value = _wire.load(_files.read(self._layout.catalogue, limit=SIZE_LIMIT))
-            version = value.get("version") if isinstance(value, dict) else None
-            reason = None if version == CATALOGUE_VERSION else f"it is of version {version!r}, not {CATALOGUE_VERSION}"
+            read_tools(self._layout)
         except FileNotFoundError:  # no host has been here yet
             return
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or one_line(str(error), 200)
-        if reason is not None:
             yield Finding(
                 what=f"the catalogue of tools cannot be used: {reason}; so a submit is checked only when it is run",
                 where=self._layout.catalogue,
@@ -258,16 +257,6 @@ _UNTOLD: Final[Sequence[tuple[Fate, Severity, str, Remedy | None]]] = (
     ),
     (Fate.UNKNOWN, Severity.NOTICE, "`animaworks-tool show ID` tells the agent what became of it", None),
 )
-
-
-def _is_free(path: str) -> bool:
-    """Say whether nobody holds the lock file *path*; it stays where it is."""
-    if not os.path.lexists(path):
-        return False
-    lock = _locks.hold(path)
-    if lock is not None:
-        lock.release()
-    return lock is not None
 
 
 def _some(paths: Sequence[str]) -> str:

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import shutil
-from datetime import datetime
 
 from animaworks_tasks import _files, _locks, _records
 from animaworks_tasks._journal import Journal, line
@@ -20,7 +19,7 @@ from animaworks_tasks._notifications import DirectoryNotifications
 from animaworks_tasks._paths import Layout
 from animaworks_tasks._pending import ROOM, SIZE_LIMIT
 from animaworks_tasks._states import Event, advance
-from animaworks_tasks._store import Clock
+from animaworks_tasks._store import Clock, given_back
 from animaworks_tasks._task import State, Task, is_task_id
 from animaworks_tasks.errors import RecordError
 
@@ -63,6 +62,16 @@ class DirectoryRecords:
     def pending(self, task_id: str) -> Task:
         """Return the task that waits in pending/; errors as for :meth:`read`."""
         return self.read(self.layout.pending, task_id)
+
+    def is_foreign(self, name: str) -> bool:
+        """Say whether the file *name* in pending/ is a task of another program, which is left alone."""
+        try:
+            _records.decode(read_bytes(self.layout.pending, name), name)
+        except _records.ForeignRecordError:
+            return True
+        except (OSError, RecordError):
+            pass
+        return False
 
     def to_be_claimed(self, task_id: str) -> Task:
         """Return the task that waits in pending/, if there is room to say how it ends; errors as for :meth:`read`."""
@@ -252,9 +261,9 @@ class DirectoryRecords:
             if lines:
                 self.journal.add(lines)
 
-    def give_back(self, task: Task, not_before: datetime | None) -> Task:
-        """Put a running record back to pending, for the next attempt."""
-        back = advance(task, Event.RETRY, not_before=not_before, started_at=None, owner_pid=None)
+    def give_back(self, task: Task, *, pause: float = 0.0, began: bool = True) -> Task:
+        """Put a running record back to pending, as :meth:`Store.release` says."""
+        back = given_back(task, pause=pause, began=began, now=self.clock())
         data = _records.check(back)
         while not _files.publish(
             self.layout.pending, f"{task.id}.json", data, tmp=self.layout.tmp, sync=self.sync
@@ -262,6 +271,8 @@ class DirectoryRecords:
             _files.discard(self.path(self.layout.pending, task.id))
         self.hide(task.id)
         self.forget_running(task.id, waits=True)
+        if not began:  # what a power cut brought back would say that it did: nothing else tells the two records apart
+            self.sync_directory(self.layout.running)
         self.journal.note("returned", task.id, attempts=back.attempt)
         return back
 
@@ -291,8 +302,13 @@ class DirectoryRecords:
         if task.key is not None and _files.discard(os.path.join(self.layout.read, f"{task.id}.md")):
             self.sync_directory(self.layout.read)
 
-    def remove_traces(self, task_id: str) -> None:
-        """Remove what belonged to a task whose record is gone."""
+    def forget_traces(self, task_id: str) -> None:
+        """Remove what belonged to a task whose record is gone, unless there is a new one with its key."""
+        with self.holding(task_id) as held:
+            if held.lock is not None and not self.lives(task_id) and not self.has(self.layout.done, task_id):
+                self._remove_traces(task_id)
+
+    def _remove_traces(self, task_id: str) -> None:
         shutil.rmtree(os.path.join(self.layout.results, task_id), ignore_errors=True)
         for path in (
             os.path.join(self.layout.logs, f"{task_id}.log"),

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from animaworks_tasks import _files, _records, _wire
+from animaworks_tasks import _files, _wire
 from animaworks_tasks._ages import forget
-from animaworks_tasks._directory_records import DirectoryRecords, ids, read_bytes
+from animaworks_tasks._directory_records import DirectoryRecords, ids
 from animaworks_tasks._doorbell import ring
 from animaworks_tasks._notice import one_line
 from animaworks_tasks._pending import SIZE_LIMIT, new_id
@@ -45,6 +45,7 @@ class DirectoryRecovery:
         if not self._swept:
             self.sweep()
             self._swept = True
+        self._records.journal.rotate()  # at every look: a host may go on for months, and nobody prune
         alive: list[str] = []
         settled: list[Task] = list(self._reject_misnamed())
         returned: list[Task] = []
@@ -102,7 +103,7 @@ class DirectoryRecovery:
             return waiting
         running = self._records.running(task_id)
         if may_run_again(running) and not self._records.cancelled(task_id):
-            return self._records.give_back(running, None)
+            return self._records.give_back(running)
         event, changes = self._verdict(task_id)
         task = self._records.settle(advance(running, event, finished_at=self._records.clock(), **changes))
         self._drop_claimed(task_id, submitted)
@@ -149,19 +150,10 @@ class DirectoryRecovery:
                 continue
             task_id = new_id(f"{name}/{status.st_ino}/{status.st_mtime_ns}")
             with _going_on(f"pending/{name!r} cannot be rejected"), self._records.holding(task_id) as held:
-                if held.lock is not None and not self._foreign(name) and self._records.free(task_id):
+                if held.lock is not None and not self._records.is_foreign(name) and self._records.free(task_id):
                     task = self.reject(name, task_id, "its name is not 12 lowercase hex digits and .json")
                     rejected += [task] if task else []
         return rejected
-
-    def _foreign(self, name: str) -> bool:
-        try:
-            _records.decode(read_bytes(self._layout.pending, name), name)
-        except _records.ForeignRecordError:
-            return True
-        except (OSError, RecordError):
-            pass
-        return False
 
     def reject(self, name: str, task_id: str, reason: str) -> Task | None:
         """End what stands unreadable in pending/ as rejected; None while it may still be being written."""
@@ -231,7 +223,11 @@ class DirectoryRecovery:
         self._records.sync_directory(os.path.dirname(path))
 
     def sweep(self) -> None:
-        """Remove what dead processes left lying: lock files, drafts, marks; and mend the views after a power cut."""
+        """
+        Remove what dead processes left lying: lock files, drafts, marks; and mend the views after a power cut.
+
+        A journal that has grown large is put aside.
+        """
         running = ids(self._layout.running)
         for name in _files.names(self._layout.locks):
             task_id = name.removesuffix(".lock")
@@ -251,6 +247,7 @@ class DirectoryRecovery:
             with contextlib.suppress(OSError):
                 if time.time() - os.lstat(path).st_mtime > STALE_DRAFT:
                     os.unlink(path)
+        self._records.journal.rotate()
         self._mend_views()
 
     def mend_view(self, task_id: str) -> None:
@@ -295,11 +292,13 @@ def _torn(view: str) -> bool:
 
 @contextlib.contextmanager
 def _going_on(what: str) -> Iterator[None]:
-    """Let one thing that the disk refuses, or that is not what its name says, not keep us from the others."""
+    """Let one thing that the disk refuses, or that fails in any other way, not keep us from the others."""
     try:
         yield
     except OSError as error:
         logger.warning("%s: %s", what, error)
+    except Exception:  # what a host gave us may raise anything, a registry's answer or a clock
+        logger.exception("%s", what)
 
 
 def _boot() -> bytes:

@@ -64,10 +64,12 @@ class TaskStore:
         language: Of the notifications, ``"ja"`` or ``"en"``.
         durability: ``"full"``: what was acknowledged survives a power cut. ``"process"``: only the death of processes;
             nothing is fsynced.
-        render: Writes the notification of a done task instead; must be picklable for processes, and pure.
+        render: Writes the notification of a done task instead: a text of at most 20,000 bytes. Must be picklable for
+            processes, and pure. Where it fails, ours in English is left.
         clock: Tells the time in UTC.
 
     Raises:
+        ValueError: *language* or *durability* is none of these words.
         StoreError: The directory cannot be made or written, or its file system has no working locks.
     """
 
@@ -83,7 +85,8 @@ class TaskStore:
         if durability not in {"full", "process"}:
             raise ValueError(f"durability is 'full' or 'process', not {durability!r}")
         self.layout = Layout(anima_dir)
-        self._arguments = (anima_dir, language, durability, render, clock)
+        # By its whole path: a supervisor, or this process later on, may be in another directory.
+        self._arguments = (self.layout.anima, language, durability, render, clock)
         self._records = DirectoryRecords(
             self.layout, sync=durability == "full", render=render or MarkdownRenderer(language), clock=clock
         )
@@ -120,11 +123,18 @@ class TaskStore:
         task = new_task(tool, argv, options, anima_dir=self.layout.anima, at=self._records.clock())
         if task.key is not None:
             with contextlib.suppress(TaskNotFoundError):
-                return self.get(task.id)
+                return self._acknowledged(task.id)
         data = _records.written(task, room=2 * ROOM)  # claimed again after a release, it is a little larger
         check = functools.partial(_records.read_back, data, task.id)
         if not place(self.layout, task.id, data, sync=self._records.sync, check=check):
             return self.get(task.id)  # another submit of the same key came first
+        return task
+
+    def _acknowledged(self, task_id: str) -> Task:
+        """Return a task that somebody else has submitted, or is about to: what we acknowledge must be durable."""
+        task = self.get(task_id)
+        where = {State.PENDING: self.layout.pending, State.RUNNING: self.layout.running, State.DONE: self.layout.done}
+        self._records.sync_directory(where[task.state])  # one that has moved on since was made durable before it did
         return task
 
     def submit_many(
@@ -159,6 +169,9 @@ class TaskStore:
         records, layout = self._records, self.layout
         return is_task_id(task_id) and records.has(layout.pending, task_id) and not self._moved_on(task_id)
 
+    def runs(self, task_id: str) -> bool:
+        return is_task_id(task_id) and self._records.runs(task_id)
+
     def pending(self, task_id: str) -> Task | None:
         if not is_task_id(task_id):
             return None
@@ -168,8 +181,10 @@ class TaskStore:
             return None
         if not self._moved_on(task_id):
             return task
-        claim = self.claim(task_id)  # which drops it, if the task has ended
-        return None if claim is None else self.release(claim)  # its outcome was pruned just now: it is a new task
+        with self._records.holding(task_id) as held, contextlib.suppress(FileNotFoundError):
+            if held.lock is not None and self._records.free(task_id):  # or else dropped, if the task has ended
+                return self._records.pending(task_id)  # its outcome was pruned just now: it is a new task
+        return None
 
     def _moved_on(self, task_id: str) -> bool:
         return self._records.runs(task_id) or self._records.has(self.layout.done, task_id)
@@ -260,9 +275,9 @@ class TaskStore:
         self._let_go(claim, lock)
         return task
 
-    def release(self, claim: Claim, *, not_before: datetime | None = None) -> Task:
+    def release(self, claim: Claim, *, pause: float = 0.0, began: bool = True) -> Task:
         lock = self._lock_of(claim)
-        task = self._records.give_back(claim.task, not_before)
+        task = self._records.give_back(claim.task, pause=pause, began=began)
         self._let_go(claim, lock)
         return task
 
@@ -284,7 +299,11 @@ class TaskStore:
         return self._recovery.recover(may_run_again, concerns)
 
     def sweep(self) -> None:
-        """Remove what dead processes left lying: lock files, drafts, marks; and mend the views after a power cut."""
+        """
+        Remove what dead processes left lying: lock files, drafts, marks; and mend the views after a power cut.
+
+        A journal that has grown large is put aside, as :meth:`recover` does too.
+        """
         self._recovery.sweep()
 
     def request_cancel(self, task_id: str) -> Task:
@@ -318,7 +337,7 @@ class TaskStore:
             forget(self.layout.ages)  # again: somebody may have asked in between
             self._records.sync_directory(self.layout.done)
         for task_id in pruned:
-            self._records.remove_traces(task_id)
+            self._records.forget_traces(task_id)
             self._records.journal.note("pruned", task_id)
         self._records.journal.rotate()
         return pruned
@@ -393,13 +412,6 @@ class TaskStore:
             if _files.read(self.layout.catalogue, limit=SIZE_LIMIT) == data:
                 return
         _files.replace(self.layout.catalogue, data, tmp=self.layout.tmp)
-
-    def catalogue(self) -> Mapping[str, object] | None:
-        try:
-            value = _wire.load(_files.read(self.layout.catalogue, limit=SIZE_LIMIT))
-        except (OSError, ValueError):
-            return None
-        return value if isinstance(value, dict) else None
 
     def doorbell(self) -> FifoDoorbell:
         return FifoDoorbell(self.layout.doorbell)

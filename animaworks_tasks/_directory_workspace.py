@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from animaworks_tasks import _files, _wire
 from animaworks_tasks._paths import Layout
 from animaworks_tasks._store import Progress
+from animaworks_tasks._task import Task
 
 
 class DirectoryWorkspace:
@@ -60,6 +62,25 @@ class DirectoryWorkspace:
         if os.path.islink(directory):  # what is written there would land elsewhere, and a prune would not find it
             raise NotADirectoryError(errno.ENOTDIR, "it is a symbolic link", directory)
         return directory
+
+
+def kept_result(layout: Layout, task: Task) -> bytes | None:
+    """
+    Return the whole result of *task* where its record says that a file has it; None where it says of none.
+
+    Raises:
+        UnreadableFileError: What it names is no file of this task: a record may be written by anyone.
+        OSError: It cannot be read.
+    """
+    if task.result_file is None:
+        return None
+    path = os.path.normpath(os.path.join(layout.root, task.result_file))
+    if not path.startswith(os.path.join(layout.results, task.id) + os.sep):
+        raise _files.UnreadableFileError(errno.EINVAL, "it is none of the task's own results", path)
+    try:
+        return _files.read(path, limit=sys.maxsize)
+    except ValueError:  # a NUL in it
+        raise _files.UnreadableFileError(errno.EINVAL, "no file can have this name", path) from None
 
 
 def progress_from(value: object) -> Progress | None:

@@ -20,11 +20,11 @@ from animaworks_tasks._findings import Finding, Remedy, Severity
 from animaworks_tasks._notice import MarkdownRenderer
 from animaworks_tasks._paths import Layout
 from animaworks_tasks._pending import create
-from animaworks_tasks._store import Clock, utc_now
+from animaworks_tasks._store import Clock, may_begin_again, utc_now
 from animaworks_tasks._task import OnInterrupt, Task
+from animaworks_tasks._tool import MAX_ATTEMPTS
 
 _ROUNDS: Final = 3  # what is mended may show what was hidden: a directory that is made, what is missing in it
-_ATTEMPTS: Final = 3  # of a task that may run again; a host, which knows its tool, may allow more
 
 
 class Doctor:
@@ -125,15 +125,12 @@ class Doctor:
 
     def _forget(self, finding: Finding) -> None:
         for task_id in finding.subjects:
-            with self._records.holding(task_id) as held:
-                done = self._records.has(self._layout.done, task_id)
-                if held.lock is not None and not done and not self._records.lives(task_id):
-                    self._records.remove_traces(task_id)
+            self._records.forget_traces(task_id)
 
     def _sweep(self, _: Finding) -> None:
         self._recovery.sweep()
 
 
 def _may_run_again(task: Task) -> bool:
-    """Say whether an orphan's submitter said so; what its tool says, only a host knows."""
-    return task.on_interrupt is OnInterrupt.RETRY and task.attempt <= max(task.retries or 0, _ATTEMPTS)
+    """Say whether an orphan's submitter said so; what its tool says, only a host knows: we take it to say nothing."""
+    return may_begin_again(task, on_interrupt=OnInterrupt.FAIL, max_attempts=MAX_ATTEMPTS)

@@ -17,7 +17,7 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
 from types import TracebackType
@@ -25,6 +25,7 @@ from typing import Any, Final, Self, TypeVar
 
 from animaworks_tasks._backends import Backend, InlineBackend, ProcessBackend, ThreadBackend
 from animaworks_tasks._notifications import Drained
+from animaworks_tasks._reference import is_loading
 from animaworks_tasks._registry import Registry
 from animaworks_tasks._scheduler import Scheduler
 from animaworks_tasks._store import Clock, Store, utc_now
@@ -40,6 +41,7 @@ SCAN_INTERVAL: Final = 3.0  # seconds; for writers that do not ring the doorbell
 _DRAIN_TIMEOUT: Final = 10.0  # seconds
 _STOP_TIMEOUT: Final = 60.0  # seconds; the grace of most tools, and the time to kill and settle what ignored it
 _PAUSE_AFTER_ERROR: Final = 1.0  # seconds
+_BUSY: Final = "there is still something to run after {} s; it goes on"
 
 
 class Executor:
@@ -53,14 +55,19 @@ class Executor:
         store: Where the tasks are.
         registry: What they may call.
         backend: Where calls run; None is a :class:`ProcessBackend`. It is shut down with the executor.
-        max_workers: How many tasks run at once; None is the number of processors, at most 4.
+        max_workers: How many tasks of the store run at once, those of its other hosts included, but for calls of
+            :mod:`animaworks_tasks.background`; None is the number of processors, at most 4.
         on_finish: Called once with each task that this executor ran, or saw waiting or running, when it has ended; sync
-            (in a thread) or async (in the host's event loop), in no particular order. What they raise is logged, and
-            nothing more.
-        scan_interval: Seconds between two looks at everything, for tasks that nobody rang for.
+            (in a thread) or async (what can be awaited is, in the host's event loop), in no particular order. What they
+            raise is logged, and nothing more.
+        scan_interval: Seconds between two looks at everything, for tasks that nobody rang for, and for those for which
+            another executor of the same store was woken: a ring wakes one of them.
         drain_timeout: Seconds for which leaving waits for tasks that run. None is 0 for a ProcessBackend, whose tasks
             go on and end by themselves, and 10 for the others, whose tasks end as interrupted if the process does.
         clock: Tells the time in UTC.
+
+    Raises:
+        ValueError: *max_workers* is less than 1, or *scan_interval* not more than 0.
     """
 
     def __init__(
@@ -77,6 +84,8 @@ class Executor:
     ) -> None:
         if max_workers is not None and max_workers < 1:
             raise ValueError(f"max_workers must be at least 1, not {max_workers}")
+        if not scan_interval > 0:
+            raise ValueError(f"scan_interval must be more than 0 seconds, not {scan_interval}")
         self.store, self.registry, self.clock = store, registry, clock
         self._backend: Backend = ProcessBackend() if backend is None else backend
         self._slots = max_workers or min(4, os.cpu_count() or 1)
@@ -92,6 +101,7 @@ class Executor:
         self._scheduler: Scheduler | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._leaving = threading.RLock()  # held by whoever stops us; another one waits for that
 
     # A host without an event loop.
 
@@ -103,7 +113,13 @@ class Executor:
             RegistryError: A tool cannot go to a process: it is a lambda, say. The message says what to do.
             TypeError: The store cannot go to a process: it is in memory, say.
             ExecutorClosedError: It was started before.
+            RuntimeError: A module starts it while its tools are being loaded: each process that runs them would.
         """
+        if is_loading():
+            raise RuntimeError(
+                "an executor was started by a module while the tools in it are loaded, as each process that runs them "
+                'does; let the module start it only under `if __name__ == "__main__":`'
+            )
         if self._scheduler is not None:
             raise ExecutorClosedError("an executor is started once; make another one")
         self._check_portable()
@@ -127,11 +143,13 @@ class Executor:
         Start nothing more, wait for what runs as long as *drain_timeout* says (None: as long as the executor's), go.
 
         What still runs then goes on in a ProcessBackend, and is settled as interrupted elsewhere once the process ends.
-        Stopping what was not started, or was stopped, does nothing.
+        Stopping what was not started, or was stopped, does nothing; what another thread is stopping, waits for that.
         """
-        scheduler = self._scheduler
-        if scheduler is None or self._stopping.is_set():
-            return
+        with self._leaving:
+            if self._scheduler is not None and not self._stopping.is_set():
+                self._leave(self._scheduler, drain_timeout)
+
+    def _leave(self, scheduler: Scheduler, drain_timeout: float | None) -> None:
         self._drain(scheduler, self._drain_timeout if drain_timeout is None else drain_timeout)
         if isinstance(self._backend, ProcessBackend) and self._backend.on_host_exit == "stop":
             self._backend.interrupt()
@@ -167,7 +185,7 @@ class Executor:
             self.registry.check_permission(tool_)
         if len(found) > 1:
             raise ValueError(f"submit_many takes calls of one subcommand, not of {', '.join(found)}")
-        return self.store.submit_many(tool, calls, **{"subcommand": "".join(found), **options})
+        return self.store.submit_many(tool, calls, subcommand="".join(found), **options)
 
     def wait_sync(self, task_id: str, *, timeout: float | None = None) -> Task:
         """Do as :meth:`wait`, from a thread that may block."""
@@ -175,15 +193,26 @@ class Executor:
         future = scheduler.watch(task_id)
         try:
             return self._result(future, timeout)
+        except TimeoutError:
+            raise _not_done(task_id, timeout) from None
         finally:
             scheduler.unwatch(task_id, future)
+
+    def cancel_sync(self, task_id: str) -> Task:
+        """Do as :meth:`cancel`, from a thread that may block."""
+        return self.store.request_cancel(task_id)
 
     def run_until_idle_sync(self, *, timeout: float | None = None) -> None:
         """Do as :meth:`run_until_idle`, from a thread that may block."""
         deadline = _Deadline(timeout)
         while True:
             last = self._called_last
-            self._result(self._running_scheduler().watch_idle(), deadline.left())
+            idle = self._running_scheduler().watch_idle()
+            try:
+                self._result(idle, deadline.left())
+            except TimeoutError:
+                idle.cancel()
+                raise TimeoutError(_BUSY.format(timeout)) from None
             if wait_for_futures(list(self._callbacks), deadline.left()).not_done:
                 raise TimeoutError("on_finish callbacks still run")
             if last is self._called_last:  # or else it may have submitted more
@@ -193,13 +222,18 @@ class Executor:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        await self._off_loop(self.start)
+        starting = self._help(self.start)
+        try:
+            await asyncio.wrap_future(starting)
+        except BaseException:  # cancelled, most likely: it may be starting all the same, and nobody would stop it
+            starting.add_done_callback(lambda _: self.stop(drain_timeout=0))
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._stopping.is_set():
+        with contextlib.suppress(ExecutorClosedError):  # it was stopped before
             await self._off_loop(self.stop)
 
     async def submit(self, tool: str, *argv: str, **options: Any) -> Task:  # noqa: ANN401 - those of Store.submit
@@ -215,7 +249,12 @@ class Executor:
             UnknownToolError: There is no such tool or subcommand; the message names the nearest. Nothing is queued.
             WrongArgumentError: The tool would not take these arguments. Nothing is queued.
             NotPermittedError: The subcommand is gated, and :attr:`Registry.permits` does not give the permission.
-            OSError: The disk said no. Nothing was acknowledged.
+            TypeError: A word of *argv* is no text, or an option is unknown or not of its type. Nothing is queued.
+            ValueError: An option cannot be what was given, or, as a RecordError, the call cannot be stored: see
+                :meth:`Store.submit`. Nothing is queued.
+            PartlySubmittedError: It is queued and will run, but the disk did not make its name durable.
+            OSError: The disk said no. Nothing was kept.
+            ExecutorClosedError: The executor was stopped.
         """
         return await self._off_loop(lambda: self.submit_sync(tool, *argv, **options))
 
@@ -238,7 +277,8 @@ class Executor:
 
         Raises:
             UsageError: As for :meth:`submit`, of any of the calls. Nothing is queued.
-            ValueError: They are not of one subcommand, or there is a *key*. Nothing is queued.
+            TypeError: As for :meth:`submit`.
+            ValueError: As for :meth:`submit`; they are not of one subcommand, or there is a *key*. Nothing is queued.
             PartlySubmittedError: The disk said no half way: its ``submitted`` are kept and will run, the others not.
             OSError: The disk said no. Nothing is queued.
         """
@@ -273,6 +313,8 @@ class Executor:
             if timeout == 0 and future.done():
                 return future.result()
             return await asyncio.wait_for(asyncio.wrap_future(future), timeout)
+        except TimeoutError:
+            raise _not_done(task_id, timeout) from None
         finally:  # also of a watch that begins only after whoever waited has given up
             begun.add_done_callback(lambda done: _stop_watching(scheduler, task_id, done))
 
@@ -286,7 +328,7 @@ class Executor:
         Raises:
             TaskNotFoundError: The store has no such task.
         """
-        return await self._off_loop(lambda: self.store.request_cancel(task_id))
+        return await self._off_loop(lambda: self.cancel_sync(task_id))
 
     async def run_until_idle(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as wait
         """
@@ -302,7 +344,10 @@ class Executor:
             if self._inline:
                 self._result(idle, deadline.left())
             else:
-                await asyncio.wait_for(asyncio.wrap_future(idle), deadline.left())
+                try:
+                    await asyncio.wait_for(asyncio.wrap_future(idle), deadline.left())
+                except TimeoutError:
+                    raise TimeoutError(_BUSY.format(timeout)) from None
             callbacks = [asyncio.wrap_future(future) for future in list(self._callbacks)]
             if callbacks and (await asyncio.wait(callbacks, timeout=deadline.left()))[1]:
                 raise TimeoutError("on_finish callbacks still run")
@@ -372,7 +417,7 @@ class Executor:
     def _called(self, future: Future[Any], callback: OnFinish, task_id: str, over: Future[None]) -> None:
         try:
             answer = future.result()
-            if inspect.iscoroutine(answer):  # whatever made it: an async function, a partial of one, a lambda
+            if inspect.isawaitable(answer):  # whatever made it: an async function, a partial of one, a lambda
                 self._when_called(self._begin(answer), callback, task_id, over)
                 return
         except BaseException:  # a callback may raise anything
@@ -380,7 +425,8 @@ class Executor:
         self._called_last = over
         over.set_result(None)
 
-    def _begin(self, coroutine: Coroutine[Any, Any, object]) -> Future[Any]:
+    def _begin(self, awaitable: Awaitable[object]) -> Future[Any]:
+        coroutine = awaitable if inspect.iscoroutine(awaitable) else _awaited(awaitable)
         if self._loop is not None and self._loop.is_running():
             return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         return self._helpers.submit(asyncio.run, coroutine)
@@ -406,6 +452,14 @@ class Executor:
             pickle.dumps((self.store, self.registry))
         except (pickle.PicklingError, AttributeError) as error:
             raise TypeError(f"{self.store!r} cannot go to another process: {error}") from error
+
+
+def _not_done(task_id: str, timeout: float | None) -> TimeoutError:
+    return TimeoutError(f"task {task_id} is not done after {timeout} s; it goes on")
+
+
+async def _awaited(awaitable: Awaitable[object]) -> object:
+    return await awaitable
 
 
 def _stop_watching(scheduler: Scheduler, task_id: str, begun: Future[Future[Task]]) -> None:

@@ -332,9 +332,14 @@ def touch(path: str) -> None:
         return
 
 
-def read(path: str, *, limit: int) -> bytes:
+def read(path: str, *, limit: int, newest: bool = False) -> bytes:
     """
     Return what the regular file *path* of our own user holds.
+
+    Args:
+        path: The file.
+        limit: At most so many bytes.
+        newest: Whether of a larger file the end is returned; else it is refused.
 
     Raises:
         FileNotFoundError: There is none.
@@ -347,9 +352,12 @@ def read(path: str, *, limit: int) -> bytes:
             raise UnreadableFileError(error.errno, _UNREADABLE.get(error.errno, "it may not be read"), path) from None
         raise
     try:
-        problem = _suspicion(os.fstat(fd), limit)
+        status = os.fstat(fd)
+        problem = _suspicion(status, status.st_size if newest else limit)
         if problem:
             raise UnreadableFileError(errno.EINVAL, problem, path)
+        if newest:
+            os.lseek(fd, max(0, status.st_size - limit), os.SEEK_SET)
         data = bytearray()
         while len(data) <= limit and (more := os.read(fd, _CHUNK)):
             data += more
@@ -358,7 +366,9 @@ def read(path: str, *, limit: int) -> bytes:
     finally:
         os.close(fd)
     if len(data) > limit:  # it grew while we read
-        raise UnreadableFileError(errno.EFBIG, f"it is larger than {limit} bytes", path)
+        if not newest:
+            raise UnreadableFileError(errno.EFBIG, f"it is larger than {limit} bytes", path)
+        del data[:-limit]
     return bytes(data)
 
 

@@ -109,7 +109,7 @@ class InProcessCall:
         report = call_here(tool, task, store, timeout)
         if not self._lost:
             return report
-        error = "its event loop ended while it was running; it may have partly run"
+        error = "it was cancelled by the end of its event loop, or from within; it may have partly run"
         return attrs.evolve(report, cause=Cause.INTERRUPTED, error=error, cancelled=False)
 
     def _work(self, context: ToolContext) -> object:
@@ -121,7 +121,10 @@ class InProcessCall:
             current = asyncio.current_task()
             assert current is not None  # noqa: S101 - for the type checker: this is a coroutine
             running.append(current)
-            return await self._execute()  # type: ignore[misc]  # what has a loop is async
+            try:
+                return await self._execute()  # type: ignore[misc]  # what has a loop is async
+            except SystemExit as leaving:  # let through, it would end the host's loop
+                return leaving
 
         coroutine = main()
         future = begin(coroutine, self._loop)
@@ -137,7 +140,10 @@ class InProcessCall:
         self._lost = future is None or not future.done() or future.cancelled()
         if self._lost and not running:
             coroutine.close()  # its loop was closed before it came to that, and nobody else will
-        return None if future is None or self._lost else future.result()
+        value = None if future is None or self._lost else future.result()
+        if isinstance(value, SystemExit):
+            raise value
+        return value
 
 
 def begin(coroutine: Coroutine[Any, Any, object], loop: asyncio.AbstractEventLoop) -> Future[object] | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 _ROTATED_AT: Final = 16 << 20  # bytes; the one before is kept, so the last 16 MiB are always there
-_READ_LIMIT: Final = 4 * _ROTATED_AT
+_READ_LIMIT: Final = 4 * _ROTATED_AT  # bytes, of either file; of one that nobody put aside for so long, the newest
 
 
 class Journal:
@@ -46,20 +46,33 @@ class Journal:
     def rotate(self) -> None:
         """Begin a new file if this one has grown large; the one before stays as ``events.jsonl.1``."""
         try:
-            if os.stat(self._path).st_size > _ROTATED_AT:
-                os.rename(self._path, f"{self._path}.1")
+            if not self._is_large():
+                return
+            from animaworks_tasks._locks import hold  # a submit, which takes no locks, imports this file
+
+            lock = hold(self._path)  # of two that come at once, the second would put aside what the first began
+            if lock is not None:
+                try:
+                    if self._is_large():
+                        os.rename(self._path, f"{self._path}.1")
+                finally:
+                    lock.release()
         except OSError:
             return
 
+    def _is_large(self) -> bool:
+        return os.stat(self._path).st_size > _ROTATED_AT
+
     def read(self, task_id: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield the lines, of one task or of all, the oldest first; what is no line of ours is passed over."""
+        mention = (task_id or "").encode("utf-8", "replace")  # most lines have none, and need not be read to say so
         for path in (f"{self._path}.1", self._path):
             try:
-                data = _files.read(path, limit=_READ_LIMIT)
+                data = _files.read(path, limit=_READ_LIMIT, newest=True)
             except OSError:
                 continue
             for each in data.splitlines():
-                found = _read(each)
+                found = _read(each) if mention in each else None
                 if found is not None and task_id in {None, found.get("task_id")}:
                     yield found
 

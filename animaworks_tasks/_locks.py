@@ -91,6 +91,16 @@ def _forked() -> None:
 os.register_at_fork(before=lambda: _forks.append(None), after_in_child=_forked)
 
 
+def is_held(path: str) -> bool:
+    """Say whether a process holds the lock file *path*; what is not there nobody does. Errors as for :func:`hold`."""
+    if not os.path.lexists(path):
+        return False
+    lock = hold(path)
+    if lock is not None:
+        lock.release()
+    return lock is None
+
+
 def drop(lock: Lock) -> None:
     """Unlink the lock file while it is still held, then let go: who waits on the old file finds it without a name."""
     try:

@@ -27,6 +27,7 @@ from animaworks_tasks._store import (
     Recovery,
     SubmitOptions,
     changed_at,
+    given_back,
     is_due,
     never_began,
     new_task,
@@ -43,8 +44,11 @@ class MemoryTaskStore:
 
     Args:
         language: Of the notifications, ``"ja"`` or ``"en"``.
-        render: Writes the notification of a done task instead.
+        render: Writes the notification of a done task instead, as for :class:`TaskStore`.
         clock: Tells the time in UTC; pass a manual one to make time stand still.
+
+    Raises:
+        ValueError: *language* is none of these words.
     """
 
     def __init__(self, *, language: str = "ja", render: Renderer | None = None, clock: Clock = utc_now) -> None:
@@ -55,7 +59,6 @@ class MemoryTaskStore:
         self._owned: dict[str, MemoryLock] = {}
         self._cancelled: set[str] = set()
         self._workspaces: dict[str, MemoryWorkspace] = {}
-        self._catalogue: Mapping[str, object] | None = None
         self._bells: list[MemoryDoorbell] = []
         self.notifications = MemoryNotifications()
 
@@ -112,6 +115,10 @@ class MemoryTaskStore:
     def waits(self, task_id: str) -> bool:
         return self.pending(task_id) is not None
 
+    def runs(self, task_id: str) -> bool:
+        with self._mutex:
+            return task_id in self._owned
+
     def pending(self, task_id: str) -> Task | None:
         with self._mutex:
             task = self._tasks.get(task_id)
@@ -150,10 +157,10 @@ class MemoryTaskStore:
         self._ring(task.id)
         return task
 
-    def release(self, claim: Claim, *, not_before: datetime | None = None) -> Task:
+    def release(self, claim: Claim, *, pause: float = 0.0, began: bool = True) -> Task:
         with self._mutex:
             self._lock_of(claim)
-            task = self._return(claim.task, not_before)
+            task = self._return(claim.task, pause=pause, began=began)
             claim.lock = None
         self._ring(task.id)
         return task
@@ -170,8 +177,8 @@ class MemoryTaskStore:
         self.notifications.publish(task, rendered(self._render, task))
         return task
 
-    def _return(self, task: Task, not_before: datetime | None) -> Task:
-        back = advance(task, Event.RETRY, not_before=not_before, started_at=None, owner_pid=None)
+    def _return(self, task: Task, *, pause: float = 0.0, began: bool = True) -> Task:
+        back = given_back(task, pause=pause, began=began, now=self._clock())
         self._tasks[task.id] = back
         self._owned.pop(task.id, None)
         return back
@@ -188,7 +195,7 @@ class MemoryTaskStore:
                 if concerns is not None and not concerns(task):
                     continue
                 if task_id not in self._cancelled and may_run_again(task):
-                    returned.append(self._return(task, None))
+                    returned.append(self._return(task))
                 else:
                     settled.append(self._settle(self._interrupted(task)))
         return Recovery(alive, tuple(settled), tuple(returned))
@@ -238,10 +245,7 @@ class MemoryTaskStore:
         return self.workspace(task_id).progress
 
     def publish_catalogue(self, catalogue: Mapping[str, object]) -> None:
-        self._catalogue = catalogue
-
-    def catalogue(self) -> Mapping[str, object] | None:
-        return self._catalogue
+        """Nobody is elsewhere: it is memory."""
 
     def doorbell(self) -> MemoryDoorbell:
         bell = MemoryDoorbell(self._bells.remove)

@@ -21,7 +21,7 @@ from animaworks_tasks._task import Cause, Outcome, Task
 
 logger = logging.getLogger("animaworks_tasks")
 
-SIZE_LIMIT: Final = 20_000  # bytes, of a notice of ours
+SIZE_LIMIT: Final = 20_000  # bytes, of a notice
 _HEAD, _TAIL = 5_000, 3_000  # bytes of the tool's text that are shown; made harmless, they may become half as many more
 _LINE = 300  # characters of a text that stands on a line of ours
 
@@ -173,10 +173,20 @@ class MarkdownRenderer:
 def rendered(render: Renderer, task: Task) -> str:
     """Return the notice of *task*; ours in English where the host's own renderer fails: a notice is never lost."""
     try:
-        return render(task)
-    except Exception:  # whatever it raises, the agent is to be told of its task
+        return _fit(render(task))
+    except Exception:  # whatever it raises or returns, the agent is to be told of its task
         logger.exception("the renderer %r failed for task %s; a plain notice was left instead", render, task.id)
         return MarkdownRenderer("en")(task)
+
+
+def _fit(text: object) -> str:
+    """Return *text* if it can be a notice; a renderer of the host may return anything."""
+    if not isinstance(text, str):
+        raise TypeError(f"a notice is text, not {type(text).__name__}")
+    size = len(text.encode("utf-8"))
+    if size > SIZE_LIMIT:
+        raise ValueError(f"a notice has at most {SIZE_LIMIT:,} bytes, not {size:,}")
+    return text
 
 
 def one_line(text: str, limit: int) -> str:

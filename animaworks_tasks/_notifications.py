@@ -125,14 +125,19 @@ class Notifications(Protocol):
         """Return what waits, the oldest first; nothing changes."""
 
     def acknowledge(self, notifications: Iterable[Notification]) -> None:
-        """Put these away for good; those that are no longer there are passed over."""
+        """
+        Put these away for good; those that are no longer there are passed over.
+
+        Within a drain, or while another one is on, it does so at once: the end of that drain passes over them.
+        """
 
     def drain(self, budget: int | None = None) -> contextlib.AbstractContextManager[Drained]:
         """
         Hand out what waits, and acknowledge it when the ``with`` block ends normally.
 
         A block that raises acknowledges nothing: the next drain shows it again. Of two drains at once the second one
-        gets nothing. Notices of other programs are passed through.
+        gets nothing. Notices of other programs are passed through. What changed since it was handed out is not
+        acknowledged. The block may :meth:`acknowledge` some of them itself.
 
         Failures come first. More than ten make a digest: how many there are, failures in full while they fit, and the
         others in a line each.
@@ -243,21 +248,15 @@ class DirectoryNotifications:
         found = []
         for name in _files.names(self._layout.notifications):
             if name.endswith(".md") and not name.startswith(".") and not self._acknowledged(name):
-                path = os.path.join(self._layout.notifications, name)
                 with contextlib.suppress(OSError):  # drained by another, or none of ours: a link, a FIFO
-                    data = _files.read(path, limit=_FOREIGN_LIMIT)
-                    found.append((os.stat(path).st_mtime_ns, Notification.of(name, data.decode("utf-8", "replace"))))
+                    notification = self._read(name)
+                    path = os.path.join(self._layout.notifications, name)
+                    found.append((os.stat(path).st_mtime_ns, notification))
         return [notification for _, notification in sorted(found, key=lambda pair: (pair[0], pair[1].name))]
 
     def acknowledge(self, notifications: Iterable[Notification]) -> None:
-        lock = _locks.hold(self._layout.drain_lock)
-        while lock is None:  # another drain, which takes milliseconds, or as long as the agent takes to read
-            _pause()
-            lock = _locks.hold(self._layout.drain_lock)
-        try:
+        with self._acknowledging():
             self._put_away(notifications)
-        finally:
-            lock.release()
 
     @contextlib.contextmanager
     def drain(self, budget: int | None = None) -> Iterator[Drained]:
@@ -268,9 +267,32 @@ class DirectoryNotifications:
         try:
             drained = within(self.peek(), budget)
             yield drained
-            self._put_away(drained.notifications)
+            with self._acknowledging():
+                self._put_away(each for each in drained.notifications if self._is_still(each))
         finally:
             lock.release()
+
+    @contextlib.contextmanager
+    def _acknowledging(self) -> Iterator[None]:
+        """Hold a lock of its own: a drain may take as long as the agent reads, and may itself acknowledge."""
+        lock = _locks.hold(self._layout.acknowledge_lock)
+        while lock is None:  # another one, which takes milliseconds
+            _pause()
+            lock = _locks.hold(self._layout.acknowledge_lock)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _is_still(self, notification: Notification) -> bool:
+        """Say whether it waits as it was shown: it may be that of a later task with the same key by now."""
+        with contextlib.suppress(OSError):
+            return self._read(notification.name) == notification
+        return False
+
+    def _read(self, name: str) -> Notification:
+        data = _files.read(os.path.join(self._layout.notifications, name), limit=_FOREIGN_LIMIT)
+        return Notification.of(name, data.decode("utf-8", "replace"))
 
     def _acknowledged(self, name: str) -> bool:
         """Say whether a notice of ours was put away by a process that died before it had unlinked it."""
@@ -312,6 +334,7 @@ class MemoryNotifications:
         self._waiting: dict[str, Notification] = {}
         self._read: dict[str, Notification] = {}
         self._draining = threading.Lock()
+        self._moving = threading.Lock()
 
     def publish(self, task: Task, text: str) -> bool:
         """Leave the notice of *task* unless it was left before; say whether it was left now."""
@@ -333,8 +356,10 @@ class MemoryNotifications:
         return list(self._waiting.values())
 
     def acknowledge(self, notifications: Iterable[Notification]) -> None:
-        with self._draining:
-            self._put_away(notifications)
+        with self._moving:
+            for notification in notifications:
+                if notification.name in self._waiting:
+                    self._read[notification.name] = self._waiting.pop(notification.name)
 
     @contextlib.contextmanager
     def drain(self, budget: int | None = None) -> Iterator[Drained]:
@@ -344,11 +369,6 @@ class MemoryNotifications:
         try:
             drained = within(self.peek(), budget)
             yield drained
-            self._put_away(drained.notifications)
+            self.acknowledge(each for each in drained.notifications if self._waiting.get(each.name) == each)
         finally:
             self._draining.release()
-
-    def _put_away(self, notifications: Iterable[Notification]) -> None:
-        for notification in notifications:
-            if notification.name in self._waiting:
-                self._read[notification.name] = self._waiting.pop(notification.name)

@@ -49,6 +49,7 @@ class Layout:
         self.boot = os.path.join(self.root, "boot")
         self.doorbell = os.path.join(self.root, "doorbell")
         self.drain_lock = os.path.join(self.root, "locks", "drain.lock")
+        self.acknowledge_lock = os.path.join(self.root, "locks", "acknowledge.lock")
 
     pending: str
     running: str
@@ -84,10 +85,3 @@ class Layout:
 def data_dir(environment: Mapping[str, str]) -> str:
     """Return AnimaWorks' data directory: ``ANIMAWORKS_DATA_DIR``, or else ``~/.animaworks``."""
     return environment.get(DATA_DIR_VARIABLE) or os.path.join(os.path.expanduser("~"), ".animaworks")
-
-
-def user_anima_dir(name: str) -> str:
-    """Return a directory for an Anima that has no place of its own: one per user and *name*."""
-    import platformdirs
-
-    return os.path.join(platformdirs.user_state_dir("animaworks_tasks", appauthor=False), name)

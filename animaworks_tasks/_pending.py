@@ -11,6 +11,7 @@ import os
 from animaworks_tasks import _files
 from animaworks_tasks._doorbell import ring
 from animaworks_tasks._journal import Journal, line
+from animaworks_tasks.errors import PartlySubmittedError
 
 TYPE_CHECKING = False  # typing's own would import typing
 
@@ -81,8 +82,13 @@ def place(layout: Layout, task_id: str, data: bytes, *, sync: bool, check: Calla
         data: Its record.
         sync: Whether it is to survive a power cut.
         check: Called while the disk takes the record; if it raises, there is none.
+
+    Raises:
+        PartlySubmittedError: It is queued, and may be running by now, but its name could not be made durable.
+        OSError: It is not queued.
     """
     lines = []
+    queued = False
 
     def meanwhile() -> None:
         if check is not None:
@@ -90,13 +96,21 @@ def place(layout: Layout, task_id: str, data: bytes, *, sync: bool, check: Calla
         lines.append(line("submitted", task_id))
 
     def appeared() -> None:
+        nonlocal queued
+        queued = True
         # Before its name is durable: whoever claims it makes it durable elsewhere first, so it may begin meanwhile.
         ring(layout.doorbell, task_id)
         Journal(layout.events).add(lines[0])
 
-    return _files.publish(
-        layout.pending, f"{task_id}.json", data, tmp=layout.tmp, sync=sync, meanwhile=meanwhile, appeared=appeared
-    )
+    name = f"{task_id}.json"
+    try:
+        return _files.publish(
+            layout.pending, name, data, tmp=layout.tmp, sync=sync, meanwhile=meanwhile, appeared=appeared
+        )
+    except OSError as error:
+        if not queued:
+            raise
+        raise PartlySubmittedError((task_id,), f"a power cut may still take it away: {error}") from error
 
 
 def place_many(layout: Layout, records: Iterable[tuple[str, bytes]], *, sync: bool) -> tuple[list[str], OSError | None]:

@@ -29,6 +29,7 @@ _PRIVATE: Final = "_animaworks_tool_"  # packages that stand for a directory of 
 _OURS: Final = os.path.dirname(__file__)
 _IMPORTLIB: Final = os.path.dirname(importlib.util.__file__)
 _loading = threading.RLock()  # importlib locks only what it imports by name; re-entered where one file loads another
+_here = threading.local()  # whether this thread loads something
 
 
 @attrs.frozen(kw_only=True)
@@ -96,8 +97,13 @@ class Reference:
         Raises:
             ToolLoadError: Importing raised, whatever it was, or the module has nothing of this name.
         """
-        with failing_as_tool(str(self), self.file):
-            return functools.reduce(getattr, filter(None, self.qualname.split(".")), self._module())
+        outermost, _here.loads = not is_loading(), True
+        try:
+            with failing_as_tool(str(self), self.file):
+                return functools.reduce(getattr, filter(None, self.qualname.split(".")), self._module())
+        finally:
+            if outermost:
+                _here.loads = False
 
     def __str__(self) -> str:
         return ":".join(filter(None, (self.module or self.file, self.qualname)))
@@ -111,6 +117,11 @@ class Reference:
         private = _private_name(self.file)
         with _loading:
             return sys.modules.get(private) or _execute(private, self.file)
+
+
+def is_loading() -> bool:
+    """Say whether this thread is importing the code of a tool, and is inside that code's own import."""
+    return getattr(_here, "loads", False)
 
 
 @contextlib.contextmanager

@@ -19,15 +19,13 @@ from typing import Any, Final, Self, TypedDict, TypeVar, Unpack
 
 import attrs
 
-from animaworks_tasks import _arguments, _guide, _profile, _signature
+from animaworks_tasks import _arguments, _catalogue, _guide, _profile, _signature
 from animaworks_tasks._reference import Reference
-from animaworks_tasks._task import OnInterrupt
+from animaworks_tasks._task import OnInterrupt, words_of
 from animaworks_tasks._tool import COMMANDS, CommandTarget, FunctionTarget, ModuleTarget, Target, Tool
 from animaworks_tasks.errors import NotPermittedError, RegistryError
 
 logger = logging.getLogger("animaworks_tasks")
-
-CATALOGUE_VERSION: Final = 1
 
 Permits = Callable[[str], bool]
 _Specs = dict[str, dict[str, dict[str, Any]]]
@@ -225,8 +223,9 @@ class Registry:
         Raises:
             UnknownToolError: There is no such tool or subcommand; the message names the nearest.
             WrongArgumentError: It does not take these arguments.
+            TypeError: One of these is no text.
         """
-        subcommand = _arguments.check(self._specs(), name, argv)  # first: it is what knows the nearest name
+        subcommand = _arguments.check(self._specs(), name, words_of(argv))  # first: it is what knows the nearest name
         return self._tools[name][subcommand]
 
     def check_permission(self, tool: Tool) -> None:
@@ -261,7 +260,7 @@ class Registry:
 
     def catalogue(self) -> dict[str, Any]:
         """Return what others need to know of the tools, as JSON: names, times, arguments; nothing of their code."""
-        return {"version": CATALOGUE_VERSION, "tools": _specs(self._tools)}
+        return {"version": _catalogue.VERSION, "tools": _specs(self._tools)}
 
     def json_schema(self, name: str, subcommand: str) -> dict[str, Any]:
         """

@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import attrs
@@ -19,8 +19,8 @@ import attrs
 from animaworks_tasks._calls import Report, call
 from animaworks_tasks._registry import Registry
 from animaworks_tasks._states import Event
-from animaworks_tasks._store import Claim, Store, never_began, utc_now
-from animaworks_tasks._task import Cause, OnInterrupt, Task
+from animaworks_tasks._store import Claim, Store, may_begin_again, never_began
+from animaworks_tasks._task import Cause, Task
 from animaworks_tasks._tool import Tool
 from animaworks_tasks.errors import NotPermittedError, RecordError, UnknownToolError, UsageError
 
@@ -104,8 +104,7 @@ def _run(store: Store, registry: Registry, claim: Claim) -> Task:
     try:
         return run_owned(store, claim, tool, _invoke)
     except NotBegunError:
-        claim.task = attrs.evolve(claim.task, attempt=claim.task.attempt - 1)
-        return _patiently(lambda: store.release(claim), claim.task.id)
+        return _patiently(lambda: store.release(claim, began=False), claim.task.id)
 
 
 def run_owned(store: Store, claim: Claim, tool: Tool, invoke: Invoker) -> Task:
@@ -119,12 +118,11 @@ def run_owned(store: Store, claim: Claim, tool: Tool, invoke: Invoker) -> Task:
     timeout = tool.timeout_seconds if given is None else given
     # Where the record lies, not what it says: it may have been copied, or written by anyone.
     here = claim.task if claim.task.anima_dir == store.location else attrs.evolve(claim.task, anima_dir=store.location)
-    began = time.monotonic()
     report = invoke(tool, here, store, timeout)
-    return _conclude(store, claim, tool, report, timeout, took=time.monotonic() - began)
+    return _conclude(store, claim, tool, report, timeout)
 
 
-def _conclude(store: Store, claim: Claim, tool: Tool, report: Report, timeout: float, *, took: float) -> Task:
+def _conclude(store: Store, claim: Claim, tool: Tool, report: Report, timeout: float) -> Task:
     kept = {"result": report.result, "result_file": report.result_file}
     if (report.cancelled and not report.timed_out) or store.workspace(claim.task.id).cancel_requested():
         return _finish(store, claim, Event.CANCEL, error=report.error or "it was cancelled", hint=report.hint, **kept)
@@ -137,17 +135,15 @@ def _conclude(store: Store, claim: Claim, tool: Tool, report: Report, timeout: f
         return _patiently(lambda: store.release(claim), claim.task.id)
     retries = tool.retries if claim.task.retries is None else claim.task.retries
     if report.cause in _WORTH_A_RETRY and claim.task.attempt <= retries:
-        return _again(store, claim, report, took)
+        return _again(store, claim, report)
     return _finish(store, claim, Event.FAIL, cause=report.cause, error=report.error, hint=report.hint, **kept)
 
 
-def _again(store: Store, claim: Claim, report: Report, took: float) -> Task:
+def _again(store: Store, claim: Claim, report: Report) -> Task:
     pause = backoff(claim.task.attempt)
     words = f"attempt {claim.task.attempt} failed: {report.error}; the next one is in {pause:.1f} s\n"
     store.workspace(claim.task.id).write_log(words.encode("utf-8", "backslashreplace"))
-    # By the store's clock, which a test may have stopped: it showed when the run began.
-    not_before = (claim.task.started_at or utc_now()) + timedelta(seconds=took + pause)
-    return _patiently(lambda: store.release(claim, not_before=not_before), claim.task.id)
+    return _patiently(lambda: store.release(claim, pause=pause), claim.task.id)
 
 
 def backoff(attempt: int) -> float:
@@ -191,7 +187,4 @@ def may_run_again(registry: Registry) -> Callable[[Task], bool]:
 
 
 def _survives(tool: Tool, task: Task) -> bool:
-    """Say whether an interrupted task may run again, having not yet taken its process along too often."""
-    policy = task.on_interrupt or tool.on_interrupt
-    limit = task.max_attempts or max(tool.max_attempts, (task.retries or 0) + 1)
-    return policy is OnInterrupt.RETRY and task.attempt < limit
+    return may_begin_again(task, on_interrupt=tool.on_interrupt, max_attempts=tool.max_attempts)

@@ -117,7 +117,7 @@ class Scheduler:
         except BaseException:
             self.unwatch(task_id, future)
             raise
-        if task.state is State.DONE and task_id not in self._ours:  # ours is through when its notice is there as well
+        if task.state is State.DONE and not self._store.runs(task_id):  # or else its notice may not be there yet
             self._resolve(task)
         return future
 
@@ -140,6 +140,7 @@ class Scheduler:
         future: Future[None] = Future()
         with self._mutex:
             self._check_open()
+            self._idle_watched = [other for other in self._idle_watched if not other.cancelled()]  # who has given up
             self._idle_watched.append(future)
             self._next_look = 0.0
         self.wake()
@@ -225,6 +226,8 @@ class Scheduler:
     def close(self) -> None:
         """Tell those who still wait that nobody looks any more."""
         with self._stepping, self._mutex:
+            if self._closed:
+                return
             self._closed = True
             futures: list[Future[Task] | Future[None]] = [f for fs in self._watched.values() for f in fs]
             futures += self._idle_watched
@@ -268,6 +271,8 @@ class Scheduler:
                 self._look_at(task_id)
             except OSError as error:  # the other tasks must not wait for one that the disk refuses
                 logger.warning("task %s cannot be looked at, trying again: %s", task_id, error)
+            except Exception:  # nor for one at which anything else fails, a store of the host's own, say
+                logger.exception("task %s cannot be looked at, trying again", task_id)
 
     def _look_at(self, task_id: str) -> None:
         """Learn where *task_id* is now: queue it, tell its end, or leave it to whoever has it."""
@@ -284,7 +289,7 @@ class Scheduler:
             return
         if task.state is State.PENDING:
             self._queue(task)
-        elif task.state is State.RUNNING:
+        elif task.state is State.RUNNING or self._store.runs(task_id):  # its owner may not have told of its end yet
             self._known.pop(task_id, None)
             self._others.add(task_id)
             if is_in_process(task):
@@ -299,7 +304,7 @@ class Scheduler:
         self._others.add(task_id)  # so that its end is told in any case, if the disk says no on the way
         claim = self._store.claim(task_id)
         if claim is not None:  # it was still being written, and is whole now
-            self._queue(self._store.release(claim))
+            self._queue(self._store.release(claim, began=False))
             return
         try:
             task = self._store.get(task_id)

@@ -17,6 +17,7 @@ import enum
 import functools
 import inspect
 import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -53,6 +54,14 @@ _METHOD: Final = (
 _IS_GENERATOR_FUNCTION: Final = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 _Signature = tuple[inspect.Signature, list[tuple[Parameter, Any]]]
+
+if sys.version_info >= (3, 14):  # pragma: no cover - CI has no such Python
+    import annotationlib
+
+    # Annotations are evaluated only now there; a name that exists for type checkers alone stays a name.
+    _inspect = functools.partial(inspect.signature, annotation_format=annotationlib.Format.FORWARDREF)
+else:
+    _inspect = inspect.signature
 
 
 @attrs.frozen
@@ -133,7 +142,9 @@ def _signature(function: Callable[..., Any]) -> _Signature:
 
 def _inspected(function: Callable[..., Any]) -> _Signature:
     try:
-        signature = inspect.signature(function)
+        signature = _inspect(function)
+    except NameError as error:
+        raise _unresolved(error) from error
     except (TypeError, ValueError) as error:
         raise RegistryError(f"its signature cannot be read ({error}): register a function that calls it") from error
     parameters = signature.parameters.values()
@@ -144,9 +155,12 @@ def _inspected(function: Callable[..., Any]) -> _Signature:
     try:
         hints = typing.get_type_hints(types.SimpleNamespace(__annotations__=annotated), known)
     except Exception as error:
-        reason = f"an annotation cannot be resolved ({error}): import what it names outside `if TYPE_CHECKING`"
-        raise RegistryError(reason) from error
+        raise _unresolved(error) from error
     return signature, [(each, _without_none(hints.get(each.name, _guess(each.default)))) for each in parameters]
+
+
+def _unresolved(error: Exception) -> RegistryError:
+    return RegistryError(f"an annotation cannot be resolved ({error}): import what it names outside `if TYPE_CHECKING`")
 
 
 _remembered = functools.lru_cache(maxsize=256)(_inspected)  # read once for a tool, and not for each of its tasks

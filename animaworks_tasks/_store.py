@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypedDict, Unpack
 
 import attrs
@@ -18,8 +18,8 @@ import attrs
 from animaworks_tasks._context import Workspace
 from animaworks_tasks._notifications import Notifications
 from animaworks_tasks._pending import first_word, new_id
-from animaworks_tasks._states import Event
-from animaworks_tasks._task import OnInterrupt, State, Task
+from animaworks_tasks._states import Event, advance
+from animaworks_tasks._task import OnInterrupt, State, Task, words_of
 
 Clock = Callable[[], datetime]
 
@@ -45,6 +45,30 @@ def never_began(task: Task) -> dict[str, Any]:
     return {"attempt": task.attempt - 1, "started_at": None, "owner_pid": None, "error": error}
 
 
+def may_begin_again(task: Task, *, on_interrupt: OnInterrupt, max_attempts: int) -> bool:
+    """
+    Say whether a task whose owner died may run again, having not yet taken its owner along too often.
+
+    Args:
+        task: As it was when its owner died.
+        on_interrupt: What its tool says, where its submitter says nothing.
+        max_attempts: Likewise.
+    """
+    policy = task.on_interrupt or on_interrupt
+    limit = task.max_attempts or max(max_attempts, (task.retries or 0) + 1)
+    return policy is OnInterrupt.RETRY and task.attempt < limit
+
+
+def given_back(task: Task, *, pause: float, began: bool, now: datetime) -> Task:
+    """Return a RUNNING *task* as :meth:`Store.release` gives it back *now*."""
+    changes: dict[str, Any] = {"started_at": None, "owner_pid": None}
+    if began:
+        changes["not_before"] = now + timedelta(seconds=pause) if pause else None
+    else:
+        changes["attempt"] = task.attempt - 1
+    return advance(task, Event.RETRY, **changes)
+
+
 @attrs.define(eq=False)
 class Claim:
     """
@@ -52,7 +76,7 @@ class Claim:
 
     Attributes:
         task: The task, RUNNING.
-        lock: What the store holds for it; None once the claim has ended.
+        lock: What the store holds for it; None once the claim has ended. Its ``release()`` lets go as our death would.
         announced: The task as others see it; None where they do not yet.
     """
 
@@ -100,9 +124,10 @@ class SubmitOptions(TypedDict, total=False):
         expected_seconds: Overrides the tool's, as do the next four; see :class:`Task`.
         timeout_seconds: Longest run of one attempt.
         retries: How often a failure is run again.
-        on_interrupt: What to do if its owner dies.
+        on_interrupt: What to do if its owner dies, also as ``"fail"`` or ``"retry"``.
         max_attempts: How many runs are begun at most where its owner dies in each.
-        cwd: Where paths among *argv* begin; by default wherever the host is.
+        cwd: Where paths among *argv* begin, and the directory of a process that calls the tool; by default the
+            submitter's.
     """
 
     subcommand: str
@@ -113,23 +138,34 @@ class SubmitOptions(TypedDict, total=False):
     expected_seconds: float | None
     timeout_seconds: float | None
     retries: int | None
-    on_interrupt: OnInterrupt | None
+    on_interrupt: OnInterrupt | str | None
     max_attempts: int | None
-    cwd: str | None
+    cwd: str | os.PathLike[str] | None
 
 
 def new_task(tool: str, argv: Sequence[str], options: SubmitOptions, *, anima_dir: str, at: datetime) -> Task:
     """Return the PENDING task for a call; its id is random, or that of its key."""
-    given: dict[str, Any] = {"subcommand": first_word(argv), **options}
+    words = words_of(argv)
+    given: dict[str, Any] = {"subcommand": first_word(words), "cwd": _cwd(), **options}
     return Task(
         **given,
         id=new_id(options.get("key")),
         tool=tool,
-        argv=tuple(argv),
+        argv=words,
         anima_name=os.path.basename(anima_dir),
         anima_dir=anima_dir,
         submitted_at=at,
     )
+
+
+def _cwd() -> str | None:
+    """Return the current directory; None where it is gone, or no record could hold its name."""
+    try:
+        cwd = os.getcwd()
+        cwd.encode("utf-8")
+    except (OSError, UnicodeEncodeError):
+        return None
+    return cwd
 
 
 def new_tasks(
@@ -178,8 +214,12 @@ class Store(Protocol):
             The task: PENDING, unless *key* named an earlier one.
 
         Raises:
+            TypeError: A word of *argv* is no text, or an option is unknown or not of its type. Nothing was kept.
+            ValueError: An option cannot be what was given: a negative number, an infinite time, a moment without its
+                timezone, a word that is no policy. Nothing was kept.
             RecordError: It cannot be stored as it is: larger than 1 MiB, or text that is not UTF-8. Nothing was kept.
-            OSError: The disk said no. Nothing was acknowledged.
+            PartlySubmittedError: It is queued and will run, but the disk did not make its name durable.
+            OSError: The disk said no. Nothing was kept.
         """
 
     def submit_many(
@@ -197,6 +237,7 @@ class Store(Protocol):
             The tasks, in the order of *argvs*: PENDING.
 
         Raises:
+            TypeError, ValueError: As :meth:`submit`; or there is a *key*. Nothing was kept.
             RecordError: One of them cannot be stored as it is. Nothing was kept.
             PartlySubmittedError: The disk said no half way: its ``submitted`` are kept and will run, the others not.
             OSError: The disk said no. Nothing was kept.
@@ -213,6 +254,9 @@ class Store(Protocol):
 
     def waits(self, task_id: str) -> bool:
         """Say whether the task waits to be claimed, without reading its record."""
+
+    def runs(self, task_id: str) -> bool:
+        """Say whether somebody owns the task, or did when he died; he still does while he tells of its end."""
 
     def pending(self, task_id: str) -> Task | None:
         """
@@ -293,8 +337,16 @@ class Store(Protocol):
             OSError: The disk said no; the claim lasts, try again.
         """
 
-    def release(self, claim: Claim, *, not_before: datetime | None = None) -> Task:
-        """Put a claimed task back to PENDING, for another attempt at *not_before*; errors as for :meth:`finish`."""
+    def release(self, claim: Claim, *, pause: float = 0.0, began: bool = True) -> Task:
+        """
+        Put a claimed task back to PENDING; errors as for :meth:`finish`.
+
+        Args:
+            claim: From :meth:`claim`; it ends with this.
+            pause: Seconds until it may be claimed for its next attempt, by the store's clock as it is now; 0: at once.
+            began: Whether its tool was called. If not, the task is as it was before the claim: no attempt was made of
+                it, and its ``not_before`` stands.
+        """
 
     def recover(
         self, may_run_again: Callable[[Task], bool] = lambda _: False, *, concerns: Callable[[Task], bool] | None = None
@@ -342,9 +394,6 @@ class Store(Protocol):
 
     def publish_catalogue(self, catalogue: Mapping[str, object]) -> None:
         """Tell submitters elsewhere what tools there are (see :meth:`Registry.catalogue`)."""
-
-    def catalogue(self) -> Mapping[str, object] | None:
-        """Return what the last host published; None where none did, or it cannot be read."""
 
     def doorbell(self) -> Doorbell:
         """Return a doorbell that a submit or a finish in this store rings, from any process that shares it."""

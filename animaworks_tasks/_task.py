@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import math
+import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -97,18 +98,59 @@ def _task_id(_: object, attribute: attrs.Attribute[str], value: str) -> None:
         raise ValueError(f"{attribute.name} must be {ID_DIGITS} lowercase hex digits, not {value!r}")
 
 
-def _aware(_: object, attribute: attrs.Attribute[Any], value: datetime | None) -> None:
-    if value is not None and value.tzinfo is None:
+def _aware(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, datetime):
+        raise TypeError(f"{attribute.name} must be a datetime, not {value!r}")
+    if value.tzinfo is None:
         raise ValueError(f"{attribute.name} needs a timezone")
 
 
-def _seconds(_: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
-    if value is not None and not (math.isfinite(value) and value >= 0):
+def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int | float):
+        raise TypeError(f"{attribute.name} must be a number of seconds, not {value!r}")
+    if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{attribute.name} must be a finite number of seconds, not {value}")
 
 
-def _words(words: Iterable[str]) -> tuple[str, ...]:
-    return tuple(words)
+_WHOLE: Final = attrs.validators.instance_of(int)
+_COUNT: Final = attrs.validators.optional([_WHOLE, attrs.validators.ge(0)])
+_POSITIVE: Final = attrs.validators.optional([_WHOLE, attrs.validators.ge(1)])
+
+
+def _policy(policy: OnInterrupt | str | None) -> OnInterrupt | None:
+    if policy is None or isinstance(policy, OnInterrupt):
+        return policy
+    try:
+        return OnInterrupt(policy)
+    except ValueError:
+        words = " or ".join(repr(each.value) for each in OnInterrupt)
+        raise ValueError(f"on_interrupt must be {words}, not {policy!r}") from None
+
+
+def _path(path: str | os.PathLike[str] | None) -> str | None:
+    return None if path is None else os.fspath(path)
+
+
+def words_of(argv: Iterable[str]) -> tuple[str, ...]:
+    """
+    Return the words of a call.
+
+    Raises:
+        TypeError: One of them is no text.
+    """
+    words = tuple(argv)
+    _check_text(words)
+    return words
+
+
+def _check_text(words: tuple[object, ...]) -> None:
+    for word in words:
+        if not isinstance(word, str):
+            raise TypeError(f"the words of a call are text, and {word!r} is {type(word).__name__}: convert it to str")
 
 
 @attrs.frozen(kw_only=True)
@@ -151,7 +193,7 @@ class Task:
     id: str = attrs.field(validator=_task_id)
     tool: str = attrs.field(validator=attrs.validators.min_len(1))
     subcommand: str = ""
-    argv: tuple[str, ...] = attrs.field(default=(), converter=_words)
+    argv: tuple[str, ...] = attrs.field(default=(), converter=words_of)
     anima_name: str = ""
     anima_dir: str = ""
     submitted_at: datetime = attrs.field(validator=_aware)
@@ -161,9 +203,9 @@ class Task:
     retry_of: str | None = None
     expected_seconds: float | None = attrs.field(default=None, validator=_seconds)
     timeout_seconds: float | None = attrs.field(default=None, validator=_seconds)
-    retries: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(0)))
-    on_interrupt: OnInterrupt | None = None
-    max_attempts: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(1)))
+    retries: int | None = attrs.field(default=None, validator=_COUNT)
+    on_interrupt: OnInterrupt | None = attrs.field(default=None, converter=_policy)
+    max_attempts: int | None = attrs.field(default=None, validator=_POSITIVE)
     attempt: int = attrs.field(default=0, validator=attrs.validators.ge(0))
     state: State = State.PENDING
     started_at: datetime | None = attrs.field(default=None, validator=_aware)
@@ -175,7 +217,7 @@ class Task:
     hint: str | None = None
     result: str | None = None
     result_file: str | None = None
-    cwd: str | None = None
+    cwd: str | None = attrs.field(default=None, converter=_path)
     extra: Mapping[str, object] = attrs.field(factory=dict, hash=False)
 
     @outcome.validator

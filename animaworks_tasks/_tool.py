@@ -25,6 +25,7 @@ COMMANDS: Final = frozenset({  # of animaworks-tool: a tool of such a name could
     "run", "show", "submit", "tools", "wait",
 })  # fmt: skip
 SHORTEST_TIMEOUT: Final = 1800.0  # seconds; what a tool may run that promises nothing
+MAX_ATTEMPTS: Final = 3  # runs; how many may end with the death of the owner, where a tool does not say
 
 _NOT_PORTABLE: Final = (
     "it is a lambda, stands inside a function, or is not what its module has under its name, so only the process that "
@@ -171,7 +172,7 @@ class Tool:
 
     @max_attempts.default
     def _a_few(self) -> int:
-        return max(self.retries + 1, 3)
+        return max(self.retries + 1, MAX_ATTEMPTS)
 
     @timeout_seconds.default
     def _generous(self) -> float:

@@ -20,7 +20,6 @@ import asyncio
 import inspect
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
@@ -30,9 +29,9 @@ from typing import Any, Final, Self
 
 import attrs
 
-from animaworks_tasks import _files
 from animaworks_tasks._background_task import BackgroundTask, Leftovers, TaskStatus, ToolArguments
 from animaworks_tasks._directory_store import TaskStore
+from animaworks_tasks._directory_workspace import kept_result
 from animaworks_tasks._in_process import (
     InProcessCall,
     arguments_of,
@@ -466,16 +465,11 @@ class BackgroundTaskManager:
         shown.status = TaskStatus.COMPLETED if done.outcome is Outcome.COMPLETED else TaskStatus.FAILED
 
     def _whole_result(self, task: Task) -> str | None:
-        if task.result_file is None or not isinstance(self._store, TaskStore):
-            return task.result
-        layout = self._store.layout
-        path = os.path.normpath(os.path.join(layout.root, task.result_file))
-        if not path.startswith(os.path.join(layout.results, task.id) + os.sep):  # a record may be anybody's
-            return task.result
         try:
-            return _files.read(path, limit=sys.maxsize).decode("utf-8", "replace")
+            whole = kept_result(self._store.layout, task) if isinstance(self._store, TaskStore) else None
         except OSError:
-            return task.result
+            whole = None
+        return task.result if whole is None else whole.decode("utf-8", "replace")
 
 
 def _facts(profiles: Mapping[str, object]) -> Iterator[tuple[str, Mapping[str, object]]]:

@@ -132,14 +132,21 @@ class StoreError(TasksError, OSError):
 
 
 class PartlySubmittedError(TasksError, OSError):
-    """The disk said no in the middle of a ``submit_many``. The ids in *submitted* are kept and will run."""
+    """
+    The disk said no in the middle of a submit. The ids in *submitted* are kept and will run: do not submit these again.
+
+    Of a ``submit_many`` they are the first of its tasks. Of a ``submit`` it is the task itself, whose name could not be
+    made durable: it is lost only if the power fails before it runs.
+    """
 
     def __init__(self, submitted: tuple[str, ...], reason: str) -> None:
         super().__init__(submitted, reason)
         self.submitted, self.reason = submitted, reason
 
     def __str__(self) -> str:
-        return f"only the first {len(self.submitted)} tasks were submitted, and will run: {self.reason}"
+        first, *others = self.submitted
+        what = f"the first {len(self.submitted)} tasks were" if others else f"task {first} was"
+        return f"only {what} submitted, and will run: {self.reason}"
 
 
 class ClaimLostError(TasksError):

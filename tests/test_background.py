@@ -287,8 +287,10 @@ def test_what_is_printed_is_in_the_log_and_a_large_result_is_kept_whole(files: T
     Path(files.layout.root, str(done.result_file)).unlink()
     assert beginning == shown(other, task_id).result
     path = Path(files.layout.done, f"{task_id}.json")
-    path.write_text(path.read_text().replace(str(done.result_file), "../../../secret"))
-    assert beginning == shown(other, task_id).result
+    record = path.read_text()
+    for forged in ("../../../secret", files.workspace("0" * 12).keep_result(b"a secret"), f"results/{task_id}/\\u0000"):
+        path.write_text(record.replace(str(done.result_file), forged))
+        assert beginning == shown(other, task_id).result
 
 
 def test_a_result_is_text_and_a_coroutine_that_is_returned_is_run(manager: BackgroundTaskManager) -> None:
@@ -463,7 +465,36 @@ async def test_an_async_call_that_raises_has_failed_also_if_it_cancels_itself(tm
     await eventually(lambda: not manager.active_count())
     # then
     assert "TimeoutError: too slow" == shown(manager, failing).error
-    assert "it may have partly run" in str(shown(manager, cancelling).error)
+    assert "by the end of its event loop, or from within" in str(shown(manager, cancelling).error)
+
+
+@pytest.mark.parametrize("error", [SystemExit(4), KeyboardInterrupt()], ids=["exit", "interrupt"])
+def test_a_call_that_would_end_its_host_has_failed_and_is_told(
+    manager: BackgroundTaskManager, store: Store, error: BaseException
+) -> None:
+    def call(_name: str, _args: dict[str, Any]) -> None:
+        raise error
+
+    task_id = manager.submit("my_tool", {}, call)
+    until(lambda: not manager.active_count())
+    assert (Outcome.FAILED, Cause.TOOL) == (store.get(task_id).outcome, store.get(task_id).cause)
+    assert [task_id] == [notice.task_id for notice in store.notifications.peek()]
+
+
+@in_event_loop
+async def test_an_async_call_that_exits_leaves_its_loop_alone(tmp_path: Path) -> None:
+    # given
+    manager = BackgroundTaskManager(tmp_path)
+
+    async def call(_name: str, _args: dict[str, Any]) -> None:
+        sys.exit("no more")
+
+    # when
+    task_id = manager.submit_async("my_tool", {}, call)
+    await eventually(lambda: not manager.active_count())
+
+    # then
+    assert (TaskStatus.FAILED, "no more") == (shown(manager, task_id).status, shown(manager, task_id).error)
 
 
 @pytest.mark.parametrize("how", ["cancels", "forgets"])

@@ -338,11 +338,25 @@ def test_show_tells_everything_and_what_to_do_next(store: TaskStore, tool: Tool)
     assert "cause:      tool: the tool failed." in shown
     assert "hint:       plug it in\n" in shown
     assert f"log:        {store.layout.logs}/{task.id}.log\n" in shown
-    assert "notice:     waits to be read\n" in shown
+    assert re.search(r"^notice:     waits to be read since [-\d: ]+$", shown, re.MULTILINE)
     assert f"next:       `animaworks-tool logs {task.id}`, then `animaworks-tool retry {task.id}`" in shown
     assert shown.endswith("\n\n```text\nno web\n```\n")
     store.notifications.acknowledge(store.notifications.peek())
-    assert "notice:     was read\n" in tool("show", task.id).out
+    assert f" (process {os.getpid()}) at 2" in tool("show", task.id).out.partition("notice:     was delivered to ")[2]
+
+
+def test_show_says_of_a_notice_what_is_known_of_it(store: TaskStore, tool: Tool) -> None:
+    """Another program may have taken it, or a full disk refused it: nobody can say then that it was read."""
+    task = complete(store)
+    os.unlink(Path(store.layout.notifications) / f"{task.id}.md")
+    assert "notice:     was taken by another program, which does not say when" in tool("show", task.id).out
+
+    events = Path(store.layout.events)
+    events.write_text("".join(line for line in events.read_text().splitlines(keepends=True) if "notified" not in line))
+    assert "notice:     was never left; see `animaworks-tool doctor`\n" in tool("show", task.id).out
+
+    events.unlink()
+    assert "notice:     is not there, and the journal says nothing of it; see" in tool("show", task.id).out
 
 
 def test_show_says_what_keeps_a_task_from_moving(store: TaskStore, tool: Tool) -> None:
@@ -383,10 +397,34 @@ def test_a_result_that_is_none_is_refused_with_the_reason(store: TaskStore, tool
     task = store.submit("web", "fetch")
     assert f"is pending: `animaworks-tool wait {task.id}`, then ask again" in tool("show", "--result", task.id).err
     assert "has no result; `animaworks-tool show" in tool("show", "--result", fail(store).id).err
-    forged = store.finish(begin(store), Event.COMPLETE, result="x", result_file="../../../secret")
-    said = tool("show", "--result", forged.id)
+
+
+def test_a_record_cannot_have_another_file_printed_than_one_of_its_tasks(store: TaskStore, tool: Tool) -> None:
+    """Neither one from elsewhere, nor the result of another task."""
+    # given a task whose result is not for everyone
+    others = store.workspace(begin(store).task.id).keep_result(b"a secret")
+
+    # then
+    def said(path: str) -> Said:
+        return tool("show", "--result", store.finish(begin(store), Event.COMPLETE, result="x", result_file=path).id)
+
+    for path in ("../../../secret", "results", os.path.join(store.layout.root, others), others):
+        assert (1, "") == (said(path).status, said(path).out)
+        assert "the whole result cannot be read: it is none of the task's own results: /" in said(path).err
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("a\0b", "no file can have this name"), ("gone\x1b[2J", "No such file or directory")]
+)
+def test_a_result_that_is_not_there_is_told_of_in_one_line(
+    store: TaskStore, tool: Tool, name: str, reason: str
+) -> None:
+    claim = begin(store)
+    path = f"results/{claim.task.id}/{name}"
+    said = tool("show", "--result", store.finish(claim, Event.COMPLETE, result="x", result_file=path).id)
     assert (1, "") == (said.status, said.out)
-    assert "names a result that is none of its store's" in said.err
+    assert f"the whole result cannot be read: {reason}: /" in said.err
+    assert said.err.rstrip("\n").isprintable()
 
 
 def test_json_tells_the_same_of_a_task_everywhere(store: TaskStore, tool: Tool) -> None:
@@ -519,7 +557,7 @@ def test_the_notice_of_a_cancelled_task_is_in_the_language_asked_for(store: Task
 def test_retry_submits_the_same_call_as_a_new_task(store: TaskStore, tool: Tool) -> None:
     task = store.submit(
         *("web", "fetch", "a b"), priority=2, key="once", timeout_seconds=9, retries=1, expected_seconds=5, cwd="/",
-        on_interrupt=OnInterrupt.RETRY,
+        on_interrupt=OnInterrupt.RETRY, max_attempts=7,
     )  # fmt: skip
     store.finish(own(store, task.id), Event.FAIL, cause=Cause.TOOL, error="no")
     receipt = tool("retry", task.id).data

@@ -21,9 +21,9 @@ import filelock
 import pytest
 
 from animaworks_tasks import Cause, Registry, Task, TaskStore
+from animaworks_tasks._catalogue import known_tools
 from animaworks_tasks._states import Event
 from animaworks_tasks.cli import main
-from animaworks_tasks.cli._submit import known_tools
 from tests.conftest import begin, own
 
 Errors = Sequence[tuple[str, int, Sequence[str]]]  # what is typed, the exit status, and what is said
@@ -193,9 +193,8 @@ def _not_yet(task: Task, state: str) -> Errors:
         *(
             '{"version": 1, "tools": {"words": {"list": {"summary": "", "long_running": true, "gated": false, ' + fact
             for fact in (
-                '"expected_seconds": "long"}}}}', '"parameters": {}}}}}', '"parameters": [3]}}}}',
-                '"parameters": [{"name": "a"}]}}}}',
-                '"parameters": [{"name": "a", "kind": "option", "type": "str", "choices": 3}]}}}}',
+                '"expected_seconds": 9}}}}', '"expected_seconds": "long", "parameters": null}}}}',
+                '"expected_seconds": 9, "parameters": [{"name": "a"}]}}}}',
             )
         ),
     ],

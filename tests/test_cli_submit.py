@@ -17,11 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from animaworks_tasks import Cause, Executor, InlineBackend, Outcome, Registry, State, Task, TaskStore
-from animaworks_tasks import _registry as registry_module
+from animaworks_tasks import Cause, Executor, InlineBackend, Outcome, Registry, State, Task, TaskStore, _files
 from animaworks_tasks._pending import SIZE_LIMIT
 from animaworks_tasks._states import Event
-from animaworks_tasks.cli import _submit, main
+from animaworks_tasks.cli import main
 from tests.conftest import own
 
 # Imported by submit, and not by an interpreter that does nothing.
@@ -257,10 +256,6 @@ def test_a_catalogue_that_nobody_understands_refuses_nothing(anima: Path, catalo
     assert 1 == len(store.list())
 
 
-def test_submit_reads_the_catalogues_that_this_release_writes() -> None:
-    assert registry_module.CATALOGUE_VERSION == _submit._CATALOGUE_VERSION
-
-
 # What people get wrong.
 
 
@@ -363,6 +358,26 @@ def test_a_full_disk_queues_nothing_and_says_so(
     )
     assert "" == said.out
     assert [] == list(stored(anima).list())
+
+
+def test_a_task_that_is_queued_but_not_durably_is_not_to_be_submitted_again(
+    anima: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a disk that takes the record, and not its name
+    def broken(path: str) -> None:
+        if path.endswith("/pending") and os.listdir(path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    monkeypatch.setattr(_files, "sync_directory", broken)
+
+    # then
+    assert 1 == main(["submit", "web", "fetch"])
+    [task] = stored(anima).list()
+    said = capsys.readouterr()
+    assert f"task {task.id} is queued and will run, do not submit it again; but a power cut may" in said.err
+    assert "Input/output error" in said.err
+    assert f"`animaworks-tool show {task.id}` tells" in said.err
+    assert "" == said.out
 
 
 def test_what_stands_in_the_way_of_the_store_is_named(anima: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """What the documents show is what happens."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -188,3 +189,19 @@ def test_every_public_name_has_its_place_in_the_reference() -> None:
     shown = set(re.findall(r"^::: animaworks_tasks\.(\w+)$", pages, re.MULTILINE))
     named = {name for name in animaworks_tasks.__all__ if not hasattr(errors, name)} - {"__version__"}
     assert named | {"background", "errors", "testing"} == {name for name in shown if not name.startswith("_")}
+
+
+def test_what_a_store_of_ones_own_takes_and_hands_out_is_public() -> None:
+    """Every class of ours that stands in an annotation of what a store's author writes."""
+    import animaworks_tasks
+    from animaworks_tasks import Doorbell, Notifications, Store, Workspace
+
+    named = set()
+    for protocol in (Store, Notifications, Doorbell, Workspace):
+        module = vars(sys.modules[protocol.__module__])
+        for _, method in inspect.getmembers(protocol, inspect.isfunction):
+            for annotation in method.__annotations__.values():
+                words = re.findall(r"\w+", str(annotation))
+                named |= {word for word in words if "animaworks" in str(getattr(module.get(word), "__module__", ""))}
+    assert {"Claim", "Recovery", "Drained"} <= named
+    assert named <= set(animaworks_tasks.__all__)

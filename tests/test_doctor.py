@@ -32,6 +32,7 @@ from animaworks_tasks import (
 from animaworks_tasks._doctor import Doctor
 from animaworks_tasks._findings import Finding, Severity
 from animaworks_tasks._states import Event
+from animaworks_tasks._store import SubmitOptions
 from tests.conftest import ManualClock, begin, die, own
 from tests.processes import until
 
@@ -319,6 +320,22 @@ def test_an_orphan_that_may_run_again_is_put_back(files: TaskStore, doctor: Doct
     die(claim)
     mend(doctor)
     assert State.PENDING is files.get(claim.task.id).state
+
+
+@pytest.mark.usefixtures("hosted")
+@pytest.mark.parametrize(
+    ("options", "runs"), [({}, 3), ({"retries": 1}, 3), ({"retries": 4}, 5), ({"max_attempts": 1, "retries": 4}, 1)]
+)
+def test_an_orphan_is_put_back_as_often_as_a_host_would(
+    files: TaskStore, doctor: Doctor, options: SubmitOptions, runs: int
+) -> None:
+    """The last run that it is allowed ends it, whoever finds out that its owner died."""
+    task = files.submit("image_gen", "3d", on_interrupt=OnInterrupt.RETRY, **options)
+    while files.waits(task.id):
+        die(own(files, task.id))
+        mend(doctor)
+    done = files.get(task.id)
+    assert (Cause.INTERRUPTED, runs) == (done.cause, done.attempt)
 
 
 def test_an_orphan_that_had_ended_is_told_of_once(files: TaskStore, doctor: Doctor, root: Path) -> None:
@@ -714,12 +731,19 @@ def test_quarantine_says_of_each_file_why_it_is_there(doctor: Doctor, root: Path
     [
         ('{"version": 2, "tools": {}}', "it is of version 2, not 1"),
         ("[]", "it is of version None, not 1"),
+        ('{"version": 1, "tools": {"image_gen": 5}}', "it does not describe 'image_gen' as a host would"),
+        ('{"version": 1, "tools": {"image_gen": {"3d": {"timeout_seconds": "x"}}}}', "it does not describe"),
         ("{", "cannot be used: "),
     ],
 )
-def test_a_catalogue_that_cannot_be_used_is_found(doctor: Doctor, root: Path, text: str, reason: str) -> None:
+def test_a_catalogue_that_cannot_be_used_is_found(
+    files: TaskStore, doctor: Doctor, root: Path, text: str, reason: str
+) -> None:
+    """Also beside a task that runs, whose tool would be looked up there."""
+    running = begin(files)
     write(root / "catalogue", text)
     assert reason in only(doctor).what
+    assert running.lock, "held until here"
 
 
 def test_tasks_from_the_future_are_found(files: TaskStore, doctor: Doctor, clock: ManualClock) -> None:

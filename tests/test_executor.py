@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -36,6 +36,7 @@ from animaworks_tasks import (
     ThreadBackend,
     ToolContext,
 )
+from animaworks_tasks._catalogue import known_tools
 from animaworks_tasks._doorbell import ring
 from animaworks_tasks._scheduler import Scheduler
 from animaworks_tasks._states import Event, advance
@@ -43,6 +44,7 @@ from animaworks_tasks._store import Claim, utc_now
 from animaworks_tasks.errors import ExecutorClosedError, RecordError, UnknownToolError, WrongArgumentError
 from tests.conftest import ManualClock, begin, die, own
 from tests.processes import PATIENCE, eventually, in_event_loop, join, until
+from tests.tools_for_tests import wait_for
 
 SELDOM = 3600.0  # seconds between looks at everything, where a test wants none
 
@@ -335,7 +337,7 @@ def test_a_place_in_the_queue_is_given_up_with_the_task(
     # when another host takes it, and puts it back for an hour later
     claim = own(files, waiting.id)
     until(lambda: executor._scheduler is not None and waiting.id not in _looked(executor)._known)
-    files.release(claim, not_before=clock.now + timedelta(hours=1))
+    files.release(claim, pause=3600)
     until(lambda: waiting.id in _looked(executor)._known)
     workshop.gate.set()
     executor.run_until_idle_sync(timeout=PATIENCE)
@@ -378,12 +380,20 @@ async def test_each_end_is_told_once_to_every_callback_and_what_they_raise_is_on
     async def broken_in_loop(_: Task) -> None:
         raise RuntimeError("broken in the loop")
 
+    class Telling:
+        def __init__(self, task: Task) -> None:
+            self.task = task
+
+        def __await__(self) -> Generator[Any, None, None]:
+            return tell_in_loop("awaitable", self.task).__await__()
+
     callbacks = [
         broken,
         broken_in_loop,
         functools.partial(tell, "sync"),
         functools.partial(tell_in_loop, "async"),
         lambda task: tell_in_loop("lambda", task),
+        Telling,
     ]
 
     # when
@@ -392,7 +402,7 @@ async def test_each_end_is_told_once_to_every_callback_and_what_they_raise_is_on
         await executor.run_until_idle(timeout=PATIENCE)
 
     # then
-    assert {who: sorted(ids) for who in ("sync", "async", "lambda")} == {
+    assert {who: sorted(ids) for who in ("sync", "async", "lambda", "awaitable")} == {
         who: sorted(each) for who, each in told.items()
     }
     assert {asyncio.get_running_loop()} == set(loops)
@@ -698,7 +708,7 @@ def test_the_end_of_a_task_that_another_host_runs_is_learnt_and_told_once(files:
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["tidies up late", "dies before it tidies up"])
-def test_an_end_whose_owner_still_holds_the_task_is_told_once(
+def test_an_end_is_told_once_and_only_when_its_owner_is_through(
     files: TaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, *, dies: bool
 ) -> None:
     # given an owner that has written the outcome, and has not yet taken its running entry away
@@ -712,11 +722,17 @@ def test_an_end_whose_owner_still_holds_the_task_is_told_once(
 
     # when it rings, is looked at, and looked at again
     ring(files.layout.doorbell, done.id)
-    until(lambda: ended)
     looks = itertools.count()
     recover = files.recover
     monkeypatch.setattr(files, "recover", lambda *args: (next(looks), recover(*args))[1])
     until(lambda: next(looks) > 4)
+
+    # then it is not told yet
+    assert [] == ended
+    with pytest.raises(TimeoutError, match=f"task {done.id} is not done after 0.01 s; it goes on"):
+        executor.wait_sync(done.id, timeout=0.01)
+
+    # when
     if not dies:
         files._records.forget_running(done.id)
     die(claim)
@@ -822,15 +838,23 @@ def test_a_record_that_is_still_being_written_is_given_time(files: TaskStore, wo
     executor.stop()
 
 
-def test_a_file_that_the_disk_refuses_does_not_stop_the_queue(
-    files: TaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("error", "said"), [(OSError(5, "Input/output error"), ": [Errno 5]"), (ZeroDivisionError("odd"), "\nTraceback")]
+)
+def test_a_task_that_cannot_be_looked_at_does_not_stop_the_queue(
+    files: TaskStore,
+    workshop: Workshop,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    said: str,
 ) -> None:
     # given
     pending = files.pending
 
     def broken(task_id: str) -> Task | None:
         if task_id == "0123456789ab":
-            raise OSError(5, "Input/output error")
+            raise error
         return pending(task_id)
 
     monkeypatch.setattr(files, "pending", broken)
@@ -844,7 +868,7 @@ def test_a_file_that_the_disk_refuses_does_not_stop_the_queue(
     for task in tasks:
         executor.wait_sync(task.id, timeout=PATIENCE)
     executor.stop()
-    assert "task 0123456789ab cannot be looked at, trying again: [Errno 5]" in caplog.text
+    assert f"task 0123456789ab cannot be looked at, trying again{said}" in caplog.text
 
 
 def test_a_catalogue_that_cannot_be_written_does_not_stop_the_queue(
@@ -861,7 +885,7 @@ def test_a_catalogue_that_cannot_be_written_does_not_stop_the_queue(
     Path(files.layout.catalogue).rmdir()
 
     # then
-    until(files.catalogue)
+    until(lambda: known_tools(files.layout))
     executor.stop()
 
 
@@ -1331,20 +1355,20 @@ def test_a_record_that_was_completed_between_two_looks_is_queued(
     ended: list[Task] = []
     scheduler = scheduler_of(files, workshop, ended)
     plain_record(files, "0123456789ab")
-    get = files.get
+    pending = files.pending
 
-    def too_early(_: str) -> Task:
-        monkeypatch.setattr(files, "get", get)
+    def too_early(_: str) -> Task | None:
+        monkeypatch.setattr(files, "pending", pending)
         raise RecordError("0123456789ab", "it is half written")
 
-    monkeypatch.setattr(files, "get", too_early)
+    monkeypatch.setattr(files, "pending", too_early)
 
     # when
     scheduler.step(set())
     scheduler.close()
 
-    # then
-    assert ["by hand"] == [task.result for task in ended]
+    # then that look was no attempt
+    assert [("by hand", 1)] == [(task.result, task.attempt) for task in ended]
 
 
 def test_an_unreadable_record_that_another_host_took_away_is_left_to_it(
@@ -1369,3 +1393,86 @@ def test_an_unreadable_record_that_another_host_took_away_is_left_to_it(
 
     # then
     assert ([], State.RUNNING) == (ended, files.get(task.id).state)
+
+
+# --- coming and going ---
+
+
+def test_whoever_stops_an_executor_while_another_thread_does_waits_for_that(store: Store, tmp_path: Path) -> None:
+    # given a task that keeps the first from leaving
+    gate = tmp_path / "gate"
+    registry = Registry()
+    registry.add("tool", "hold", lambda: wait_for(gate))
+    executor = Executor(store, registry, backend=ThreadBackend(), drain_timeout=PATIENCE).start()
+    task_id = executor.submit_sync("tool", "hold").id
+    until(lambda: store.get(task_id).state is State.RUNNING)
+    problems: list[BaseException] = []
+
+    def stop() -> None:
+        try:
+            executor.stop()
+            assert store.get(task_id).state is State.DONE
+        except BaseException as problem:
+            problems.append(problem)
+            raise
+
+    # when
+    threads = [threading.Thread(target=stop) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    gate.touch()
+
+    # then
+    for thread in threads:
+        join(thread)
+    assert [] == problems
+    executor.stop()
+
+
+@in_event_loop
+async def test_an_executor_whose_start_is_given_up_does_not_stay(store: Store, workshop: Workshop) -> None:
+    # given
+    executor = executor_of(store, workshop)
+
+    async def use() -> None:
+        async with executor:
+            raise AssertionError("it was to be given up before")
+
+    # when
+    using = asyncio.ensure_future(use())
+    await asyncio.sleep(0)
+    using.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await using
+
+    # then
+    await eventually(lambda: executor._scheduler is None or executor._stopping.is_set())
+    await eventually(lambda: executor._thread is None or not executor._thread.is_alive())
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
+def test_an_interval_without_a_pause_is_refused(store: Store, seconds: float) -> None:
+    with pytest.raises(ValueError, match="scan_interval must be more than 0"):
+        Executor(store, Registry(), scan_interval=seconds)
+
+
+def test_a_wait_for_idleness_that_is_given_up_says_so_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    # given
+    gate = tmp_path / "gate"
+    registry = Registry()
+    registry.add("tool", "hold", lambda: wait_for(gate))
+    executor = Executor(store, registry, backend=ThreadBackend()).start()
+    task = executor.submit_sync("tool", "hold")
+
+    # when
+    for _ in range(2):
+        with pytest.raises(TimeoutError, match=r"there is still something to run after 0.01 s"):
+            executor.run_until_idle_sync(timeout=0.01)
+
+    # then
+    assert executor._scheduler is not None
+    assert 1 >= len(executor._scheduler._idle_watched)
+    executor.cancel_sync(task.id)
+    gate.touch()
+    assert Outcome.CANCELLED is executor.wait_sync(task.id, timeout=PATIENCE).outcome
+    executor.stop()

@@ -295,6 +295,12 @@ def test_a_regular_file_of_ours_is_read_whole(final: Path) -> None:
     assert bytes(200_000) == _files.read(str(final / "a"), limit=200_000)
 
 
+@pytest.mark.parametrize(("limit", "found"), [(4, b"3456"), (6, b"123456"), (7, b"123456")])
+def test_of_a_file_that_is_too_large_the_end_is_read_where_that_will_do(final: Path, limit: int, found: bytes) -> None:
+    (final / "a").write_bytes(b"123456")
+    assert found == _files.read(str(final / "a"), limit=limit, newest=True)
+
+
 def test_a_missing_file_is_missing(final: Path) -> None:
     with pytest.raises(FileNotFoundError):
         _files.read(str(final / "a"), limit=1)
@@ -362,6 +368,21 @@ def test_a_file_that_grows_while_it_is_read_is_too_large(final: Path, monkeypatc
     monkeypatch.setattr(os, "fstat", fstat_and_grow)
     with pytest.raises(_files.UnreadableFileError, match="it is larger than 4 bytes"):
         _files.read(str(path), limit=4)
+
+
+def test_of_a_file_that_grows_while_its_end_is_read_no_more_is_read_than_was_asked_for(
+    final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = final / "a"
+    path.write_bytes(b"1234")
+    real = os.lseek
+
+    def seek_and_grow(fd: int, position: int, whence: int) -> int:
+        path.write_bytes(b"123456")
+        return real(fd, position, whence)
+
+    monkeypatch.setattr(os, "lseek", seek_and_grow)
+    assert b"3456" == _files.read(str(path), limit=4, newest=True)
 
 
 # --- doorbell ---

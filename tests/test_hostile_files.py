@@ -16,6 +16,7 @@ import pytest
 
 from animaworks_tasks import Cause, Executor, Outcome, Task, TaskStore, ThreadBackend
 from animaworks_tasks import _locks as locks
+from animaworks_tasks._catalogue import known_tools
 from animaworks_tasks._pending import SIZE_LIMIT
 from tests.hostile_tools import registry
 from tests.processes import PATIENCE, until
@@ -571,7 +572,7 @@ def test_what_is_spoilt_costs_one_task_at_most_and_is_told_once(
     assert (fate.notices, 1) == (site.told(), site.told(innocent.id))
     site.store.read_log(ID)
     site.store.read_progress(ID)
-    site.store.catalogue()
+    known_tools(site.store.layout)
     list(site.store.events())
     for victim in site.path.rglob("a victim"):
         assert "as it was" == victim.read_text()

@@ -334,6 +334,29 @@ def test_where_there_is_no_pidfd_signals_go_by_id(monkeypatch: pytest.MonkeyPatc
     assert [(4711, signal.SIGTERM)] == sent
 
 
+def test_where_only_the_tool_process_is_known_it_is_ended_together_with_its_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # given what macOS lacks, and a process that leads a session and has started another
+    monkeypatch.setattr(_process_tree, "_ON_LINUX", False)
+    monkeypatch.delattr(os, "waitid")
+    monkeypatch.delattr(os, "pidfd_open")
+    monkeypatch.setattr(_process_tree, "_stat", lambda _: pytest.fail("there is no /proc"))
+    script = "trap '' TERM; sleep 600 & echo begun; wait"
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True) as started:
+        assert started.stdout is not None
+        assert b"begun\n" == started.stdout.readline()
+        child = _process_tree.Child(started.pid)
+
+        # when
+        _process_tree.reap(child)
+        assert _process_tree.Stopped(1) == _process_tree.stop_all(child, 0.1)
+
+        # then
+        assert -signal.SIGKILL == child.returncode
+        assert b"" == started.stdout.read(), "both have ended, and with them the pipe"
+
+
 @pytest.mark.parametrize(
     ("stopped", "words"),
     [

@@ -1,10 +1,12 @@
 """What happened can be asked later: ``events.jsonl``."""
 
+import glob
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from animaworks_tasks import TaskStore
+from animaworks_tasks import TaskStore, _locks
 from animaworks_tasks._states import Event
 from animaworks_tasks._task import Cause
 from tests.conftest import begin
@@ -68,3 +70,53 @@ def test_a_large_journal_is_put_aside_and_still_read(files: TaskStore, monkeypat
     assert "ended" in noted(files, first.id)
     assert ["submitted"] == noted(files, second.id)
     assert Path(files.layout.events + ".1").exists()
+
+
+@pytest.mark.parametrize("look", [TaskStore.sweep, TaskStore.recover])
+def test_a_large_journal_is_put_aside_also_where_nobody_prunes(
+    files: TaskStore, monkeypatch: pytest.MonkeyPatch, look: Callable[[TaskStore], object]
+) -> None:
+    """A host that goes on for months looks for orphans all the time."""
+    # given a host that has looked before
+    look(files)
+    task = files.submit("image_gen", "3d")
+    monkeypatch.setattr("animaworks_tasks._journal._ROTATED_AT", 10)
+
+    # when
+    look(files)
+
+    # then
+    assert [f"{files.layout.events}.1"] == glob.glob(f"{files.layout.events}*")
+    assert ["submitted"] == noted(files, task.id)
+
+
+def test_of_two_that_put_a_large_journal_aside_at_once_one_does(
+    files: TaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second would replace the 16 MiB that were put aside with what was noted since."""
+    files.submit("image_gen", "3d")
+    monkeypatch.setattr("animaworks_tasks._journal._ROTATED_AT", 10)
+
+    # when another is about to do it
+    lock = _locks.hold(files.layout.events)
+    assert lock is not None
+    files.sweep()
+
+    # then
+    assert not Path(files.layout.events + ".1").exists()
+    lock.release()
+
+
+def test_of_a_journal_that_nobody_has_put_aside_the_newest_lines_are_read(
+    files: TaskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A submit needs no host, so it may have grown beyond all bounds: then the oldest lines go, and not all."""
+    # given
+    tasks = [files.submit("image_gen", "3d") for _ in range(9)]
+    lines = Path(files.layout.events).read_bytes().splitlines(keepends=True)
+
+    # when no more is read than the last three, and half of the one before
+    monkeypatch.setattr("animaworks_tasks._journal._READ_LIMIT", sum(map(len, lines[-3:])) + len(lines[-4]) // 2)
+
+    # then
+    assert [task.id for task in tasks[-3:]] == [line["task_id"] for line in files.events()]

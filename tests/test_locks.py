@@ -51,6 +51,21 @@ def test_a_held_lock_keeps_out_other_holders_in_this_process_and_in_others(place
     assert not path.exists()
 
 
+def test_whether_a_lock_is_held_can_be_asked_without_making_or_taking_it(place: Path) -> None:
+    path = place / "lock"
+    assert not _locks.is_held(str(path))
+    assert not path.exists()
+    with holder(path) as other:
+        assert b"held\n" == said(other)
+        assert _locks.is_held(str(path))
+        other.kill()
+    assert not _locks.is_held(str(path))
+    assert path.exists()
+    with holder(path) as other:
+        assert b"held\n" == said(other), "who asked has let go"
+        other.kill()
+
+
 def test_a_lock_dies_with_its_process(place: Path) -> None:
     path = place / "lock"
     with holder(path) as other:

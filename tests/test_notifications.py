@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from animaworks_tasks import (
     Cause,
+    MemoryTaskStore,
     Notification,
     Outcome,
     State,
@@ -553,14 +554,14 @@ def test_a_read_notice_is_not_left_again(files: TaskStore) -> None:
     assert [] == files.notifications.peek()
 
 
-def test_acknowledging_waits_until_a_drain_has_ended(files: TaskStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    # given a drain that is on
+def test_of_two_that_acknowledge_at_once_the_second_waits(files: TaskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given one that has come half way
     complete(files)
     waiting = files.notifications.peek()
     has_waited = threading.Event()
     monkeypatch.setattr(_notifications, "_pause", has_waited.set)
     with ThreadPoolExecutor(1) as pool:
-        with files.notifications.drain():
+        with files.notifications._acknowledging():
             # when
             acknowledging = pool.submit(files.notifications.acknowledge, waiting)
             assert has_waited.wait(10)
@@ -571,7 +572,45 @@ def test_acknowledging_waits_until_a_drain_has_ended(files: TaskStore, monkeypat
     assert [] == files.notifications.peek()
 
 
+def test_what_changed_while_it_was_drained_is_shown_again(files: TaskStore, waiting: Path) -> None:
+    # given a notice of another program, which writes it anew while the first one is read
+    (waiting / "rate-limit.md").write_text("once")
+    with files.notifications.drain():
+        (waiting / "rate-limit.md").write_text("twice")
+
+    # then
+    assert ["twice"] == [n.text for n in files.notifications.peek()]
+
+
 def test_the_host_can_replace_the_renderer(tmp_path: Path) -> None:
     store = TaskStore(tmp_path, durability="process", render=lambda task: f"{task.id} ist fertig\n")
     done = complete(store)
     assert [f"{done.id} ist fertig\n"] == [n.text for n in store.notifications.peek()]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "TypeError: a notice is text, not NoneType"),
+        (b"bytes", "TypeError: a notice is text, not bytes"),
+        ("half \ud800", "UnicodeEncodeError"),
+        ("字" * 6667, "ValueError: a notice has at most 20,000 bytes, not 20,001"),
+    ],
+)
+def test_where_the_hosts_renderer_returns_what_is_no_notice_ours_is_left(
+    tmp_path: Path, text: object, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for store in (
+        TaskStore(tmp_path, durability="process", render=lambda _: text),
+        MemoryTaskStore(render=lambda _: text),
+    ):
+        done = complete(store)
+        assert [MarkdownRenderer("en")(done)] == [n.text for n in store.notifications.peek()]
+        assert reason in caplog.text
+        caplog.clear()
+
+
+def test_a_notice_of_the_hosts_renderer_may_have_20000_bytes(tmp_path: Path) -> None:
+    store = TaskStore(tmp_path, durability="process", render=lambda _: 20_000 * "x")
+    complete(store)
+    assert [20_000] == [len(n.text) for n in store.notifications.peek()]

@@ -419,7 +419,7 @@ def test_a_tool_for_which_no_process_can_be_started_has_crashed(
     assert Cause.CRASHED is report.cause
     assert report.error is not None
     assert report.error.startswith("no process could be started for the tool: [Errno 11]")
-    assert open_files() == files
+    until(lambda: open_files() <= files)  # the host of the other tests looks at its store now and then
 
 
 FORKS = """
@@ -551,7 +551,7 @@ def test_a_supervisor_that_dies_as_it_has_forked_frees_its_lock_and_its_call_run
 
     # then
     assert "attempt 2" == host.wait(task_id).result
-    assert 1 == len(host.log(task_id).split())
+    assert 1 == len(host.log(task_id).splitlines())
     until(lambda: gone(int(pid.read_text())))
     assert 1 == host.told(task_id)
     host.executor.stop(drain_timeout=PATIENCE)
@@ -783,6 +783,33 @@ def test_starting_and_stopping_for_ever_leaves_no_open_files_and_no_zombies() ->
     # then
     until(lambda: len(children()) <= len(before))
     until(lambda: open_files() <= files)
+
+
+def test_a_script_without_a_guard_is_told_so_instead_of_running_itself_for_ever(tmp_path: Path) -> None:
+    """Each tool process loads the script to find the tool, and so would start an executor, and submit, once more."""
+    # given
+    script = tmp_path / "host.py"
+    script.write_text(
+        "from animaworks_tasks import Executor, Registry, TaskStore\n"
+        "registry = Registry()\n"
+        "@registry.tool('words', 'echo')\n"
+        "def echo(word: str) -> str:\n"
+        "    return word\n"
+        "executor = Executor(TaskStore('mei', language='en'), registry).start()\n"
+        "task = executor.wait_sync(executor.submit_sync('words', 'echo', 'hi').id)\n"
+        "print(task.cause, task.error)\n"
+        "executor.stop()\n"
+    )
+
+    # when
+    ran = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+
+    # then
+    assert "Cause.REJECTED" in ran.stdout
+    assert 'only under `if __name__ == "__main__":` (host.py, line 6)' in ran.stdout
+    assert 1 == len(list(TaskStore(tmp_path / "mei").list()))
 
 
 def test_whoever_waits_for_a_supervisor_is_woken_when_the_host_leaves_it(tmp_path: Path) -> None:

@@ -278,6 +278,50 @@ def test_a_signature_that_no_command_line_can_express_is_refused(function: Any, 
         registered(function)
 
 
+def test_a_signature_that_names_what_does_not_exist_is_refused_with_a_hint() -> None:
+    """From Python 3.14 on it may do so wherever annotations are evaluated late; before, where an object makes it up."""
+
+    class Odd:
+        @property
+        def __signature__(self) -> object:
+            raise NameError("name 'Nowhere' is not defined")
+
+        def __call__(self) -> None: ...
+
+    with pytest.raises(RegistryError, match=r"^a b: an annotation cannot be resolved \(name 'Nowhere' .*TYPE_CHECKING"):
+        registered(Odd())
+
+
+LATE = """
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from pathlib import Path
+    from animaworks_tasks import ToolContext
+    from elsewhere import Nowhere
+
+def good(file: Path, *more: Path, context: ToolContext, out: Path | None = None) -> Nowhere: ...
+def bad(file: list[Nowhere]) -> None: ...
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated at once before Python 3.14")
+def test_annotations_that_are_evaluated_late_may_name_what_only_type_checkers_import() -> None:
+    namespace: dict[str, Any] = {}
+    exec(compile(LATE, "late", "exec", dont_inherit=True), namespace)  # noqa: S102 - this file's are all text
+    described = registered(namespace["good"]).parameters
+    assert [("file", "path"), ("more", "path"), ("out", "path")] == [(each["name"], each["type"]) for each in described]
+    with pytest.raises(RegistryError, match=r"^a b: an annotation cannot be resolved \(name 'Nowhere' .*TYPE_CHECKING"):
+        registered(namespace["bad"])
+
+
+def test_a_call_whose_words_are_no_text_is_refused_by_name() -> None:
+    registry = Registry()
+    registry.add("a", "b", lambda number: number)
+    argv: list[Any] = ["b", 5]
+    with pytest.raises(TypeError, match="the words of a call are text, and 5 is int: convert it to str"):
+        registry.resolve("a", argv)
+
+
 def test_a_list_that_takes_the_rest_must_be_the_last_positional() -> None:
     def function(files: list[str], out: str) -> None:
         """Do nothing."""

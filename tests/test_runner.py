@@ -14,6 +14,7 @@ from animaworks_tasks._runner import backoff, may_run_again
 from animaworks_tasks._states import Event
 from animaworks_tasks._store import Claim
 from animaworks_tasks.errors import RecordError
+from animaworks_tasks.testing import ManualClock
 
 
 def registry_of(function: Callable[..., object], *, retries: int = 0, on_interrupt: str = "fail") -> Registry:
@@ -102,6 +103,25 @@ def test_a_failure_with_attempts_left_waits_for_the_next_one_and_the_log_says_so
     log = store.read_log(task_id).decode()
     assert "attempt 1 failed: ConnectionError: not today; the next one is in 1." in log
     assert not store.notifications.peek()
+
+
+@pytest.mark.parametrize("jump", [-3600, 3600])
+def test_a_clock_that_is_set_while_a_tool_runs_does_not_change_the_pause_before_its_next_attempt(jump: int) -> None:
+    # given
+    clock = ManualClock()
+    store = MemoryTaskStore(clock=clock)
+
+    def set_the_clock_and_fail() -> None:
+        clock.advance(jump)
+        raise ConnectionError("not today")
+
+    # when
+    task = run_task(store, registry_of(set_the_clock_and_fail, retries=1), store.submit("tool", "run").id)
+
+    # then
+    assert task is not None
+    assert task.not_before is not None
+    assert timedelta(seconds=1) <= task.not_before - clock.now <= timedelta(seconds=1.25)
 
 
 def test_a_failure_without_attempts_left_is_one() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import attrs
 import pytest
@@ -102,6 +107,50 @@ def test_the_first_word_that_is_no_option_is_taken_for_the_subcommand(
     store: Store, argv: tuple[str, ...], subcommand: str
 ) -> None:
     assert subcommand == store.submit("image_gen", *argv).subcommand
+
+
+def test_options_are_taken_as_people_write_them(store: Store, tmp_path: Path) -> None:
+    task = store.submit("image_gen", "3d", on_interrupt="retry", cwd=tmp_path)
+    assert (OnInterrupt.RETRY, str(tmp_path)) == (task.on_interrupt, task.cwd)
+    assert task == store.get(task.id)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "reason"),
+    [
+        ({"on_interrupt": "rerun"}, ValueError, "on_interrupt must be 'fail' or 'retry', not 'rerun'"),
+        ({"retries": -1}, ValueError, "'retries' must be >= 0: -1"),
+        ({"max_attempts": 0}, ValueError, "'max_attempts' must be >= 1: 0"),
+        ({"timeout_seconds": math.inf}, ValueError, "timeout_seconds must be a finite number of seconds, not inf"),
+        ({"not_before": datetime(2026, 1, 1)}, ValueError, "not_before needs a timezone"),  # noqa: DTZ001 - the point
+        ({"priority": 1.5}, RecordError, "priority must be a whole number, not float"),
+        ({"not_before": "tomorrow"}, TypeError, "not_before must be a datetime, not 'tomorrow'"),
+        ({"timeout_seconds": "5"}, TypeError, "timeout_seconds must be a number of seconds, not '5'"),
+        ({"retries": "3"}, TypeError, "'retries' must be <class 'int'>"),
+        ({"cwd": 5}, TypeError, "os.PathLike"),
+        ({"pirority": 5}, TypeError, "'pirority'"),
+    ],
+    ids=str,
+)
+def test_an_option_that_cannot_be_is_refused_by_name_and_nothing_is_kept(
+    store: Store, options: dict[str, Any], error: type[Exception], reason: str
+) -> None:
+    with pytest.raises(error, match=re.escape(reason)):
+        store.submit("image_gen", "3d", **options)
+    with pytest.raises(error, match=re.escape(reason)):
+        store.submit_many("image_gen", [["3d"]], **options)
+    assert set() == store.pending_ids()
+
+
+def test_a_word_that_is_no_text_is_refused_by_name(store: Store) -> None:
+    words: list[Any] = ["3d", 5]
+    reason = "the words of a call are text, and 5 is int: convert it to str"
+    for argv in (words, words[::-1]):
+        with pytest.raises(TypeError, match=reason):
+            store.submit("image_gen", *argv)
+        with pytest.raises(TypeError, match=reason):
+            store.submit_many("image_gen", [argv])
+    assert set() == store.pending_ids()
 
 
 @pytest.mark.parametrize("bad", ["\udcff", "x" * (1 << 20)], ids=["not UTF-8", "larger than 1 MiB"])
@@ -348,17 +397,32 @@ def test_an_end_that_cannot_be_changes_nothing(store: Store, event: Event, chang
 def test_a_released_task_waits_for_its_next_attempt(store: Store, clock: ManualClock) -> None:
     # given
     claim = begin(store)
-    later = clock.now + timedelta(seconds=30)
+    clock.advance(-500)  # the clock was set back meanwhile
 
     # when
-    released = store.release(claim, not_before=later)
+    released = store.release(claim, pause=30)
 
     # then
-    assert (State.PENDING, 1, later) == (released.state, released.attempt, released.not_before)
+    assert (State.PENDING, 1) == (released.state, released.attempt)
+    assert clock.now + timedelta(seconds=30) == released.not_before
     assert (None, None) == (released.started_at, released.owner_pid)
     assert released == store.get(released.id)
     assert ({released.id}, []) == (store.pending_ids(), told(store))
     assert 2 == own(store, released.id).task.attempt
+
+
+def test_what_is_given_back_before_its_tool_was_called_is_as_it_was(store: Store, clock: ManualClock) -> None:
+    # given a task that waits for an hour, and one that was tried once and waits for its second attempt
+    new = store.submit("image_gen", "3d", not_before=clock.now + timedelta(hours=1))
+    tried = store.release(begin(store), pause=30)
+    for task in (new, tried):
+        # when
+        released = store.release(own(store, task.id), began=False)
+
+        # then
+        assert task == released == store.get(task.id)
+    assert {new.id, tried.id} == store.pending_ids()
+    assert (1, 2) == (own(store, new.id).task.attempt, own(store, tried.id).task.attempt)
 
 
 def test_a_released_task_ends_like_any_other(store: Store) -> None:
@@ -376,6 +440,27 @@ def test_a_task_whose_owner_lives_is_left_alone(store: Store) -> None:
     found = store.recover(lambda _: True)
     assert ((claim.task.id,), (), ()) == (found.alive, found.settled, found.returned)
     assert Outcome.COMPLETED is store.finish(claim, Event.COMPLETE).outcome
+
+
+def test_relative_paths_begin_where_a_task_was_submitted(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tasks = [store.submit("tool", "echo"), *store.submit_many("tool", [["echo"]])]
+    assert 2 * [str(tmp_path)] == [store.get(task.id).cwd for task in tasks]
+    assert "/there" == store.get(store.submit("tool", "echo", cwd="/there").id).cwd
+
+
+def test_a_task_has_an_owner_until_its_end_was_told(store: Store) -> None:
+    task_id = store.submit("image_gen", "3d").id
+    assert not store.runs(task_id)
+    claim = own(store, task_id)
+    assert store.runs(task_id)
+    die(claim)
+    assert store.runs(task_id)
+    store.recover()
+    assert not store.runs(task_id)
+    assert not store.runs("no id")
 
 
 def test_an_orphan_ends_interrupted_and_the_notice_says_that_it_may_have_partly_run(store: Store) -> None:
@@ -596,6 +681,45 @@ def test_of_two_drains_at_once_the_second_gets_nothing(store: Store) -> None:
     assert [] == told(store)
 
 
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["the same thread", "another thread"])
+def test_a_drain_may_acknowledge_some_of_what_it_has_shown_and_then_raise(store: Store, *, elsewhere: bool) -> None:
+    # given
+    first, second = complete(store), complete(store)
+    acknowledge = store.notifications.acknowledge
+
+    # when
+    with contextlib.suppress(InterruptedError), store.notifications.drain() as drained:
+        some = [n for n in drained.notifications if n.task_id == first.id]
+        if elsewhere:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(acknowledge, some).result(10)
+        else:
+            acknowledge(some)
+        assert [second.id] == told(store)
+        raise InterruptedError
+
+    # then
+    assert [second.id] == told(store)
+
+
+def test_a_drain_may_acknowledge_all_that_it_has_shown(store: Store) -> None:
+    complete(store)
+    with store.notifications.drain() as drained:
+        store.notifications.acknowledge(drained.notifications)
+    assert [] == told(store)
+
+
+def test_a_notice_that_came_anew_during_a_drain_is_not_acknowledged_by_it(store: Store, clock: ManualClock) -> None:
+    """Somebody else acknowledged the first one, and its task was pruned and submitted again with its key."""
+    complete(store, key="mei")
+    with store.notifications.drain() as drained:
+        store.notifications.acknowledge(drained.notifications)
+        clock.advance(1)
+        store.prune(finished_before=clock.now)
+        again = complete(store, key="mei", result="the second")
+    assert [again.id] == told(store)
+
+
 def test_what_finishes_during_a_drain_waits_for_the_next(store: Store) -> None:
     complete(store)
     with store.notifications.drain():
@@ -761,15 +885,7 @@ def test_a_task_has_a_scratch_directory_of_its_own(store: Store) -> None:
     assert not (other.scratch() / "notes").exists()
 
 
-# --- catalogue and doorbell ---
-
-
-def test_the_last_published_catalogue_is_read(store: Store) -> None:
-    assert store.catalogue() is None
-    store.publish_catalogue({"tools": {"image_gen": {"3d": {"help": "⚠ 3D"}}}})
-    store.publish_catalogue({"tools": {}})
-    store.publish_catalogue({"tools": {}})
-    assert {"tools": {}} == store.catalogue()
+# --- doorbell ---
 
 
 def test_a_submit_a_release_and_a_finish_ring_with_the_id(store: Store) -> None:

@@ -149,12 +149,11 @@ class TwoStores(RuleBasedStateMachine):
                 store.finish(claim, Event.COMPLETE, result="\udcff")
 
     @precondition(lambda self: self.claims)
-    @rule(pick=picks, delay=st.none() | st.integers(0, 10))
-    def release(self, pick: int, delay: int | None) -> None:
-        not_before = None if delay is None else self.now + timedelta(seconds=delay)
+    @rule(pick=picks, pause=st.integers(0, 10), began=st.booleans())
+    def release(self, pick: int, pause: int, *, began: bool) -> None:
         in_memory, in_files = self.lost_one(pick)
-        back = self.memory.release(in_memory, not_before=not_before)
-        assert seen(back) == seen(self.files.release(in_files, not_before=not_before))
+        back = self.memory.release(in_memory, pause=pause, began=began)
+        assert seen(back) == seen(self.files.release(in_files, pause=pause, began=began))
 
     @precondition(lambda self: self.claims)
     @rule(pick=picks)

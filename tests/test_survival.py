@@ -73,6 +73,28 @@ def test_a_machine_that_goes_down_in_order_leaves_settled_tasks(tmp_path: Path) 
     host.executor.stop()
 
 
+@pytest.mark.parametrize("who", ["tool", "tool, then supervisor", "supervisor, then tool"])
+@pytest.mark.parametrize("subcommand", ["hold", "again"])
+def test_whoever_is_sent_sigterm_first_nobody_has_cancelled_the_task(tmp_path: Path, who: str, subcommand: str) -> None:
+    """A machine that goes down, and systemd for a whole unit, send it to the tool's process as well."""
+    # given
+    host = Host(tmp_path / "mei")
+    task_id, (tool, supervisor) = begin(host, subcommand, tmp_path / "gate")
+
+    # when
+    for word in who.split(", then "):
+        os.kill({"tool": tool, "supervisor": supervisor}[word], signal.SIGTERM)
+
+    # then
+    task = host.wait(task_id)
+    if subcommand == "hold":
+        assert (Outcome.FAILED, Cause.INTERRUPTED) == (task.outcome, task.cause)
+        assert "may have partly run" in (task.error or "")
+    else:
+        assert (Outcome.COMPLETED, "attempt 2") == (task.outcome, task.result)
+    host.executor.stop(drain_timeout=PATIENCE)
+
+
 @pytest.mark.parametrize("at", [1, 2], ids=["claims its task", "stores the outcome"])
 def test_sigterm_while_a_supervisor_does_what_is_not_the_tools_costs_its_task_nothing(tmp_path: Path, at: int) -> None:
     # given a store that looks at the clock twice in the course of a task

@@ -275,7 +275,7 @@ def tidy(begun: Path, tidied: Path) -> None:
 
 @registry.tool("proc", "again", on_interrupt="retry")
 def again(gate: Path, *, context: ToolContext) -> str:
-    print(os.getppid(), flush=True)
+    print(os.getpid(), os.getppid(), flush=True)
     if context.attempt == 1:
         wait_for(gate)
     return f"attempt {context.attempt}"

@@ -3,7 +3,8 @@ Every process that a tool has started, and how to end them all.
 
 On Linux the supervisor is a *child subreaper* (prctl(2)): whatever a tool starts stays below it in the tree, also what
 leaves its process group, its session or its parent, so /proc shows all of it, and a supervisor without children has
-nothing below it. Elsewhere only the tool process is known, and what it started is not found.
+nothing below it. Elsewhere only the tool process is known: what it started is not found, and ends with it only where it
+has to be killed, as far as that has stayed in its process group.
 """
 
 from __future__ import annotations
@@ -102,6 +103,8 @@ def end_with_parent() -> None:
 
 def reap(child: Child) -> None:
     """Take leave of adopted processes that have died, which else would stay as zombies; *child* is left alone."""
+    if not _ON_LINUX:  # pragma: no cover - CI is Linux; elsewhere none is adopted, and there may be no waitid
+        return
     with contextlib.suppress(ChildProcessError):  # none is left at all
         for _ in range(_REAPED_AT_ONCE):
             dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -141,6 +144,11 @@ def stop_all(child: Child, grace: float) -> Stopped:
 
 def _kill(process: _Process) -> None:
     """End *process* and all of its process group; a group is ended in one step."""
+    if not _ON_LINUX:  # pragma: no cover - CI is Linux; the only one known is ours, and leads a group of its own
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        _signal(process, signal.SIGKILL)  # if it has only just begun, it does not lead one yet
+        return
     _signal(process, signal.SIGSTOP)  # from here on it neither starts another nor leaves its group
     with contextlib.suppress(OSError):
         state, _, group, session, *_ = _stat(process.pid)

@@ -95,7 +95,11 @@ class ToolProcess:
         if self._calls == self._max_tasks:
             self.close()
         reap(process)
-        return report
+        return self._in_its_light(report)
+
+    def _in_its_light(self, report: Report) -> Report:
+        """Return what a *report* means if we go down: then the tool and its programs may be sent SIGTERM as well."""
+        return _interrupted(report) if self.interrupted and report.cause is not None else report
 
     def close(self) -> None:
         """End the process and everything that tools left running below it."""
@@ -135,17 +139,21 @@ class ToolProcess:
                 return self._stopped(process, grace, timed_out=left <= 0)
 
     def _stopped(self, process: Child, grace: float, *, timed_out: bool) -> Report:
-        error = f"it was stopped: {stop_all(process, grace)}"
+        report = Report(error=f"it was stopped: {stop_all(process, grace)}", timed_out=timed_out)
         self.close()
-        if self.interrupted:
-            words = f"its host or the machine was going down, and it may have partly run: {error}"
-            return Report(cause=Cause.INTERRUPTED, error=words)
-        return Report(cancelled=not timed_out, timed_out=timed_out, error=error)
+        if self.interrupted and not timed_out:
+            return _interrupted(report)
+        return attrs.evolve(report, cancelled=not timed_out)
 
     def _crashed(self, process: Child) -> Report:
         status = process.wait(_LAST_WORDS)
         self.close()
         return Report(cause=Cause.CRASHED, error=f"the tool's process {_end(status)} in the middle of the call")
+
+
+def _interrupted(report: Report) -> Report:
+    error = f"SIGTERM ended it, as when its host or the machine goes down, and it may have partly run: {report.error}"
+    return attrs.evolve(report, cause=Cause.INTERRUPTED, error=error, cancelled=False)
 
 
 def _end(status: int | None) -> str:
@@ -221,7 +229,7 @@ def _make(asked: Call, stop: _Stop) -> Report:
     deadline = time.monotonic() + asked.timeout
     stop.calling, stop.asked = True, False
     try:
-        return call(
+        report = call(
             asked.tool,
             asked.task,
             asked.workspace,
@@ -230,11 +238,13 @@ def _make(asked: Call, stop: _Stop) -> Report:
             all_threads=True,
         )
     except TaskCancelled as error:  # while the report was being made
-        return Report(cancelled=True, error=str(error))
+        report = Report(cancelled=True, error=str(error))
     except KeyboardInterrupt:  # the tool's own: there is no keyboard here
-        return Report(cause=Cause.TOOL, error="KeyboardInterrupt")
+        report = Report(cause=Cause.TOOL, error="KeyboardInterrupt")
     finally:
         stop.calling = False
+    # When our supervisor asks, it listens no more. So it was somebody else: a machine that goes down asks everybody.
+    return _interrupted(report) if stop.asked and report.cancelled else report
 
 
 def _write(data: bytes) -> None:

@@ -36,6 +36,8 @@ def cancel_(options: Namespace) -> int:
 
 def retry_(options: Namespace) -> int:
     """Submit a done task once more and print the receipt."""
+    from animaworks_tasks._in_process import is_in_process  # here: it loads asyncio, which the others do without
+
     store = open_store(options, changing=True)
     task = find(store, options.id)
     if task.state is not State.DONE:
@@ -43,7 +45,7 @@ def retry_(options: Namespace) -> int:
             f"task {task.id} is {task.state.value}, and only what is done is submitted once more: "
             f"`animaworks-tool wait {task.id}` or `animaworks-tool cancel {task.id}` first"
         )
-    if task.extra.get("in_process") is True:  # as _in_process.py marks them
+    if is_in_process(task):
         raise TasksError(
             f"task {task.id} was a call inside of its host, which alone can make it again: ask for it there"
         )
@@ -59,6 +61,7 @@ def retry_(options: Namespace) -> int:
         timeout_seconds=task.timeout_seconds,
         retries=task.retries,
         on_interrupt=task.on_interrupt,
+        max_attempts=task.max_attempts,
         cwd=task.cwd,
     )
     return print_receipt(again.id, again.tool, again.subcommand)

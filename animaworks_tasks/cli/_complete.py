@@ -21,6 +21,7 @@ from typing import Any, Final
 import attrs
 
 from animaworks_tasks import _arguments, _files, _pending, _wire
+from animaworks_tasks._catalogue import known_tools
 from animaworks_tasks._paths import ANIMA_DIR_VARIABLE, Layout
 from animaworks_tasks._task import is_task_id
 from animaworks_tasks.cli import _submit
@@ -245,7 +246,7 @@ class _Store:
 
     def tools(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
         """Return the tools of the catalogue."""
-        return (_submit.known_tools(self._layout) if self._layout else None) or {}
+        return (known_tools(self._layout) if self._layout else None) or {}
 
     def tool_names(self) -> _Words:
         """Return the names of the tools, with their subcommands."""

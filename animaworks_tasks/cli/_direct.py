@@ -14,6 +14,7 @@ from tempfile import mkdtemp
 from typing import Any, BinaryIO, Final
 
 from animaworks_tasks import _arguments, _calls
+from animaworks_tasks._catalogue import known_tools
 from animaworks_tasks._notice import one_line
 from animaworks_tasks._paths import ANIMA_DIR_VARIABLE, Layout
 from animaworks_tasks._pending import new_id
@@ -23,7 +24,6 @@ from animaworks_tasks._task import Cause, Task
 from animaworks_tasks._tool import FunctionTarget, Tool
 from animaworks_tasks.cli._basics import put, say, take, write_all
 from animaworks_tasks.cli._parser import COMMANDS, USAGE
-from animaworks_tasks.cli._submit import known_tools
 from animaworks_tasks.cli._text import as_json, duration
 from animaworks_tasks.cli._tools import named_anima, registry_of
 from animaworks_tasks.errors import TasksError, UsageError

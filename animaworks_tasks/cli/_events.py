@@ -25,7 +25,7 @@ def events_(options: Namespace) -> int:
     store = open_store(options)
     task_id = None if options.task is None else _whose(store, options.task)
     events = list(store.events(task_id))
-    notice = None if task_id is None else _delivery(store, task_id, events)
+    notice = None if task_id is None else notice_of(store, task_id, events)
     if options.since is not None:
         since = utc_now() - options.since
         events = [event for event in events if (at := noted_at(event)) is not None and at >= since]
@@ -40,7 +40,7 @@ def events_(options: Namespace) -> int:
         return 0
     put("".join(f"{_line(event)}\n" for event in events))
     if notice is not None:
-        put(f"{_in_words(notice)}\n")
+        put((notice.fate.value if notice.fate is Fate.NOT_YET else f"its notice {in_words(notice)}") + "\n")
     elif not events:
         say(f"nothing was noted in {store.location}" + (" since then" if options.since else ""))
     return 0
@@ -64,7 +64,8 @@ def _whose(store: TaskStore, text: str) -> str:
         return found[0]
 
 
-def _delivery(store: TaskStore, task_id: str, events: Sequence[Mapping[str, Any]]) -> Delivery:
+def notice_of(store: TaskStore, task_id: str, events: Sequence[Mapping[str, Any]]) -> Delivery:
+    """Say what became of the notice of a task; *events* are its lines in the journal."""
     places = (os.path.join(store.layout.read, f"{task_id}.md"), os.path.join(store.layout.done, f"{task_id}.json"))
     read, ended = map(os.path.lexists, places)
     return delivery(events, waits=store.notifications.waits(task_id), read=read, ended=ended)
@@ -80,15 +81,13 @@ def _line(event: Mapping[str, Any]) -> str:
     return f"{when:<19}  {one_line(str(event.get('task_id', '-')), 20):<12}  {what:<16}  {' '.join(facts)}".rstrip()
 
 
-def _in_words(notice: Delivery) -> str:
-    """Answer: was it delivered, when, to whom?"""
-    if notice.fate is Fate.NOT_YET:
-        return f"{notice.fate.value}"
+def in_words(notice: Delivery) -> str:
+    """Answer of the notice of a task that has ended: was it delivered, when, to whom?"""
     if notice.fate is Fate.DELIVERED:
         when = f" at {moment(notice.at)}" if notice.at else "; the journal does not say when"
         program = f" to {one_line(notice.by, 100)}" if notice.by else ""
-        return f"its notice was delivered{program}{f' (process {notice.pid})' if notice.pid else ''}{when}"
+        return f"{notice.fate.value}{program}{f' (process {notice.pid})' if notice.pid else ''}{when}"
     since = f" since {moment(notice.at)}" if notice.at and notice.fate is Fate.WAITING else ""
     left = f"; it was left at {moment(notice.at)}" if notice.at and notice.fate is Fate.TAKEN else ""
     todo = "; see `animaworks-tool doctor`" if notice.fate in {Fate.MISSING, Fate.UNKNOWN} else ""
-    return f"its notice {notice.fate.value}{since}{left}{todo}"
+    return f"{notice.fate.value}{since}{left}{todo}"

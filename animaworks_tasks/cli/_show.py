@@ -7,16 +7,15 @@ import shlex
 from argparse import Namespace
 from collections.abc import Iterator
 
-from animaworks_tasks import _files
 from animaworks_tasks._directory_store import TaskStore
+from animaworks_tasks._directory_workspace import kept_result
 from animaworks_tasks._notice import ENGLISH, fenced, one_line
 from animaworks_tasks._task import Cause, Outcome, State, Task
 from animaworks_tasks.cli._basics import put
+from animaworks_tasks.cli._events import in_words, notice_of
 from animaworks_tasks.cli._stores import find, obstacle, open_store
 from animaworks_tasks.cli._text import Standing, as_json, catalogued, described, duration, moment, said
 from animaworks_tasks.errors import TasksError
-
-_LARGEST_RESULT = 1 << 40  # bytes; the whole of it is asked for
 
 
 def show_(options: Namespace) -> int:
@@ -60,7 +59,7 @@ def _facts(standing: Standing, store: TaskStore) -> Iterator[tuple[str, str]]:
     if task.result_file:
         yield "result", os.path.join(store.layout.root, one_line(task.result_file, 500))
     if task.state is State.DONE:
-        yield "notice", "waits to be read" if store.notifications.waits(task.id) else "was read"
+        yield "notice", in_words(notice_of(store, task.id, list(store.events(task.id))))
 
 
 def _options(task: Task) -> Iterator[str]:
@@ -100,20 +99,16 @@ def _whole_result(store: TaskStore, task: Task) -> bytes:
     Raises:
         TasksError: It has no result (yet).
     """
-    if task.result_file is not None:
-        path = os.path.normpath(os.path.join(store.layout.root, task.result_file))
-        if not path.startswith(store.layout.results + os.sep):  # a record may be written by anyone
-            raise TasksError(
-                f"task {task.id} names a result that is none of its store's: {one_line(task.result_file, 200)}; "
-                f"`animaworks-tool show {task.id}` prints what the record has of it"
-            )
-        try:
-            return _files.read(path, limit=_LARGEST_RESULT)
-        except OSError as error:
-            raise TasksError(
-                f"the whole result cannot be read: {error.strerror or error}: {path}; "
-                f"`animaworks-tool show {task.id}` prints what the record has of it, and `retry` makes it anew"
-            ) from error
+    try:
+        whole = kept_result(store.layout, task)
+    except OSError as error:
+        where = one_line(str(error.filename or task.result_file), 500)
+        raise TasksError(
+            f"the whole result cannot be read: {error.strerror or error}: {where}; "
+            f"`animaworks-tool show {task.id}` prints what the record has of it, and `retry` makes it anew"
+        ) from error
+    if whole is not None:
+        return whole
     if task.result is None:
         if task.state is not State.DONE:
             raise TasksError(f"task {task.id} is {task.state.value}: `animaworks-tool wait {task.id}`, then ask again")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 from typing import Final
 
@@ -66,16 +65,6 @@ def obstacle(store: TaskStore, task: Task) -> str | None:
         return None
     if task.state is State.PENDING:
         return "no host is listening, so nothing starts it: start one, or `animaworks-tool run`"
-    if not _is_owned(store, task.id):
+    if not _locks.is_held(store.layout.lock(task.id)):
         return "the process that ran it has died, and no host is listening to settle it: `animaworks-tool run` does"
     return None
-
-
-def _is_owned(store: TaskStore, task_id: str) -> bool:
-    path = store.layout.lock(task_id)
-    if not os.path.lexists(path):
-        return False
-    lock = _locks.hold(path)
-    if lock is not None:
-        lock.release()
-    return lock is None

@@ -11,9 +11,10 @@ import os
 import time
 
 from animaworks_tasks import _arguments, _files, _pending, _wire
+from animaworks_tasks._catalogue import known_tools
 from animaworks_tasks._paths import Layout
 from animaworks_tasks.cli._basics import anima_dir, put, remedy, say, take
-from animaworks_tasks.errors import TasksError, UsageError
+from animaworks_tasks.errors import PartlySubmittedError, TasksError, UsageError
 
 TYPE_CHECKING = False  # typing's own would import typing
 
@@ -37,7 +38,8 @@ options:
   --retries N         how often a failure is run again; default: the tool's
   -h, --help          show this; after TOOL it is an argument like any other
 
-exit status: 0 it is queued; 1 nothing was queued, the reason is on stderr; 2 the same, because of how it was called
+exit status: 0 it is queued; 1 nothing was queued, or a power cut may still take it away, as stderr says;
+2 nothing was queued, because of how it was called
 
 example:
   animaworks-tool submit --timeout 900 transcribe audio talk.wav --language ja
@@ -46,8 +48,6 @@ example:
 VALUES: Final = ("--anima-dir", "--key", "--priority", "--delay", "--timeout", "--retries")
 _FLAGS: Final = ("-j", "--json", "-h", "--help")  # the receipt is JSON in any case
 _LONGEST: Final = 10 * 365 * 86400.0  # seconds; ten years, so that every moment has a date
-_OF_A_PARAMETER: Final = ("name", "kind", "type")
-_CATALOGUE_VERSION: Final = 1  # as _registry has it, which takes long to import
 
 
 def submit(words: Sequence[str]) -> int:
@@ -56,7 +56,7 @@ def submit(words: Sequence[str]) -> int:
 
     Raises:
         UsageError: No host would accept it. Nothing was queued.
-        TasksError: It could not be kept. Nothing was queued.
+        TasksError: It could not be kept, or not durably, as it says.
     """
     given, call = take(words, values=VALUES, flags=_FLAGS, usage=USAGE)
     if "-h" in given or "--help" in given:
@@ -165,41 +165,6 @@ def _cwd() -> str:
     return cwd
 
 
-def known_tools(layout: Layout) -> Mapping[str, Mapping[str, Mapping[str, object]]] | None:
-    """Return the tools of the catalogue; None where no host has left one that we understand: then the host checks."""
-    try:
-        catalogue = _wire.load(_files.read(layout.catalogue, limit=_pending.SIZE_LIMIT))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(catalogue, dict) or catalogue.get("version") != _CATALOGUE_VERSION:
-        return None
-    tools: Mapping[str, Mapping[str, Mapping[str, object]]] | None = catalogue.get("tools")
-    return tools if _are_tools(tools) else None
-
-
-def _are_tools(tools: object) -> bool:
-    """Say whether *tools* are as a registry describes them: anybody may have written the file."""
-    if not isinstance(tools, dict) or not all(isinstance(specs, dict) for specs in tools.values()):
-        return False
-    return all(_is_tool(spec) for specs in tools.values() for spec in specs.values())
-
-
-def _is_tool(spec: object) -> bool:
-    if not isinstance(spec, dict) or not isinstance(spec.get("summary"), str):
-        return False
-    seconds, parameters = spec.get("expected_seconds"), spec.get("parameters")
-    if not {"long_running", "gated"} <= spec.keys() or not (seconds is None or isinstance(seconds, (int, float))):
-        return False
-    return parameters is None or (isinstance(parameters, list) and all(map(_is_parameter, parameters)))
-
-
-def _is_parameter(parameter: object) -> bool:
-    if not isinstance(parameter, dict) or not all(isinstance(parameter.get(key), str) for key in _OF_A_PARAMETER):
-        return False
-    choices = parameter.get("choices", [])
-    return isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)
-
-
 def _keep(layout: Layout, task_id: str, record: Mapping[str, object]) -> bool:
     """Store the record durably; False where the task is there already, which only a key can bring about."""
     data = _wire.dump(record)
@@ -211,9 +176,16 @@ def _keep(layout: Layout, task_id: str, record: Mapping[str, object]) -> bool:
     try:
         _pending.create(layout, sync=True)
         # In the order in which a task moves on, so that it cannot slip by; placing it looks at pending/.
-        if any(os.path.lexists(os.path.join(place, f"{task_id}.json")) for place in (layout.running, layout.done)):
-            return False
+        for place in (layout.running, layout.done):
+            if os.path.lexists(os.path.join(place, f"{task_id}.json")):
+                _files.sync_directory(place)  # whoever has put it there may not have come to that
+                return False
         return _pending.place(layout, task_id, data, sync=True)
+    except PartlySubmittedError as error:
+        raise TasksError(
+            f"task {task_id} is queued and will run, do not submit it again; but {error.reason}; "
+            f"`animaworks-tool show {task_id}` tells what has become of it"
+        ) from error
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         todo = f"{remedy(error)}, then submit again"

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import attrs
 
+from animaworks_tasks._catalogue import known_tools
 from animaworks_tasks._directory_store import TaskStore
 from animaworks_tasks._notice import one_line
 from animaworks_tasks._store import Progress, utc_now
 from animaworks_tasks._task import Outcome, State, Task
-from animaworks_tasks.cli._submit import known_tools
 
 _UNITS: Final = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 _EXACT_BELOW: Final = 10  # seconds; shorter times are told to a tenth

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from animaworks_tasks import _arguments, _guide, _paths
+from animaworks_tasks._catalogue import known_tools
 from animaworks_tasks._discovery import discover, load_directory, load_entry_points, load_import_path
 from animaworks_tasks._notice import one_line
 from animaworks_tasks._registry import Registry
 from animaworks_tasks.cli._basics import anima_dir, put, say
-from animaworks_tasks.cli._submit import known_tools
 from animaworks_tasks.cli._text import as_json, duration, table
 from animaworks_tasks.errors import TasksError
 

@@ -7,7 +7,6 @@ if sys.argv[1] == "asyncio":
 
     import attrs  # noqa: F401 - what our dependencies weigh is not ours to answer for
     import filelock  # noqa: F401
-    import platformdirs  # noqa: F401
     import typing_extensions  # noqa: F401
 
     async def main() -> None:

@@ -134,6 +134,13 @@ def _keyed(store: TaskStore, say: Say) -> None:
         say("submitted", store.submit("tool", "once", key="key").id)
 
 
+def _keyed_beside_another(store: TaskStore, say: Say) -> None:
+    """Of two submits of a key the first has not made its record durable yet, and the second is acknowledged."""
+    with mock.patch.object(_files, "sync_directory"):
+        store.submit("tool", "once", key="key")
+    say("submitted", store.submit("tool", "once", key="key").id)
+
+
 def _many(store: TaskStore, say: Say) -> None:
     for task in store.submit_many("tool", 3 * [["once"]]):
         say("submitted", task.id)
@@ -258,6 +265,7 @@ EVERYTHING: Final = Life("everything", _everything, from_nothing=True)
 LIVES: Final[Sequence[Life]] = (
     Life("submit", _submitted, from_nothing=True),
     Life("keyed submit", _keyed),
+    Life("keyed submit beside another", _keyed_beside_another),
     Life("submit many", _many),
     Life("claim, run, finish, notify", run, _submitted),
     Life("fail, retry, finish", _run_twice, _flaky),

@@ -136,9 +136,9 @@ def a_task_stops_running_before_its_outcome_is_stored(patch: Patch) -> None:
 def a_task_stops_running_before_it_waits_again(patch: Patch) -> None:
     give_back = DirectoryRecords.give_back
 
-    def forgotten_first(records: DirectoryRecords, task: Task, *rest: Any) -> Task:  # noqa: ANN401 - as they are
+    def forgotten_first(records: DirectoryRecords, task: Task, **options: Any) -> Task:  # noqa: ANN401 - as they are
         records.forget_running(task.id, waits=True)
-        return give_back(records, task, *rest)
+        return give_back(records, task, **options)
 
     patch.setattr(DirectoryRecords, "give_back", forgotten_first)
 
