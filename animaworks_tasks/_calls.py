@@ -9,12 +9,11 @@ for the KeyboardInterrupt of a person at the keyboard, which comes to the main t
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ import attrs
 from animaworks_tasks import _commands
 from animaworks_tasks._context import ToolContext, Workspace
 from animaworks_tasks._output import Printed, Sink, printed_to
+from animaworks_tasks._result import UnfinishedError, as_text, is_unfinished
 from animaworks_tasks._secrets import without_secrets
 from animaworks_tasks._task import Cause, Task
 from animaworks_tasks._tool import CommandTarget, FunctionTarget, Tool
@@ -86,17 +86,19 @@ def call(
         deadline: :func:`time.monotonic` at which its time is up; it is only told, not stopped.
         log: Takes what it prints instead of the workspace's log.
         stdout: Takes what it prints to stdout instead of either.
-        all_threads: Take what other threads print for this task's: right where one task runs at a time.
+        all_threads: Take what other threads print for this task's, and give a module a ``sys.argv`` of its own: right
+            where one task runs at a time.
         as_typed: Give a module the arguments as they are; by default it is asked for JSON where it takes ``-j``.
     """
     context = ToolContext(task, workspace, deadline=deadline)
     with printed_to(log or workspace.write_log, out=stdout, all_threads=all_threads) as (out, err):
         try:
-            value = _call(tool, task, context, out, err, as_typed=as_typed)
+            value = _call(tool, task, context, out, err, as_typed=as_typed, alone=all_threads)
             report = _completed(value, workspace)
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        except BaseException as raised:
+            if isinstance(raised, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 raise
+            error = _alone(raised)
             if isinstance(error, MemoryError):
                 traceback.clear_frames(error.__traceback__)  # what it had filled the memory with
             report = _failed(error, err)
@@ -108,24 +110,24 @@ def call(
 def _fit_to_be_told(report: Report, *, timed_out: bool) -> Report:
     """Return *report* in plain, bounded text without credentials: a tool may have put anything into an exception."""
 
-    def clean(value: object) -> str | None:
-        return None if value is None else without_secrets(_plain(value), os.environ)
+    def fit(value: object) -> str | None:
+        return None if value is None else _clean(value)[:_ERROR_LIMIT]
 
-    error, hint = clean(report.error), clean(report.hint)
-    return attrs.evolve(
-        report,
-        result=clean(report.result),
-        error=error and error[:_ERROR_LIMIT],
-        hint=hint and hint[:_ERROR_LIMIT],
-        timed_out=timed_out,
-    )
+    return attrs.evolve(report, error=fit(report.error), hint=fit(report.hint), timed_out=timed_out)
+
+
+def _clean(value: object) -> str:
+    """Return *value* as text without credentials. What is to be cut is cleaned first: half a key is not found."""
+    return without_secrets(_plain(value), os.environ)
 
 
 # Whoever raises one of these has said what is wrong; a traceback would tell nothing more.
 _SPEAKS_FOR_ITSELF: Final = (ToolError, UsageError, SystemExit, _commands.CommandFailed)
 
 
-def _call(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Printed, *, as_typed: bool) -> object:
+def _call(
+    tool: Tool, task: Task, context: ToolContext, out: Printed, err: Printed, *, as_typed: bool, alone: bool
+) -> object:
     if isinstance(tool.target, CommandTarget):
         return _commands.run(tool, task, context, out, err)
     if isinstance(tool.target, FunctionTarget):
@@ -133,21 +135,37 @@ def _call(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Print
         from_there = _Beginning(task.cwd)
         function = tool.load()
         value = function(*map(from_there, positional), **{name: from_there(arg) for name, arg in named.items()})
-        return _finished(value, context) if inspect.iscoroutine(value) else value
+        return _finished(value, context) if isinstance(value, Coroutine) else value
     from animaworks_tasks._json_option import json_asked_for  # here, because it needs argparse
 
     main = tool.load()
     try:
-        with contextlib.nullcontext() if as_typed else json_asked_for():
+        with (
+            contextlib.nullcontext() if as_typed else json_asked_for(),
+            _as_program(tool, task) if alone else contextlib.nullcontext(),
+        ):
             value = main(list(task.argv))
     except SystemExit as error:
         if not _went_well(error):
             raise
         value = None
+    if is_unfinished(value):
+        return value  # which is refused where it is to be written down
     if isinstance(value, int) and value != 0:  # a cli_main that returns its exit status instead of exiting
         raise SystemExit(value)
     sys.stdout.flush()  # a tool may have put a stream of its own there, as a program may that ends after this
     return out.text()
+
+
+@contextlib.contextmanager
+def _as_program(tool: Tool, task: Task) -> Iterator[None]:
+    """Let ``sys.argv`` be what it would be if the module were a program: argparse shows it in its usage."""
+    before = sys.argv
+    sys.argv = [tool.name, *task.argv]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def _went_well(error: SystemExit) -> bool:
@@ -216,12 +234,14 @@ def _in_a_thread(function: Callable[[], object]) -> object:
 
 def _completed(value: object, workspace: Workspace) -> Report:
     try:
-        text = _as_text(value)
+        text = as_text(value)
+    except UnfinishedError as error:
+        return Report(cause=Cause.RESULT, error=str(error), hint=error.hint)
     except Exception as error:  # noqa: BLE001 - a __str__ may raise anything
         return Report(cause=Cause.RESULT, error=f"its result cannot be written down: {_say(error)}")
     if text is None:
         return Report()
-    data = text.encode("utf-8", "backslashreplace")
+    data = _clean(text).encode("utf-8")
     if len(data) <= RESULT_LIMIT:
         return Report(result=data.decode("utf-8"))
     head = data[: RESULT_LIMIT // 2].decode("utf-8", "ignore")
@@ -230,22 +250,6 @@ def _completed(value: object, workspace: Workspace) -> Report:
     except OSError as error:
         return Report(cause=Cause.RESULT, result=head, error=f"its result of {len(data)} bytes was not stored: {error}")
     return Report(result=head, result_file=kept)
-
-
-def _as_text(value: object) -> str | None:
-    """Text as it is, nothing as nothing, data as JSON, the rest as Python writes it."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bytes | bytearray):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, os.PathLike):
-        return os.fsdecode(value)
-    import json
-
-    try:
-        return json.dumps(value, indent=2, ensure_ascii=False, default=str)
-    except (TypeError, ValueError, RecursionError):
-        return repr(value)
 
 
 _CAUSES: Final[Sequence[tuple[type[BaseException], Cause]]] = (
@@ -258,10 +262,12 @@ _CAUSES: Final[Sequence[tuple[type[BaseException], Cause]]] = (
 
 
 def _failed(error: BaseException, err: Printed) -> Report:
+    if isinstance(error, BaseExceptionGroup):
+        return _failed_together(error, err)
     if isinstance(error, TaskCancelled):
         return Report(cancelled=True, error=_say(error))
     if isinstance(error, _commands.CommandFailed):
-        return Report(cause=error.cause, error=error.text[-_ERROR_LIMIT:], hint=error.hint)
+        return Report(cause=error.cause, error=_clean(error.text)[-_ERROR_LIMIT:], hint=error.hint)
     if isinstance(error, SystemExit):
         if _went_well(error):
             return Report()
@@ -270,14 +276,46 @@ def _failed(error: BaseException, err: Printed) -> Report:
     cause = next((cause for kind, cause in _CAUSES if isinstance(error, kind)), Cause.TOOL)
     hint = error.hint if isinstance(error, ToolError) else None
     own = isinstance(error, ToolError | UsageError | ToolLoadError)
-    return Report(cause=cause, error=_say(error, with_type=not own)[:_ERROR_LIMIT], hint=hint)
+    return Report(cause=cause, error=_say(error, with_type=not own), hint=hint)
+
+
+# Of several errors that were raised together, the first of these that is there decides what is to be done.
+_DECIDES: Final = (TaskCancelled, MissingCredential, BadArgument, ToolError)
+
+
+def _alone(error: BaseException) -> BaseException:
+    """Return what a group of one holds, such as an ``asyncio.TaskGroup`` makes; anything else as it is."""
+    members = _members(error)
+    return members[0] if len(members) == 1 else error
+
+
+def _members(error: BaseException) -> list[BaseException]:
+    """Return what was raised, in the order in which the groups, and groups in groups, have it."""
+    found, left = [], [error]
+    while left:
+        each = left.pop()
+        if isinstance(each, BaseExceptionGroup):
+            left += reversed(each.exceptions)
+        else:
+            found.append(each)
+    return found
+
+
+def _failed_together(group: BaseExceptionGroup[BaseException], err: Printed) -> Report:
+    """Report of several errors: all are named, first the one whose cause and hint these are."""
+    members = _members(group)
+    first = next((each for kind in _DECIDES for each in members if isinstance(each, kind)), members[0])
+    reports = [_failed(each, err) for each in (first, *members)]
+    told = next((report for report in reports if report.cancelled or report.cause), reports[0])  # but for sys.exit(0)
+    said = dict.fromkeys(report.error for report in reports if report.error)
+    return attrs.evolve(told, error="; ".join(said))
 
 
 def _exit_words(code: object, err: Printed) -> str:
     """Say what a tool said that left with sys.exit: its last words on stderr, or the text it exited with."""
     if isinstance(code, str):
-        return code[-_ERROR_LIMIT:]
-    said = err.text().strip()[-_ERROR_LIMIT:]
+        return _clean(code)[-_ERROR_LIMIT:]
+    said = _clean(err.text().strip())[-_ERROR_LIMIT:]
     return said or f"it ended with exit status {code} and said nothing"
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Final, Protocol
 
+from animaworks_tasks._secrets import without_secrets
 from animaworks_tasks._task import Task
 from animaworks_tasks.errors import TaskCancelled
 
@@ -84,7 +86,7 @@ class ToolContext:
             fraction = min(max(fraction, 0.0), 1.0) if fraction == fraction else None  # noqa: PLR0124 - NaN
         if now - self._reported >= _PROGRESS_INTERVAL or fraction == 1:
             self._reported = now
-            self._workspace.report_progress(fraction, message)
+            self._workspace.report_progress(fraction, without_secrets(str(message), os.environ))
 
     @property
     def cancelled(self) -> bool:

@@ -4,31 +4,37 @@ Where tools come from besides code that registers them: directories, packages, i
 A tool that does not load is noted in the registry's problems, with its reason, and breaks nothing else.
 
 A file is a tool if it has EXECUTION_PROFILE and ``cli_main`` (then it is named after the file), or if it makes a
-:class:`Registry` and registers functions there. A file of the first kind is not executed if its profile is a literal;
-one of the second is, once per process.
+:class:`Registry` and registers functions there, or both. One that makes no Registry is not executed if its profile is a
+literal; one that does is, once per process.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 import pkgutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 from animaworks_tasks import _paths, _profile
-from animaworks_tasks._reference import Reference, told
+from animaworks_tasks._reference import Reference, failing_as_tool
 from animaworks_tasks._registry import Permits, Registry
+from animaworks_tasks._tool import FunctionTarget
 from animaworks_tasks.errors import RegistryError, ToolLoadError
 
 ENTRY_POINTS: Final = "animaworks_tasks.tools"
 
 _EMPTY: Final = "its Registry is empty; register functions in it before it is looked at, when the module is imported"
-_HOW_TO_FILL: Final = (
-    "it was called with a Registry, and put nothing into it; a function that is to be a tool itself is registered with "
-    "@registry.tool(...), and the registry is what is named"
+_NAME_IT: Final = (
+    "; a function that is to be a tool itself is registered with @registry.tool(...), and the registry is what is named"
+)
+_FILLED_NOTHING: Final = f"it was called with a Registry, and put nothing into it{_NAME_IT}"
+_FILLS_NOTHING: Final = (
+    f"a function that is named is called with a Registry to fill, and this one does not do that{_NAME_IT}"
 )
 
 
@@ -68,7 +74,8 @@ def load_directory(registry: Registry, directory: str | os.PathLike[str]) -> Non
     """
     Add the tools in the ``*.py`` files of *directory*, in the order of their names.
 
-    A leading ``_`` is no tool. A tool whose name is taken is passed over: what was registered first has precedence.
+    A leading ``_`` is no tool. One tool may have its subcommands in several files; a file with a subcommand that an
+    earlier one has is a problem. A tool whose name is taken in *registry* is passed over: that one has precedence.
     """
     try:
         names = sorted(os.listdir(directory))
@@ -77,10 +84,8 @@ def load_directory(registry: Registry, directory: str | os.PathLike[str]) -> Non
     except OSError as error:
         registry.problems.append((str(directory), f"{type(error).__name__}: {error}"))
         return
-    for name in names:
-        path = Path(directory, name)
-        if path.suffix == ".py" and not name.startswith(("_", ".")) and path.is_file():
-            _load(registry, str(path), path.stem, path)
+    paths = [Path(directory, name) for name in names if name.endswith(".py") and not name.startswith(("_", "."))]
+    _load_together(registry, [(path.stem, str(path)) for path in paths if path.is_file()])
 
 
 def load_package(registry: Registry, package: str) -> None:
@@ -90,9 +95,10 @@ def load_package(registry: Registry, package: str) -> None:
     Raises:
         ToolLoadError: There is no such package.
     """
-    for info in pkgutil.iter_modules([os.path.dirname(Reference.find(package).file)]):
-        if not info.name.startswith("_") and not info.ispkg:  # in AnimaWorks a package is what tools share
-            _load(registry, f"{package}.{info.name}", info.name, f"{package}.{info.name}")
+    found = pkgutil.iter_modules([os.path.dirname(Reference.find(package).file)])
+    # In AnimaWorks a package is what tools share.
+    names = [each.name for each in found if not each.name.startswith("_") and not each.ispkg]
+    _load_together(registry, [(name, f"{package}.{name}") for name in names])
 
 
 def load_entry_points(registry: Registry) -> None:
@@ -104,7 +110,10 @@ def load_entry_points(registry: Registry) -> None:
     means to have it.
     """
     for entry in metadata.entry_points(group=ENTRY_POINTS):
-        _load(registry, f"entry point {entry.name}", entry.name, entry.module, entry.attr or "", must_be_new=True)
+        where = f"entry point {entry.name}"
+        found = _try(registry, where, entry.name, entry.module, entry.attr or "")
+        registry.problems += [(where, reason) for reason in _passed_over(found, registry)]
+        registry.add_registry(found, skip_taken=True)
 
 
 def load_import_path(registry: Registry, path: str) -> None:
@@ -125,23 +134,32 @@ def load_import_path(registry: Registry, path: str) -> None:
     registry.permits = registry.permits or found.permits
 
 
-def _load(
-    registry: Registry,
-    where: str,
-    name: str,
-    module: str | os.PathLike[str],
-    qualname: str = "",
-    *,
-    must_be_new: bool = False,
-) -> None:
+def _load_together(registry: Registry, modules: Sequence[tuple[str, str]]) -> None:
+    """Add the tools of modules that lie side by side, each given by its name and its import path or file."""
+    here, homes = Registry(), dict[str, str]()
+    for name, where in modules:
+        found = _try(here, where, name, where)
+        known = set(map(id, here.tools()))  # which of its own a file may share with others: all that they register
+        new = [tool for tool in found.tools() if id(tool) not in known]
+        clash = next((tool for tool in new if tool.key in homes), None)
+        if clash is not None:
+            reason = f"there is a tool {clash.command!r} in {homes[clash.key]} already; choose another subcommand"
+            here.problems.append((where, f"nothing of it is taken: {reason}"))
+            continue
+        homes |= {tool.key: where for tool in new}
+        here.add_registry(found)
+    registry.add_registry(here, skip_taken=True)
+
+
+def _try(registry: Registry, where: str, name: str, module: str, qualname: str = "") -> Registry:
+    """Return the tools that are there; none, and a problem in *registry*, where that fails."""
     try:
-        found = _tools_at(name, Reference.find(module, qualname))
+        return _tools_at(name, Reference.find(module, qualname))
     except (RegistryError, ToolLoadError) as error:
-        registry.problems.append((where, str(error)))
-        return
-    if must_be_new:
-        registry.problems += [(where, reason) for reason in _passed_over(found, registry)]
-    registry.add_registry(found, skip_taken=True)
+        reason = error.reason if isinstance(error, ToolLoadError) and error.tool == where else str(error)
+        told = f"it {reason.removeprefix(f'{where} ')}" if reason.startswith(f"{where} ") else reason  # not twice where
+        registry.problems.append((where, told))
+        return Registry()
 
 
 def _passed_over(found: Registry, registry: Registry) -> list[str]:
@@ -161,7 +179,8 @@ def _tools_at(name: str, reference: Reference) -> Registry:
     found = Registry()
     if not reference.qualname and _profile.read(reference) is not None:
         found.add_module(name, reference.module or reference.file)
-        return found
+        if not _profile.makes_registry(reference):
+            return found
     code = reference.load()
     objects = vars(code).values() if isinstance(code, ModuleType) else [code]
     registries = {id(each): each for each in objects if isinstance(each, Registry)}  # one may have two names
@@ -169,19 +188,30 @@ def _tools_at(name: str, reference: Reference) -> Registry:
         found.add_registry(each)
         found.permits = found.permits or each.permits
     if callable(code):
-        _fill(found, code, str(reference))
-    elif not registries:
-        neither = f"it has neither {_profile.PROFILE} and {_profile.MAIN}, nor a Registry"
-        if not reference.module:
-            neither += " (a helper beside tools has a name that begins with _)"
-        raise RegistryError(f"{reference} is no tool: {neither}")
+        if not _fills_registries(code):
+            raise RegistryError(f"{reference} has no tools: {_FILLS_NOTHING}")
+        with failing_as_tool(str(reference)):
+            code(found)
+    elif not registries and not found.tools():
+        helper = "" if reference.module else " (a helper beside tools has a name that begins with _)"
+        raise RegistryError(f"{reference} is no tool: {_profile.lack(code)}{helper}")
     if not found.tools() and not found.problems:
-        raise RegistryError(f"{reference} has no tools: {_HOW_TO_FILL if callable(code) else _EMPTY}")
+        raise RegistryError(f"{reference} has no tools: {_FILLED_NOTHING if callable(code) else _EMPTY}")
     return found
 
 
-def _fill(registry: Registry, code: Callable[[Registry], object], where: str) -> None:
+def _fills_registries(function: Callable[..., object]) -> bool:
+    """Say whether calling *function* with a Registry could fill it: it takes one, is not async, and is no tool."""
+    module = sys.modules.get(getattr(function, "__module__", ""))
+    around = [each for each in vars(module).values() if isinstance(each, Registry)] if module else []
+    targets = [tool.target for registry in around for tool in registry.tools()]
+    is_tool = any(isinstance(target, FunctionTarget) and target.function is function for target in targets)
+    if is_tool or inspect.iscoroutinefunction(function):
+        return False
     try:
-        code(registry)
-    except (Exception, SystemExit) as error:
-        raise ToolLoadError(where, told(error)) from error
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # a builtin that does not tell
+        pass
+    return True

@@ -1,24 +1,31 @@
-"""Where code is, in words that another process can follow, and how to load it from there, once per process."""
+"""
+Where code is, in words that another process can follow, and how to load it from there, once per process.
+
+A file that Python would not find by a name gets one of ours, in a package of ours that stands for its directory. So it
+may import what lies beside it (``from ._helper import x``), and directories of one name do not mix.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.machinery
 import importlib.util
 import os
+import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Final, Self
 
 import attrs
 
-from animaworks_tasks.errors import ToolLoadError
+from animaworks_tasks.errors import TaskCancelled, ToolLoadError
 
-_PRIVATE: Final = "_animaworks_tool_"  # modules that Python would not find by their names are loaded under this one
+_PRIVATE: Final = "_animaworks_tool_"  # packages that stand for a directory of tools begin so
 _OURS: Final = os.path.dirname(__file__)
 _IMPORTLIB: Final = os.path.dirname(importlib.util.__file__)
 _loading = threading.RLock()  # importlib locks only what it imports by name; re-entered where one file loads another
@@ -77,10 +84,8 @@ class Reference:
         name = os.fspath(module)
         if os.sep in name or name.endswith(".py"):
             return cls(file=os.path.abspath(name), qualname=qualname)
-        try:
+        with failing_as_tool(name):
             spec = importlib.util.find_spec(name)
-        except (Exception, SystemExit) as error:
-            raise ToolLoadError(name, told(error)) from error
         if spec is None:
             raise ToolLoadError(name, f"there is no module {name!r}")
         return cls(module=name, file=(spec.has_location and spec.origin) or "", qualname=qualname)
@@ -90,13 +95,12 @@ class Reference:
         Return the code, importing it if this process has not done so.
 
         Raises:
-            ToolLoadError: Importing raised, even SystemExit, or the module has nothing of this name.
+            ToolLoadError: Importing raised, whatever it was, or the module has nothing of this name.
         """
         outermost, _here.loads = not is_loading(), True
         try:
-            return functools.reduce(getattr, filter(None, self.qualname.split(".")), self._module())
-        except (Exception, SystemExit) as error:
-            raise ToolLoadError(str(self), told(error)) from error
+            with failing_as_tool(str(self), self.file):
+                return functools.reduce(getattr, filter(None, self.qualname.split(".")), self._module())
         finally:
             if outermost:
                 _here.loads = False
@@ -120,9 +124,29 @@ def is_loading() -> bool:
     return getattr(_here, "loads", False)
 
 
-def told(error: BaseException) -> str:
+@contextlib.contextmanager
+def failing_as_tool(tool: str, file: str = "") -> Iterator[None]:
+    """
+    Turn whatever foreign code raises while it is loaded into a :class:`ToolLoadError`.
+
+    That may be a BaseException: SystemExit, what ``pytest.importorskip`` raises, a panic in an extension of Rust's.
+    What gets through is a Ctrl-C, and what stops the call that loads the code.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, TaskCancelled):
+        raise
+    except BaseException as error:
+        raise ToolLoadError(tool, _told(error) + _hint(error, file)) from error
+
+
+def _told(error: BaseException) -> str:
     """Say what was raised while foreign code was loaded, and in which line of it."""
-    text = f"{type(error).__name__}: {error}"
+    kind = type(error).__name__
+    try:
+        text = f"{kind}: {error}"
+    except Exception:  # noqa: BLE001 - anybody's __str__
+        text = f"{kind} (which cannot be printed)"
     if isinstance(error, SyntaxError):  # which says itself where it is
         return text
     lines = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
@@ -130,13 +154,34 @@ def told(error: BaseException) -> str:
     return text + (" ({}, line {})".format(*foreign[-1]) if foreign else "")
 
 
+def _hint(error: BaseException, file: str) -> str:
+    """Say how to import what *file* did not find, where that lies beside it."""
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    if not name or not os.path.isfile(os.path.join(os.path.dirname(file), f"{name}.py")):
+        return ""
+    return f"; it lies beside it, so write `from .{name} import ...`"
+
+
 def _is_ours(file: str) -> bool:
     return file.startswith("<frozen importlib") or os.path.dirname(file) in {_OURS, _IMPORTLIB}
 
 
 def _private_name(file: str) -> str:
-    stem = os.path.splitext(os.path.basename(file))[0]
-    return f"{_PRIVATE}{stem}_{hashlib.sha256(os.fsencode(os.path.realpath(file))).hexdigest()[:8]}"
+    """Return the name of a file: that by which its neighbours import it, if it is one that they can import."""
+    directory, name = os.path.split(file)
+    stem, ending = os.path.splitext(name)
+    if ending != ".py" or not stem.isidentifier():
+        stem = f"{_word(stem)}_{_digest(name)}"
+    directory = os.path.realpath(directory)
+    return f"{_PRIVATE}{_word(os.path.basename(directory))}_{_digest(directory)}.{stem}"
+
+
+def _word(text: str) -> str:
+    return re.sub(r"\W", "_", text)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:8]
 
 
 def _is_same(one: str | None, other: str) -> bool:
@@ -153,6 +198,11 @@ def _origin(module: str) -> str | None:
 
 
 def _execute(name: str, file: str) -> ModuleType:
+    package = name.rpartition(".")[0]
+    if package not in sys.modules:  # what it holds is found in its directory, as in that of any package
+        place = importlib.machinery.ModuleSpec(package, None, is_package=True)
+        place.submodule_search_locations = [os.path.dirname(file)]
+        sys.modules[package] = importlib.util.module_from_spec(place)
     loader = importlib.machinery.SourceFileLoader(name, file)  # named, because a script need not end in .py
     spec = importlib.machinery.ModuleSpec(name, loader, origin=file)
     spec.has_location = True  # it gets a __file__

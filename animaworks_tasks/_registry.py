@@ -22,7 +22,7 @@ import attrs
 from animaworks_tasks import _arguments, _catalogue, _guide, _profile, _signature
 from animaworks_tasks._reference import Reference
 from animaworks_tasks._task import OnInterrupt, words_of
-from animaworks_tasks._tool import CommandTarget, FunctionTarget, ModuleTarget, Target, Tool
+from animaworks_tasks._tool import COMMANDS, CommandTarget, FunctionTarget, ModuleTarget, Target, Tool
 from animaworks_tasks.errors import NotPermittedError, RegistryError
 
 logger = logging.getLogger("animaworks_tasks")
@@ -172,8 +172,8 @@ class Registry:
             raise RegistryError(f"{name}: {module!r} has no file that another process could load")
         profile = _profile.read(reference)
         if profile is None:
-            needs = f"it needs both {_profile.PROFILE} and {_profile.MAIN}(argv) at its top"
-            raise RegistryError(f"{reference} is no tool: {needs}; what has a Registry is added with add_registry")
+            lacks = _profile.lack(reference.load())
+            raise RegistryError(f"{reference} is no tool: {lacks}; what has a Registry is added with add_registry")
         try:
             facts = _profile.check(profile)
         except RegistryError as error:
@@ -183,7 +183,7 @@ class Registry:
 
     def add_registry(self, other: Registry, *, skip_taken: bool = False) -> None:
         """
-        Register every tool of *other* here too, and take over its problems.
+        Register every tool of *other* here too, and take over its problems. What is here already stays once.
 
         Args:
             other: It stays as it is.
@@ -192,7 +192,9 @@ class Registry:
         Raises:
             RegistryError: A name is taken; nothing was taken over.
         """
-        tools = [tool for tool in other.tools() if not (skip_taken and tool.name in self._tools)]
+        known = {id(tool) for tool in self.tools()}
+        new = [tool for tool in other.tools() if id(tool) not in known]
+        tools = [tool for tool in new if not (skip_taken and tool.name in self._tools)]
         self._put(tools)
         self.problems += other.problems
 
@@ -367,6 +369,8 @@ def _tool(
     parameters: tuple[Mapping[str, Any], ...] | None = None,
     **options: Any,  # noqa: ANN401 - those of ToolOptions, which is all that a type checker would let through
 ) -> Tool:
+    if name in COMMANDS:
+        raise RegistryError(f"{name} {subcommand}: `animaworks-tool {name}` is a command already: choose another name")
     try:
         for option, value in options.items():
             _check_option(option, value)

@@ -42,6 +42,17 @@ _PLAIN: Final[Mapping[object, tuple[str, Callable[[Any], Any]]]] = {
 }
 _BARE: Final = (list, tuple, Sequence)
 
+_GENERATOR: Final = (
+    "it is a generator function: called, it would run nothing and be taken for done. Return the result; how far it is, "
+    "it says with context.progress(...)"
+)
+
+_METHOD: Final = (
+    "it is a method, and nobody would give it its object: make it a function at the top of the module, or register the "
+    "method of an object, with registry.add(name, subcommand, object.method)"
+)
+_IS_GENERATOR_FUNCTION: Final = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+
 _Signature = tuple[inspect.Signature, list[tuple[Parameter, Any]]]
 
 if sys.version_info >= (3, 14):  # pragma: no cover - CI has no such Python
@@ -76,8 +87,12 @@ def describe(function: Callable[..., Any]) -> tuple[dict[str, Any], ...]:
     Return the parameters, as :mod:`animaworks_tasks._arguments` knows them, that call *function*.
 
     Raises:
-        RegistryError: No command line can express its signature.
+        RegistryError: No command line can express its signature, or calling it would not run it.
     """
+    if any(is_one(each) for each in (function, type(function).__call__) for is_one in _IS_GENERATOR_FUNCTION):
+        raise RegistryError(_GENERATOR)
+    if _is_method(function):
+        raise RegistryError(_METHOD)
     helps = _helps(documentation(function))
     described = [
         _describe(parameter, annotation, helps.get(parameter.name, ""))
@@ -91,6 +106,12 @@ def describe(function: Callable[..., Any]) -> tuple[dict[str, Any], ...]:
     if twice := [word for word, count in words.items() if count > 1]:
         raise RegistryError(f"two parameters would both be {twice[0]}: rename one")
     return tuple(described)
+
+
+def _is_method(function: Callable[..., Any]) -> bool:
+    """Say whether *function* was defined in a class, and wants its object."""
+    in_class = getattr(function, "__qualname__", "").rpartition(".")[0].rpartition(".")[2] not in {"", "<locals>"}
+    return in_class and [each.name for each, _ in _signature(function)[1]][:1] in (["self"], ["cls"])
 
 
 def bind(

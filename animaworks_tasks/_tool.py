@@ -20,6 +20,10 @@ from animaworks_tasks._reference import Reference, is_at_its_name
 from animaworks_tasks._task import OnInterrupt
 from animaworks_tasks.errors import ToolLoadError
 
+COMMANDS: Final = frozenset({  # of animaworks-tool: a tool of such a name could not be called there
+    "cancel", "completion", "doctor", "events", "guide", "list", "logs", "notifications", "prune", "report", "retry",
+    "run", "show", "submit", "tools", "wait",
+})  # fmt: skip
 SHORTEST_TIMEOUT: Final = 1800.0  # seconds; what a tool may run that promises nothing
 MAX_ATTEMPTS: Final = 3  # runs; how many may end with the death of the owner, where a tool does not say
 

@@ -41,6 +41,7 @@ from animaworks_tasks._in_process import (
     running_loop,
     start,
 )
+from animaworks_tasks._profile import UNKNOWN_TIME
 from animaworks_tasks._runner import give_up, run_owned
 from animaworks_tasks._states import Event
 from animaworks_tasks._store import Claim, Store, never_began, utc_now
@@ -81,7 +82,6 @@ DEFAULT_ELIGIBLE_TOOLS: Final[Mapping[str, int]] = {
 }
 """What is submitted where neither a profile nor the configuration says otherwise, and how many seconds it takes."""
 
-_UNKNOWN_TIME: Final = 60  # seconds; of a tool whose profile gives no number
 _RETENTION: Final = 60  # minutes for which what has ended stays in memory
 _KEPT: Final = 200  # how many that have ended stay in memory
 
@@ -191,7 +191,7 @@ class BackgroundTaskManager:
             seconds = facts.get("expected_seconds")
             eligible.pop(key, None)
             if facts.get("background_eligible"):
-                eligible[key] = int(seconds) if isinstance(seconds, int | float) else _UNKNOWN_TIME
+                eligible[key] = int(seconds) if isinstance(seconds, int | float) else UNKNOWN_TIME
         eligible.update(config_eligible or {})
         return cls(anima_dir, anima_name, eligible, store=store)
 

@@ -313,8 +313,7 @@ def test_core_tools_win_over_personal_ones_and_those_over_common_ones(
     # then
     assert ["a:core", "b:personal", "c:common"] == keys(registry)
     assert [("acme.tools.bad", "ZeroDivisionError"), (str(tmp_path / "mei/tools/worse.py"), "SyntaxError")] == [
-        (where, "ZeroDivisionError" if "ZeroDivisionError" in why else why.split(": ")[1])
-        for where, why in registry.problems
+        (where, why.split(": ")[0]) for where, why in registry.problems
     ]
     # and a core that is not there is no tool's fault
     with pytest.raises(ToolLoadError, match="acme\\.nowhere"):

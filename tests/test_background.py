@@ -302,6 +302,13 @@ def test_a_result_is_text_and_a_coroutine_that_is_returned_is_run(manager: Backg
     assert '{\n  "n": 1\n}' == ended(manager, manager.submit("my_tool", {}, call)).result
 
 
+def test_a_function_that_only_promises_has_failed(manager: BackgroundTaskManager) -> None:
+    """Its work was not done, so the agent is not told that it was."""
+    task = ended(manager, manager.submit("my_tool", {}, lambda *_: (n for n in range(3))))
+    assert TaskStatus.FAILED is task.status
+    assert "it returned an unfinished generator: nobody has gone through it, so its work was not done" == task.error
+
+
 def test_a_function_may_exit_or_say_what_is_wrong(manager: BackgroundTaskManager) -> None:
     def leave(_name: str, _args: dict[str, Any]) -> str:
         raise SystemExit("no luck")

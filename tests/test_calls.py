@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import enum
+import json
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections import UserDict, UserList, UserString, deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 
+import attrs
 import pytest
 
 from animaworks_tasks import (
@@ -80,6 +89,31 @@ class Plain:
         return "Plain()"
 
 
+class Format(enum.Enum):
+    ZIP = "zip"
+    TAR = ("tar", "gz")
+
+
+class Colour(str, enum.Enum):  # noqa: UP042 - whose str is another one than its value
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 2
+
+
+@dataclass
+class Point:
+    x: int
+    format: Format
+
+
+@attrs.frozen
+class Circle:
+    centre: Point
+    sizes: set[float]
+
+
 def knot() -> list[object]:
     tied: list[object] = []
     tied.append(tied)
@@ -99,8 +133,11 @@ def knot() -> list[object]:
         ([1, 2.5], "[\n  1,\n  2.5\n]"),
         (True, "true"),
         (Path("a/b.png"), "a/b.png"),
-        (Plain(), '"plain"'),
-        ({("a", 1): 2}, "{('a', 1): 2}"),
+        (Plain(), "plain"),
+        (["a", Plain()], '[\n  "a",\n  "plain"\n]'),
+        (Format.ZIP, "zip"),
+        (Colour.RED, "red"),
+        (datetime(2026, 11, 26, 12, tzinfo=UTC), "2026-11-26T12:00:00+00:00"),
         (knot(), "[[...]]"),
     ],
     ids=repr,
@@ -110,12 +147,95 @@ def test_what_a_function_returns_is_the_result_as_text(value: object, result: st
     assert (Outcome.COMPLETED, result, "") == (task.outcome, task.result, log)
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Point(1, Format.ZIP), {"x": 1, "format": "zip"}),
+        (Circle(Point(1, Format.TAR), {2.5}), {"centre": {"x": 1, "format": ["tar", "gz"]}, "sizes": [2.5]}),
+        ([Format.ZIP, Colour.RED, Level.HIGH], ["zip", "red", 2]),
+        ({"a": {10, 9, 1}, "b": frozenset("ba"), "c": {"x", 1}}, {"a": [1, 9, 10], "b": ["a", "b"], "c": ["x", 1]}),
+        ((1, range(2), deque([3]), UserList([4])), [1, [0, 1], [3], [4]]),
+        ([{"a": 1}.keys(), {"a": 1}.values(), {"a": 1}.items()], [["a"], [1], [["a", 1]]]),
+        ([Path("a/b"), b"caf\xc3\xa9"], ["a/b", "café"]),
+        ([datetime(2026, 11, 26, tzinfo=UTC), date(2026, 11, 26)], ["2026-11-26T00:00:00+00:00", "2026-11-26"]),
+        ([UserDict(a=1), MappingProxyType({"b": {2}})], [{"a": 1}, {"b": [2]}]),
+        ({(1, 2): 3, Format.ZIP: 4, Path("p"): 5, 6: 7}, {"(1, 2)": 3, "zip": 4, "p": 5, "6": 7}),
+        ([float("nan"), float("inf"), -0.5, Fraction(1, 2), Decimal("0.10")], [None, None, -0.5, 0.5, "0.10"]),
+        ([UserString("text"), Plain, timedelta(seconds=90)], ["text", f"{Plain}", "0:01:30"]),
+    ],
+)
+def test_what_has_an_obvious_form_in_json_gets_it_and_the_rest_is_text(value: object, expected: object) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    task, _ = called(lambda: value)
+    assert expected == json.loads(task.result or "", parse_constant=refuse)
+
+
 def test_what_an_async_function_returns_is_the_result() -> None:
     async def tool() -> str:
         await asyncio.sleep(0)
         return "awaited"
 
     assert "awaited" == called(tool)[0].result
+
+
+async def soon() -> str:
+    return "now"
+
+
+def one_by_one() -> Iterator[int]:
+    yield 1
+
+
+async def one_by_one_soon() -> AsyncIterator[int]:
+    yield 1
+
+
+def calling(function: Callable[[], object]) -> Callable[[], object]:
+    def tool() -> object:
+        return function()
+
+    return tool
+
+
+class Awaited:
+    def __await__(self) -> Iterator[None]:
+        yield
+
+
+@pytest.mark.parametrize(
+    ("tool", "error", "hint"),
+    [
+        (calling(one_by_one), "generator: nobody has gone through it", "return list(...)"),
+        (lambda: map(print, "ab"), "map: nobody has gone through it", "return list(...)"),
+        (calling(one_by_one_soon), "async_generator: nobody has gone through it", "go through it in an `async def`"),
+        (calling(Awaited), "Awaited: nobody has awaited it", "await it in an `async def`"),
+        (lambda: {"parts": [one_by_one()]}, "generator: nobody has gone through it", "return list(...)"),
+        (lambda: [soon()], "coroutine: nobody has awaited it", "await it"),
+    ],
+)
+def test_what_was_only_promised_is_no_result(tool: Callable[[], object], error: str, hint: str) -> None:
+    """A task whose work was not done does not end as completed; nor is it tried again."""
+    registry = Registry()
+    registry.add("tool", "run", tool, retries=2)
+    task, _ = ended(registry, "run")
+    assert (Outcome.FAILED, Cause.RESULT, 1) == (task.outcome, task.cause, task.attempt)
+    assert f"it returned an unfinished {error}, so its work was not done" == task.error
+    assert f"change the tool's code: {hint}" in (task.hint or "")
+
+
+def test_a_coroutine_that_an_async_function_returns_is_no_result() -> None:
+    async def tool() -> object:
+        return soon()
+
+    assert (
+        "it returned an unfinished coroutine: nobody has awaited it, so its work was not done" == called(tool)[0].error
+    )
+
+
+def test_a_coroutine_that_a_plain_function_returns_is_run() -> None:
+    assert "now" == called(calling(soon))[0].result
 
 
 def test_a_result_that_cannot_be_written_down_fails_the_task_and_says_so() -> None:
@@ -231,6 +351,54 @@ def test_a_tool_says_whose_turn_it_is_and_what_to_do(error: ToolError, cause: Ca
     assert log == ""  # it has said what is wrong; a traceback would tell nothing more
 
 
+def test_an_error_in_a_task_group_is_told_as_if_it_had_been_raised_alone() -> None:
+    """A missing credential stays one: it has its cause and hint, and is not tried again."""
+
+    # given
+    async def look_up() -> None:
+        raise MissingCredential("the key is not set", hint="set it")
+
+    async def tool() -> None:
+        async with asyncio.TaskGroup() as group, asyncio.TaskGroup() as inner:
+            inner.create_task(look_up())
+            group.create_task(asyncio.sleep(60))
+
+    registry = Registry()
+    registry.add("tool", "run", tool, retries=2)
+
+    # when
+    task, log = ended(registry, "run")
+
+    # then
+    assert (Cause.CREDENTIALS, "the key is not set", "set it") == (task.cause, task.error, task.hint)
+    assert (1, "") == (task.attempt, log)
+
+
+@pytest.mark.parametrize(
+    ("errors", "cause", "error", "hint"),
+    [
+        ([KeyError("a"), TimeoutError("b")], Cause.TOOL, "KeyError: 'a'; TimeoutError: b", None),
+        ([TimeoutError("b"), KeyError("a")], Cause.TIMEOUT, "TimeoutError: b; KeyError: 'a'", None),
+        ([OSError("x"), ToolError("y", hint="z")], Cause.TOOL, "y; OSError: x", "z"),
+        ([ToolError("y"), BadArgument("x", hint="w")], Cause.ARGUMENTS, "x; y", "w"),
+        ([BadArgument("x"), ExceptionGroup("", [MissingCredential("k")])], Cause.CREDENTIALS, "k; x", None),
+        ([ValueError("same"), ValueError("same")], Cause.TOOL, "ValueError: same", None),
+    ],
+)
+def test_of_several_errors_all_are_named_and_the_one_that_says_most_decides(
+    errors: list[Exception], cause: Cause, error: str, hint: str | None
+) -> None:
+    task, log = called(raising(ExceptionGroup("two of them", errors)))
+    assert (cause, error, hint) == (task.cause, task.error, task.hint)
+    assert "ExceptionGroup: two of them (2 sub-exceptions)" in log
+
+
+def test_tasks_of_a_group_that_give_up_because_they_were_asked_to_are_cancelled() -> None:
+    group = BaseExceptionGroup("", [TaskCancelled("as you wish"), TaskCancelled("as you wish")])
+    task, _ = called(raising(group))
+    assert (Outcome.CANCELLED, "TaskCancelled: as you wish") == (task.outcome, task.error)
+
+
 def test_a_tool_that_gives_up_because_it_was_asked_to_is_cancelled() -> None:
     task, log = called(raising(TaskCancelled("as you wish")))
     assert (Outcome.CANCELLED, "TaskCancelled: as you wish", "") == (task.outcome, task.error, log)
@@ -291,11 +459,46 @@ def test_a_wrong_argument_is_found_by_the_modules_own_parser(tmp_path: Path) -> 
     assert task.error.endswith("error: unrecognized arguments: --no-such-option")
 
 
+def test_in_a_process_of_its_own_a_module_is_called_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And may read its arguments where a program does."""
+    # given a parser that is not told what it parses for
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    file = tmp_path / "ret.py"
+    file.write_text(
+        'import argparse\nEXECUTION_PROFILE = {"run": {"background_eligible": True}}\ndef cli_main(argv=None):\n'
+        '    p = argparse.ArgumentParser()\n    p.add_argument("sub")\n    p.parse_args()\n    p.error("no")\n'
+    )
+    registry, store = Registry(), MemoryTaskStore()
+    registry.add_module("ret", file)
+
+    # when
+    task = store.submit("ret", "run")
+    report = call(registry.get("ret", "run"), task, store.workspace(task.id), all_threads=True)
+
+    # then
+    assert "usage: ret [-h] sub" in f"{report.error}"
+    assert ["-c"] == sys.argv
+
+
 @pytest.mark.parametrize(
     ("returned", "outcome"), [("0", Outcome.COMPLETED), ("None", Outcome.COMPLETED), ("3", Outcome.FAILED)]
 )
 def test_a_module_may_return_its_exit_status(returned: str, outcome: Outcome, tmp_path: Path) -> None:
     assert outcome is run_module(tmp_path, f"return {returned}")[0].outcome
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ("async def main(): ...\nreturn main()", "coroutine: nobody has awaited it"),
+        ("print('working')\nyield", "generator: nobody has gone through it"),
+    ],
+)
+def test_a_module_that_only_promises_has_failed(body: str, error: str, tmp_path: Path) -> None:
+    task, _ = run_module(tmp_path, body)
+    assert (Cause.RESULT, f"it returned an unfinished {error}, so its work was not done") == (task.cause, task.error)
 
 
 def test_a_module_that_raises_fails_with_type_and_message(tmp_path: Path) -> None:

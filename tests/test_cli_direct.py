@@ -218,7 +218,7 @@ def test_json_tells_all_of_it(tool: Tool) -> None:
         (["cat", "drow"], 2, "cat has no subcommand 'drow': did you mean draw?"),
         (["cat", "draw"], 2, "missing: FILE\nusage: cat draw FILE [--size INT]"),
         (["kat", "draw"], 2, "'kat' is neither a command nor a tool: did you mean cat?\nusage: animaworks-tool"),
-        (["bad"], 1, "{anima}/tools/bad.py is no tool that can be called: tool '"),
+        (["bad"], 1, "{anima}/tools/bad.py is no tool that can be called: SyntaxError"),
     ],
 )
 def test_a_wrong_call_is_refused_with_its_reason(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from animaworks_tasks._discovery import discover, load_directory, load_entry_points, load_import_path, load_package
 from animaworks_tasks._registry import Registry
-from animaworks_tasks.errors import RegistryError, ToolLoadError
+from animaworks_tasks.errors import RegistryError, TaskCancelled, ToolLoadError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,11 +96,15 @@ def test_a_file_whose_profile_is_computed_is_a_tool_too(tmp_path: Path) -> None:
     [
         ("def", "SyntaxError"),
         ("\0", "null bytes"),
-        ("raise SystemExit(2)", "SystemExit: 2"),
+        ("raise SystemExit(2)", "SystemExit: 2 (b.py, line 1)"),
+        ("class Panic(BaseException): ...\nraise Panic('at the bottom')", "Panic: at the bottom (b.py, line 2)"),
+        ("import pytest\npytest.importorskip('nowhere_at_all')", "Skipped: could not import 'nowhere_at_all'"),
+        ("class Mute(Exception):\n    def __str__(self): 1 / 0\nraise Mute", "Mute (which cannot be printed) (b.py, "),
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("import nowhere_at_all", "No module named 'nowhere_at_all'"),
         ("x = 1", "is no tool: it has neither EXECUTION_PROFILE and cli_main, nor a Registry"),
-        ("EXECUTION_PROFILE = {}", "is no tool"),
+        ("EXECUTION_PROFILE = {}", "it is no tool: it has EXECUTION_PROFILE, and no function cli_main(argv)"),
+        ("def cli_main(argv): ...", "it is no tool: it has cli_main, and no EXECUTION_PROFILE"),
         ("EXECUTION_PROFILE = {}\ndef cli_main(argv): ...", "must be a dict of subcommands"),
         (TYPED.format("b c", "d"), "is no name"),
     ],
@@ -115,6 +120,26 @@ def test_a_file_that_is_no_tool_is_noted_and_breaks_nothing_else(tmp_path: Path,
     [(where, why)] = registry.problems
     assert str(tmp_path / "b.py") == where
     assert reason in why
+    assert f"{where} " not in why
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TaskCancelled])
+def test_who_stops_the_process_or_the_call_stops_the_import_of_a_tool(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Ctrl-C while tools are looked for is no problem of the tool that is just being imported."""
+
+    # given
+    def stop() -> None:
+        raise error
+
+    monkeypatch.setattr(threading, "stop_in_a_test", stop, raising=False)
+    registry = Registry()
+    directory = write(tmp_path, a="import threading\nthreading.stop_in_a_test()")
+    # when, then
+    with pytest.raises(error):
+        load_directory(registry, directory)
+    assert [] == registry.problems
 
 
 def test_a_directory_that_is_not_there_has_no_tools_and_one_that_is_a_file_is_noted(tmp_path: Path) -> None:
@@ -131,6 +156,126 @@ def test_a_directory_that_is_not_there_has_no_tools_and_one_that_is_a_file_is_no
     [(where, why)] = registry.problems
     assert str(tmp_path / "file") == where
     assert "NotADirectoryError" in why
+
+
+def test_a_tool_may_have_its_subcommands_in_several_files_of_a_directory(tmp_path: Path) -> None:
+    """Between directories the first one has all of a tool."""
+    # given
+    registry = Registry()
+    one = write(tmp_path / "one", a=TYPED.format("letters", "seal"), b=TYPED.format("letters", "open"))
+    write(one, letters=PROFILE.format("burn"))
+    two = write(tmp_path / "two", c=TYPED.format("letters", "lose"))
+    # when
+    load_directory(registry, one)
+    load_directory(registry, two)
+    # then
+    assert ["letters:seal", "letters:open", "letters:burn"] == keys(registry)
+    assert [] == registry.problems
+
+
+def test_of_two_files_with_one_subcommand_the_first_has_it_and_the_problem_names_both(tmp_path: Path) -> None:
+    # given
+    registry = Registry()
+    command = "from animaworks_tasks import Registry\nregistry = Registry()\nregistry.add_command('ls', 'a', ['ls'])"
+    more = "\nregistry.add('letters', 'open', function)\n"
+    write(tmp_path, a=TYPED.format("letters", "seal"), b=TYPED.format("letters", "seal") + more, c=command, d=command)
+    # when
+    load_directory(registry, tmp_path)
+    # then
+    assert ["letters:seal", "ls:a"] == keys(registry)
+    there_is = "nothing of it is taken: there is a tool"
+    assert [
+        (
+            str(tmp_path / "b.py"),
+            f"{there_is} 'letters seal' in {tmp_path / 'a.py'} already; choose another subcommand",
+        ),
+        (str(tmp_path / "d.py"), f"{there_is} 'ls a' in {tmp_path / 'c.py'} already; choose another subcommand"),
+    ] == registry.problems
+
+
+def test_files_may_register_in_one_registry_of_theirs(tmp_path: Path) -> None:
+    # given
+    registry = Registry()
+    write(tmp_path, _shared="from animaworks_tasks import Registry\nregistry = Registry()\n")
+    source = "from ._shared import registry\n@registry.tool('letters', '{}')\ndef function() -> None: ...\n"
+    write(tmp_path, a=source.format("seal"), b=source.format("open"))
+    # when
+    load_directory(registry, tmp_path)
+    # then
+    assert ["letters:seal", "letters:open"] == keys(registry)
+    assert [] == registry.problems
+
+
+def test_a_tool_file_imports_what_lies_beside_it(tmp_path: Path) -> None:
+    """Helpers, which may do so too, and other tools; directories of one name do not mix."""
+    # given two directories, which differ in a helper of their helper
+    source = "from ._helper import WHO\nfrom . import _helper\n" + TYPED
+    for who in ("one", "two"):
+        write(
+            tmp_path / who / "tools",
+            **{who: source.format(who, "b"), f"odd-{who}.v1": source.format(f"odd_{who}", "b")},
+            _helper="from ._deeper import WHO",
+            _deeper=f"WHO = '{who}'",
+        )
+    write(tmp_path / "one" / "tools", aaa="from .one import function, registry")
+    registry = Registry()
+    # when
+    load_directory(registry, tmp_path / "one" / "tools")
+    load_directory(registry, tmp_path / "two" / "tools")
+    # then
+    assert [] == registry.problems
+    assert {"one:b", "odd_one:b", "two:b", "odd_two:b"} == set(keys(registry))
+    codes = {tool.name: vars(sys.modules[tool.load().__module__]) for tool in registry.tools()}
+    assert {name: name.removeprefix("odd_") for name in codes} == {name: code["WHO"] for name, code in codes.items()}
+    assert codes["one"]["_helper"] is codes["odd_one"]["_helper"] is not codes["two"]["_helper"]
+    # and a tool that another one has imported is not loaded twice
+    assert codes["one"]["function"] is vars(sys.modules[codes["one"]["__package__"] + ".aaa"])["function"]
+
+
+def test_who_imports_a_helper_as_from_elsewhere_is_told_how(tmp_path: Path) -> None:
+    # given
+    registry = Registry()
+    write(tmp_path, _helper="x = 1", a="from _helper import x")
+    # when
+    load_directory(registry, tmp_path)
+    # then
+    [(_, why)] = registry.problems
+    assert why.endswith("(a.py, line 1); it lies beside it, so write `from ._helper import ...`")
+
+
+@pytest.mark.parametrize(
+    ("way", "make"),
+    [
+        ("from animaworks_tasks import Registry", "Registry()"),
+        ("from animaworks_tasks import Registry as Tools", "Tools()"),
+        ("import animaworks_tasks", "animaworks_tasks.Registry()"),
+    ],
+)
+def test_a_file_with_a_profile_may_have_a_registry_as_well(tmp_path: Path, way: str, make: str) -> None:
+    # given
+    registry = Registry()
+    more = f"\n{way}\nregistry = {make}\n@registry.tool('letters', 'seal')\ndef seal() -> None: ..."
+    write(tmp_path, greet=PROFILE.format("card") + more)
+    # when
+    load_directory(registry, tmp_path)
+    # then
+    assert ["greet:card", "letters:seal"] == keys(registry)
+    assert [] == registry.problems
+
+
+def test_a_profile_is_not_executed_for_a_registry_that_is_not_ours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given
+    registry = Registry()
+    more = (
+        "\nfrom prometheus import Registry\nfrom x import Registry as R\nregistry, r = Registry(), R()\nother = y()()"
+    )
+    # when
+    load_directory(registry, write(tmp_path, greet=PROFILE.format("card") + more))
+    # then
+    assert (["greet:card"], []) == (keys(registry), registry.problems)
+    assert "" == capsys.readouterr().out
 
 
 def test_installed_tools_win_over_personal_ones_and_those_over_common_ones(
@@ -228,6 +373,30 @@ def test_what_has_no_tools_says_how_it_would_get_some(tmp_path: Path, monkeypatc
     assert "@registry.tool(...)" in of_function
 
 
+@pytest.mark.parametrize("way", ["async def tool(): ...", "def tool(): ...", "def tool(file, context): ..."])
+@pytest.mark.parametrize("decorated", ["", "@registry.tool('a', 'b')\n"])
+def test_an_entry_point_that_names_the_tool_itself_is_told_what_to_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, decorated: str
+) -> None:
+    """It is not called to find out: a tool would take the Registry for its argument."""
+    # given
+    source = f"from animaworks_tasks import Registry\nregistry = Registry()\n{decorated}{way}\n"
+    one = "@registry.tool('a', 'one')\ndef one(text): raise AssertionError('it was called')\n"
+    install(write(tmp_path, named=source + one), "a = named:tool\nb = named:one")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry()
+    # when
+    load_entry_points(registry)
+    # then
+    assert [] == registry.tools()
+    [(_, why), (_, why_one)] = registry.problems
+    assert why.startswith(
+        "named:tool has no tools: a function that is named is called with a Registry to fill, and this"
+    )
+    assert why.endswith("is registered with @registry.tool(...), and the registry is what is named")
+    assert why.partition(" ")[2] == why_one.partition(" ")[2]
+
+
 def test_a_tool_that_raises_while_it_is_imported_says_in_which_line(tmp_path: Path) -> None:
     """Its own line: neither ours nor that of what it called, and also where it is we that refuse it."""
     # given
@@ -285,7 +454,7 @@ def test_a_package_is_searched_for_tools_under_their_import_paths(
     load_package(registry, "acme.tools")
     # then
     assert ["image_gen:3d"] == keys(registry)
-    why = "tool 'acme.tools.bad' does not load: ZeroDivisionError: division by zero (bad.py, line 1)"
+    why = "ZeroDivisionError: division by zero (bad.py, line 1)"
     assert [("acme.tools.bad", why)] == registry.problems
     assert "" == capsys.readouterr().out
     assert callable(registry.get("image_gen", "3d").load())

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -387,7 +388,9 @@ def test_a_download_that_is_too_large_is_stopped(here: Web, tmp_path: Path, monk
 
 def beside(name: str) -> Any:  # noqa: ANN401 - a module that no type checker can see
     """Return what lies beside the tool, as it is imported there."""
-    return examples().resolve("image_gen", ["pipeline", "x"]).load().__globals__["_beside"](name)
+    return import_module(
+        f".{name}", examples().resolve("image_gen", ["pipeline", "x"]).load().__globals__["__package__"]
+    )
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import shlex
 import socket
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -228,7 +229,7 @@ def test_the_model_may_be_named_by_the_environment(here: Loopback, monkeypatch: 
 
 def _module(name: str) -> Any:  # noqa: ANN401 - a module that no type checker can see
     tool = next(tool for tool in examples().tools() if tool.key == "local_llm:chat")
-    return tool.load().__globals__["_beside"](name)
+    return import_module(f".{name}", tool.load().__globals__["__package__"])
 
 
 @pytest.mark.parametrize(

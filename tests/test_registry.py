@@ -13,7 +13,7 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +25,8 @@ from animaworks_tasks._context import ToolContext
 from animaworks_tasks._reference import Reference
 from animaworks_tasks._registry import Registry
 from animaworks_tasks._task import OnInterrupt
-from animaworks_tasks._tool import CommandTarget, FunctionTarget, ModuleTarget, Tool
+from animaworks_tasks._tool import COMMANDS, CommandTarget, FunctionTarget, ModuleTarget, Tool
+from animaworks_tasks.cli._parser import COMMANDS as cli_commands  # noqa: N811 - it is a mapping
 from animaworks_tasks.errors import (
     NotPermittedError,
     RegistryError,
@@ -226,6 +227,19 @@ def _annotated(annotation: object) -> Callable[..., Any]:
     return function
 
 
+def _yielding() -> Iterator[int]:
+    yield 1
+
+
+async def _yielding_asynchronously() -> AsyncIterator[int]:
+    yield 1
+
+
+class Yielding:
+    def __call__(self) -> Iterator[int]:
+        yield 1
+
+
 def _gone() -> Callable[..., Any]:
     """Return a function that its module does not have, or no longer."""
 
@@ -251,6 +265,12 @@ def _gone() -> Callable[..., Any]:
         (_annotated("Nowhere"), "an annotation cannot be resolved .*TYPE_CHECKING"),
         (lambda cache=False, no_cache=False: (cache, no_cache), "two parameters would both be --no-cache"),
         ("no function", "its signature cannot be read"),
+        (_yielding, "it is a generator function: .*Return the result"),
+        (functools.partial(_yielding), "it is a generator function"),
+        (_yielding_asynchronously, "it is a generator function"),
+        (Yielding(), "it is a generator function"),
+        (Greeter.greet, "it is a method, and nobody would give it its object"),
+        (functools.wraps(Greeter.greet)(lambda *args: args), "it is a method"),
     ],
 )
 def test_a_signature_that_no_command_line_can_express_is_refused(function: Any, reason: str) -> None:  # noqa: ANN401 - no function either
@@ -373,6 +393,15 @@ def test_a_name_is_one_word(name: str) -> None:
         Registry().add(name, "x", plain)
     with pytest.raises(RegistryError, match="is no name"):
         Registry().add("x", name, plain)
+
+
+def test_a_command_of_the_program_is_no_name_of_a_tool() -> None:
+    """The guide would have the agent call it directly, and the command would answer."""
+    assert {"submit", *cli_commands} == COMMANDS
+    for name in COMMANDS:
+        with pytest.raises(RegistryError, match=f"^{name} b: `animaworks-tool {name}` is a command"):
+            Registry().add(name, "b", plain)
+    Registry().add("machine", "run", plain)  # a subcommand may be called so
 
 
 def test_a_taken_name_is_refused_and_nothing_changes() -> None:
@@ -578,12 +607,13 @@ def test_a_module_that_has_no_file_cannot_be_registered() -> None:
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("", "it needs both EXECUTION_PROFILE and cli_main"),
-        ("EXECUTION_PROFILE = {'x': {}}", "it needs both EXECUTION_PROFILE and cli_main"),
+        ("", "is no tool: it has neither EXECUTION_PROFILE and cli_main"),
+        ("EXECUTION_PROFILE = {'x': {}}", r"is no tool: it has EXECUTION_PROFILE, and no function cli_main\(argv\)"),
+        ("def cli_main(argv): ...", "is no tool: it has cli_main, and no EXECUTION_PROFILE"),
         ("EXECUTION_PROFILE = {}", "must be a dict of subcommands"),
         ("EXECUTION_PROFILE = {'x': 60}", "must be a dict of subcommands"),
         ("EXECUTION_PROFILE = {1: {}}", "must be a dict of subcommands"),
-        ("EXECUTION_PROFILE = {'x': {}}", "'x' has no usable 'expected_seconds' and 'background_eligible'"),
+        ("EXECUTION_PROFILE = {'x': {}}", "'x' has no usable 'background_eligible'"),
         ("EXECUTION_PROFILE = {'x': {'expected_seconds': True, 'background_eligible': 1}}", "'expected_seconds' and"),
         ("EXECUTION_PROFILE = {'x': {'expected_seconds': 1, 'background_eligible': True, 'gated': 'no'}}", "'gated'"),
         ("EXECUTION_PROFILE = {'x': {'expected_seconds': 1, 'background_eligible': True, 'summary': 1}}", "'summary'"),
@@ -592,9 +622,33 @@ def test_a_module_that_has_no_file_cannot_be_registered() -> None:
     ],
 )
 def test_a_profile_that_is_not_as_expected_is_explained(modules: Path, source: str, reason: str) -> None:
-    main = "" if "it needs" in reason else "\nasync def cli_main(argv): ..."
+    main = "" if "is no tool" in reason else "\ndef cli_main(argv): ..."
     (modules / "wrong.py").write_text(source + main)
     with pytest.raises((RegistryError, ToolLoadError), match=reason):
+        Registry().add_module("wrong", "wrong")
+
+
+@pytest.mark.parametrize("given", ["", "'expected_seconds': None"])
+def test_a_subcommand_that_takes_long_and_gives_no_time_is_promised_a_minute(modules: Path, given: str) -> None:
+    """As BackgroundTaskManager has it; one that does not take long promises nothing."""
+    # given
+    source = (
+        f"EXECUTION_PROFILE = {{'slow': {{'background_eligible': True, {given}}}, "
+        f"'quick': {{'background_eligible': False, {given}}}}}"
+    )
+    (modules / "timeless.py").write_text(f"{source}\ndef cli_main(argv): ...")
+    registry = Registry()
+    # when
+    registry.add_module("timeless", "timeless")
+    # then
+    assert [60, None] == [tool.expected_seconds for tool in registry.tools()]
+    assert [True, False] == [tool.long_running for tool in registry.tools()]
+
+
+@pytest.mark.parametrize("profile", ["{'x': {'expected_seconds': 1, 'background_eligible': True}}", "dict(x={})"])
+def test_an_async_cli_main_is_refused_with_what_to_do_instead(modules: Path, profile: str) -> None:
+    (modules / "wrong.py").write_text(f"EXECUTION_PROFILE = {profile}\nasync def cli_main(argv): ...")
+    with pytest.raises(RegistryError, match=r"^wrong is no tool: its cli_main is async: .* calls asyncio.run"):
         Registry().add_module("wrong", "wrong")
 
 

@@ -37,19 +37,19 @@ What the environment of the host says:
 from __future__ import annotations
 
 import base64
-import os
-from collections.abc import Mapping
-from importlib import import_module
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from filelock import FileLock, Timeout
 
 from animaworks_tasks import BadArgument, Registry, ToolContext, ToolError
 
-# What lies beside this file becomes part of it: a tool is loaded by its path, and its directory is on no other.
-__path__ = [os.path.dirname(os.path.abspath(__file__))]
+if TYPE_CHECKING:
+    from ._drawing import Wish
+    from ._http import Patience, Report
+    from ._pipeline import Pipeline
 
 registry = Registry()
 
@@ -69,12 +69,13 @@ LOOKS: Final[Mapping[str, tuple[str, int, int]]] = {
 }
 
 
-def _beside(name: str) -> ModuleType:
-    """Import a module that lies beside this one: only when it is used, because httpx takes its time."""
+@contextmanager
+def _beside() -> Iterator[None]:
+    """Import what lies beside us, only when it is used, as httpx takes its time; say how to get what is missing."""
     try:
-        return import_module(f"{__name__}.{name}")
+        yield
     except ModuleNotFoundError as error:
-        missing = (error.name or name).rpartition(".")[2]
+        missing = (error.name or "").rpartition(".")[2]
         ours = missing.startswith("_")
         hint = f"copy {missing}.py there too, from examples/tools" if ours else f"`pip install {missing}`"
         raise ToolError(f"{missing} is missing, which {__file__} needs", hint=hint) from error
@@ -175,25 +176,29 @@ async def _picture(
     output: Path | None,
     context: ToolContext,
 ) -> dict[str, object]:
-    drawing, results = _beside("_drawing"), _beside("_results")
+    with _beside():
+        from ._drawing import choose, draw
+        from ._results import destination, publish
     # First what costs nothing: no picture is paid for that has no place to go.
     wish = _wish(look, prompt, None if reference is None else _read_png(reference), seed)
-    path = results.destination(output, f"{look}-{context.task_id}.png")
-    chosen = drawing.choose(engine, reference=reference is not None)
-    data = await drawing.draw(chosen, wish, context, _patience(), context.progress)
-    results.publish(path, data)
+    path = destination(output, f"{look}-{context.task_id}.png")
+    chosen = choose(engine, reference=reference is not None)
+    data = await draw(chosen, wish, context, _patience(), context.progress)
+    publish(path, data)
     context.progress(1.0, f"{len(data) / 1e6:.1f} MB")
     return {"file": str(path), "bytes": len(data), "engine": chosen}
 
 
-def _wish(look: str, prompt: str, reference: bytes | None, seed: int | None) -> Any:  # noqa: ANN401 - see _beside
+def _wish(look: str, prompt: str, reference: bytes | None, seed: int | None) -> Wish:
+    with _beside():
+        from ._drawing import Wish
     if not prompt.strip():
         raise BadArgument("the prompt is empty", hint="describe the character in words")
     words, width, height = LOOKS[look]
     described = f"{prompt.strip()}, {words}"
     if reference is not None:
         described += ", the same character as in the picture"
-    return _beside("_drawing").Wish(prompt=described, width=width, height=height, reference=reference, seed=seed)
+    return Wish(prompt=described, width=width, height=height, reference=reference, seed=seed)
 
 
 # --- models ---
@@ -252,7 +257,9 @@ async def rigging(
 
 
 def _source(model: Path) -> dict[str, str]:
-    if _beside("_meshy").is_task(model.name) and not model.exists():
+    with _beside():
+        from ._meshy import is_task
+    if is_task(model.name) and not model.exists():
         return {"input_task_id": model.name}
     return {"model_url": _read_input(model, {b"glTF": "application/octet-stream"}, "a GLB")}
 
@@ -281,32 +288,37 @@ async def animations(
     Raises:
         ToolError: As :func:`model_3d`.
     """
-    task = _beside("_meshy").check_task(rig_task, "the `meshy_task` of a rigging")
+    with _beside():
+        from ._meshy import check_task
+    task = check_task(rig_task, "the `meshy_task` of a rigging")
     return await _model("animations", {"rig_task_id": task, "action_id": action}, output, resume, wait, context)
 
 
 async def _model(
     kind: str, body: Mapping[str, object], output: Path | None, resume: str, wait: float, context: ToolContext
 ) -> dict[str, object]:
-    http, meshy, results = _beside("_http"), _beside("_meshy"), _beside("_results")
+    with _beside():
+        from ._http import api as api_of
+        from ._meshy import Memory, check_task, glb, service
+        from ._results import destination, publish
     if not wait > 0:
         raise BadArgument(f"--wait {wait} leaves Meshy no time", hint="give seconds, as in --wait 900")
     if resume:
-        meshy.check_task(resume, "what the notification of the first try says")
-    path = results.destination(output, f"{kind}-{context.task_id}.glb", anew=context.attempt == 1)
+        check_task(resume, "what the notification of the first try says")
+    path = destination(output, f"{kind}-{context.task_id}.glb", anew=context.attempt == 1)
     begun = context.scratch / "meshy_task"  # outlives us: if we are run again, no second task is paid for
 
     def keep(task: str | None) -> None:
-        results.publish(begun, (task or "").encode())
+        publish(begun, (task or "").encode())
 
-    memory = meshy.Memory(
+    memory = Memory(
         known=resume or (begun.read_text() if begun.exists() else "") or None,
         keep=keep,
         how="submit the same with `--resume {}` to go on with what is begun, at no further cost",
     )
-    async with http.api(context, meshy.service(), _patience()) as api:
-        task, data = await meshy.glb(api, kind, body, memory, wait)
-    results.publish(path, data)
+    async with api_of(context, service(), _patience()) as api:
+        task, data = await glb(api, kind, body, memory, wait)
+    publish(path, data)
     context.progress(1.0, f"{len(data) / 1e6:.1f} MB")
     return {"file": str(path), "bytes": len(data), "meshy_task": task}
 
@@ -342,14 +354,18 @@ async def pipeline(
     Raises:
         ToolError: As the steps; or the directory holds something else, or another pipeline is at work in it.
     """
+    with _beside():
+        from ._drawing import choose
+        from ._meshy import service
+        from ._results import make_directory
     # Before anything is drawn, all that can be found wrong without paying.
     _wish("fullbody", prompt, None, seed)
-    _beside("_meshy").service()
-    _beside("_drawing").choose(engine, reference=False)
+    service()
+    choose(engine, reference=False)
     if not wait > 0:
         raise BadArgument(f"--wait {wait} leaves Meshy no time", hint="give seconds, as in --wait 900")
     directory = Path.cwd() / output
-    _beside("_results").make_directory(directory)
+    make_directory(directory)
     try:
         with FileLock(directory / ".pipeline.lock", timeout=0):
             return await _run_pipeline(
@@ -365,16 +381,17 @@ async def pipeline(
 async def _run_pipeline(
     directory: Path, asked: Mapping[str, Any], wait: float, context: ToolContext
 ) -> dict[str, object]:
-    http, state = _beside("_http"), _beside("_pipeline")
-    work = state.Pipeline.open(directory, asked)
+    with _beside():
+        from ._http import with_hint
+        from ._meshy import share_of
+        from ._pipeline import FILES, Pipeline
+    work = Pipeline.open(directory, asked)
     made: list[str] = []
-    for number, step in enumerate(state.FILES):
+    for number, step in enumerate(FILES):
         if work.is_done(step):
             context.logger.info("%s is done: %s", step, work.file(step))
             continue
-        share = _beside("_meshy").share_of(
-            context.progress, number / 6, (number + 1) / 6, f"{step} ({number + 1} of 6)"
-        )
+        share = share_of(context.progress, number / 6, (number + 1) / 6, f"{step} ({number + 1} of 6)")
         try:
             if step in LOOKS:
                 work.finish(step, await _pipeline_picture(work, step, asked, context, share))
@@ -382,31 +399,35 @@ async def _run_pipeline(
                 work.finish(step, *await _pipeline_model(work, step, asked, wait, context, share))
         except ToolError as error:
             done = ", ".join(work.done) or "no step"
-            on = f"submitted again in the same words, it goes on from here; {done} of {len(state.FILES)} done"
-            raise http.with_hint(type(error)(f"{step}: {error}", hint=error.hint), on) from error
+            on = f"submitted again in the same words, it goes on from here; {done} of {len(FILES)} done"
+            raise with_hint(type(error)(f"{step}: {error}", hint=error.hint), on) from error
         made.append(step)
     context.progress(1.0, "all steps are done")
-    return {"directory": str(directory), "files": list(state.FILES.values()), "made": made}
+    return {"directory": str(directory), "files": list(FILES.values()), "made": made}
 
 
-async def _pipeline_picture(work: Any, step: str, asked: Mapping[str, Any], context: ToolContext, share: Any) -> bytes:  # noqa: ANN401 - see _beside
-    drawing = _beside("_drawing")
+async def _pipeline_picture(
+    work: Pipeline, step: str, asked: Mapping[str, Any], context: ToolContext, share: Report
+) -> bytes:
+    with _beside():
+        from ._drawing import choose, draw
     reference = None if step == "fullbody" else _read_png(work.file("fullbody"))
-    chosen = drawing.choose(asked["engine"], reference=reference is not None)
+    chosen = choose(asked["engine"], reference=reference is not None)
     wish = _wish(step, asked["prompt"], reference, asked["seed"])
-    picture: bytes = await drawing.draw(chosen, wish, context, _patience(), share)
-    return picture
+    return await draw(chosen, wish, context, _patience(), share)
 
 
 async def _pipeline_model(
-    work: Any,  # noqa: ANN401 - see _beside
+    work: Pipeline,
     step: str,
     asked: Mapping[str, Any],
     wait: float,
     context: ToolContext,
-    share: Any,  # noqa: ANN401 - see _beside
+    share: Report,
 ) -> tuple[bytes, str]:
-    http, meshy = _beside("_http"), _beside("_meshy")
+    with _beside():
+        from ._http import api as api_of
+        from ._meshy import Memory, glb, service
     body: Mapping[str, object]
     if step == "3d":
         body = {
@@ -417,21 +438,23 @@ async def _pipeline_model(
         body = {"input_task_id": work.task("3d")}
     else:
         body = {"rig_task_id": work.task("rigging"), "action_id": asked["action"]}
-    memory = meshy.Memory(
+    memory = Memory(
         known=work.begin(step),
         keep=lambda task: work.remember(step, task),
         how="Meshy's task {} is waited for then, and no other paid for",
     )
-    async with http.api(context, meshy.service(), _patience(), share) as api:
-        task, data = await meshy.glb(api, step, body, memory, wait)
+    async with api_of(context, service(), _patience(), share) as api:
+        task, data = await glb(api, step, body, memory, wait)
     return data, task
 
 
 # --- what is given ---
 
 
-def _patience() -> Any:  # noqa: ANN401 - see _beside
-    return _beside("_http").Patience.of("IMAGE_GEN", silence=120.0)
+def _patience() -> Patience:
+    with _beside():
+        from ._http import Patience
+    return Patience.of("IMAGE_GEN", silence=120.0)
 
 
 def _read_input(file: Path, kinds: Mapping[bytes, str], wanted: str) -> str:
@@ -445,7 +468,9 @@ def _read_input(file: Path, kinds: Mapping[bytes, str], wanted: str) -> str:
 
 def _read_png(file: Path) -> bytes:
     data = _read(file)
-    if problem := _beside("_drawing").not_png(data):
+    with _beside():
+        from ._drawing import not_png
+    if problem := not_png(data):
         raise BadArgument(f"{str(file)!r} is {problem}", hint="give a PNG of the character")
     return data
 

@@ -28,16 +28,15 @@ What the environment of the host says:
 from __future__ import annotations
 
 import json
-import os
-from importlib import import_module
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from animaworks_tasks import BadArgument, Registry, ToolContext, ToolError
 
-# What lies beside this file becomes part of it: a tool is loaded by its path, and its directory is on no other.
-__path__ = [os.path.dirname(os.path.abspath(__file__))]
+if TYPE_CHECKING:
+    from ._ollama import Answer
 
 registry = Registry()
 
@@ -45,12 +44,13 @@ LARGEST_HISTORY: Final = 4 << 20  # bytes; more than any model takes in
 ROLES: Final = {"user", "assistant", "system", "tool"}
 
 
-def _beside(name: str) -> ModuleType:
-    """Import a module that lies beside this one: only when it is used, because httpx takes its time."""
+@contextmanager
+def _beside() -> Iterator[None]:
+    """Import what lies beside us, only when it is used, as httpx takes its time; say how to get what is missing."""
     try:
-        return import_module(f"{__name__}.{name}")
+        yield
     except ModuleNotFoundError as error:
-        missing = (error.name or name).rpartition(".")[2]
+        missing = (error.name or "").rpartition(".")[2]
         ours = missing.startswith("_")
         hint = f"copy {missing}.py there too, from examples/tools" if ours else f"`pip install {missing}`"
         raise ToolError(f"{missing} is missing, which {__file__} needs", hint=hint) from error
@@ -81,11 +81,14 @@ async def generate(
         BadArgument: An argument cannot be used, or the model is not there.
         ToolError: Ollama is not running, fails, or is silent for too long.
     """
-    ollama = _beside("_ollama")
+    with _beside():
+        from ._ollama import api as api_of
+        from ._ollama import default_model
+        from ._ollama import generate as ask
     _check_words(prompt, "prompt")
     options = _options(temperature, max_tokens)
-    async with ollama.api(context) as api:
-        answer = await ollama.generate(api, model or ollama.default_model(), prompt, system=system, options=options)
+    async with api_of(context) as api:
+        answer = await ask(api, model or default_model(), prompt, system=system, options=options)
     return _told(answer, context)
 
 
@@ -116,27 +119,31 @@ async def chat(
     Raises:
         ToolError: As :func:`generate`; or the history cannot be read.
     """
-    ollama = _beside("_ollama")
+    with _beside():
+        from ._ollama import api as api_of
+        from ._ollama import chat as ask
+        from ._ollama import default_model
+        from ._results import publish
     _check_words(message, "message")
     options = _options(temperature, max_tokens)
     messages = [] if history is None else _read_history(history)
     if system and not messages:
         messages.append({"role": "system", "content": system})
     messages.append({"role": "user", "content": message})
-    async with ollama.api(context) as api:
-        answer = await ollama.chat(api, model or ollama.default_model(), messages, options=options)
+    async with api_of(context) as api:
+        answer = await ask(api, model or default_model(), messages, options=options)
     if history is not None:
         said = [*messages, {"role": "assistant", "content": answer.text}]
-        _beside("_results").publish(history, (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode())
+        publish(history, (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode())
     return _told(answer, context)
 
 
-def _told(answer: Any, context: ToolContext) -> str:  # noqa: ANN401 - see _beside
+def _told(answer: Answer, context: ToolContext) -> str:
     context.logger.info("%d tokens in %.1f s", answer.tokens, answer.seconds)
     if answer.cut:
         context.logger.warning("it had more to say: raise --max-tokens")
     context.progress(1.0, f"{answer.tokens} tokens in {answer.seconds:.1f} s")
-    return str(answer.text)
+    return answer.text
 
 
 def _check_words(text: str, name: str) -> None:
@@ -155,7 +162,9 @@ def _options(temperature: float | None, max_tokens: int) -> dict[str, object]:
 
 def _read_history(file: Path) -> list[dict[str, str]]:
     """Return the messages in *file*; none, if it is not there yet."""
-    _beside("_results").make_directory(file.absolute().parent)
+    with _beside():
+        from ._results import make_directory
+    make_directory(file.absolute().parent)
     try:
         if file.stat().st_size > LARGEST_HISTORY:
             raise BadArgument(f"{str(file)!r} is longer than any model can read", hint="begin another conversation")

@@ -42,17 +42,13 @@ import shlex
 import wave
 from array import array
 from collections.abc import Iterator
-from importlib import import_module
+from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import accumulate, chain
 from pathlib import Path
-from types import ModuleType
 from typing import Final, Literal
 
 from animaworks_tasks import BadArgument, Registry, ToolContext, ToolError
-
-# What lies beside this file becomes part of it: a tool is loaded by its path, and its directory is on no other.
-__path__ = [os.path.dirname(os.path.abspath(__file__))]
 
 registry = Registry()
 
@@ -128,26 +124,31 @@ def _check_file(file: Path) -> None:
 # --- refining ---
 
 
-def _beside(name: str) -> ModuleType:
-    """Import a module that lies beside this one: only for refining, so that without it one file is enough."""
+@contextmanager
+def _beside() -> Iterator[None]:
+    """Import what lies beside this file only for refining, so that without it one file is enough; say how to get it."""
     try:
-        return import_module(f"{__name__}.{name}")
+        yield
     except ModuleNotFoundError as error:
-        missing = (error.name or name).rpartition(".")[2]
+        missing = (error.name or "").rpartition(".")[2]
         ours = missing.startswith("_")
         hint = f"copy {missing}.py there too, from examples/tools" if ours else f"`pip install {missing}`"
         raise ToolError(f"{missing} is missing, which --refine needs", hint=f"{hint}; or leave out --refine") from error
 
 
 async def _check_refiner(model: str, context: ToolContext) -> None:
-    ollama = _beside("_ollama")
-    async with ollama.api(context) as api:
-        await ollama.check_model(api, model or ollama.default_model())
+    with _beside():
+        from ._ollama import api as api_of
+        from ._ollama import check_model, default_model
+    async with api_of(context) as api:
+        await check_model(api, model or default_model())
 
 
 async def _refined(utterances: list[str], model: str, context: ToolContext) -> list[str]:
     """Return *utterances* as the language model corrects them, part by part."""
-    ollama = _beside("_ollama")
+    with _beside():
+        from ._ollama import api as api_of
+        from ._ollama import chat, default_model
     heard = "\n".join(utterances)
     context.logger.info("as it was heard:\n%s", heard)
     parts = list(_parts(utterances))
@@ -155,9 +156,13 @@ async def _refined(utterances: list[str], model: str, context: ToolContext) -> l
     for number, part in enumerate(parts, start=1):
         messages = [{"role": "system", "content": REFINER}, {"role": "user", "content": part}]
         label = f"refining {number} of {len(parts)}"
-        async with ollama.api(context, lambda _, text, label=label: context.progress(None, f"{label}: {text}")) as api:
+
+        def report(_: float | None, text: str, label: str = label) -> None:
+            context.progress(None, f"{label}: {text}")
+
+        async with api_of(context, report) as api:
             try:
-                answer = await ollama.chat(api, model or ollama.default_model(), messages, options={"temperature": 0})
+                answer = await chat(api, model or default_model(), messages, options={"temperature": 0})
             except ToolError as error:
                 kept = f"the transcript as it was heard is in the log: `animaworks-tool logs {context.task_id}`"
                 raise type(error)(str(error), hint=f"{error.hint}; {kept}" if error.hint else kept) from error
