@@ -21,14 +21,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, Unpack
 
-from animaworks_tasks._backends import Backend, InlineBackend, ProcessBackend, ThreadBackend
+from animaworks_tasks._backends import Backend, FuturesBackend, InlineBackend, ProcessBackend, ThreadBackend
 from animaworks_tasks._notifications import Drained
 from animaworks_tasks._reference import is_loading
 from animaworks_tasks._registry import Registry
 from animaworks_tasks._scheduler import Scheduler
-from animaworks_tasks._store import Clock, Store, utc_now
+from animaworks_tasks._store import Clock, Store, SubmitOptions, utc_now
 from animaworks_tasks._task import Task
 from animaworks_tasks.errors import BackendError, ExecutorClosedError, RegistryError
 
@@ -166,17 +166,15 @@ class Executor:
         wait_for_futures(list(self._callbacks), timeout=_DRAIN_TIMEOUT)
         self._helpers.shutdown(wait=False)
 
-    def submit_sync(self, tool: str, *argv: str, **options: Any) -> Task:  # noqa: ANN401 - as submit
+    def submit_sync(self, tool: str, *argv: str, **options: Unpack[SubmitOptions]) -> Task:
         """Do as :meth:`submit`, from a thread that may block."""
         found = self.registry.resolve(tool, argv)
         self.registry.check_permission(found)
-        return self.store.submit(tool, *argv, subcommand=found.subcommand, **options)
+        options["subcommand"] = found.subcommand
+        return self.store.submit(tool, *argv, **options)
 
     def submit_many_sync(
-        self,
-        tool: str,
-        argvs: Iterable[Sequence[str]],
-        **options: Any,  # noqa: ANN401 - as submit
+        self, tool: str, argvs: Iterable[Sequence[str]], **options: Unpack[SubmitOptions]
     ) -> Sequence[Task]:
         """Do as :meth:`submit_many`, from a thread that may block."""
         calls = list(argvs)
@@ -185,7 +183,8 @@ class Executor:
             self.registry.check_permission(tool_)
         if len(found) > 1:
             raise ValueError(f"submit_many takes calls of one subcommand, not of {', '.join(found)}")
-        return self.store.submit_many(tool, calls, subcommand="".join(found), **options)
+        options["subcommand"] = "".join(found)
+        return self.store.submit_many(tool, calls, **options)
 
     def wait_sync(self, task_id: str, *, timeout: float | None = None) -> Task:
         """Do as :meth:`wait`, from a thread that may block."""
@@ -236,14 +235,15 @@ class Executor:
         with contextlib.suppress(ExecutorClosedError):  # it was stopped before
             await self._off_loop(self.stop)
 
-    async def submit(self, tool: str, *argv: str, **options: Any) -> Task:  # noqa: ANN401 - those of Store.submit
+    async def submit(self, tool: str, *argv: str, **options: Unpack[SubmitOptions]) -> Task:
         """
         Keep a call to be made; once this has returned, it is not lost.
 
         Args:
             tool: The tool's name.
             *argv: Everything after the tool's name, the subcommand included.
-            **options: As for :meth:`Store.submit`: ``priority``, ``not_before``, ``key``, ``timeout_seconds`` ...
+            **options: As for :meth:`Store.submit`: ``priority``, ``not_before``, ``key``, ``timeout_seconds`` ...; the
+                subcommand is the registry's to find.
 
         Raises:
             UnknownToolError: There is no such tool or subcommand; the message names the nearest. Nothing is queued.
@@ -259,10 +259,7 @@ class Executor:
         return await self._off_loop(lambda: self.submit_sync(tool, *argv, **options))
 
     async def submit_many(
-        self,
-        tool: str,
-        argvs: Iterable[Sequence[str]],
-        **options: Any,  # noqa: ANN401 - those of Store.submit_many
+        self, tool: str, argvs: Iterable[Sequence[str]], **options: Unpack[SubmitOptions]
     ) -> Sequence[Task]:
         """
         Keep many calls of one subcommand, in a fraction of the time that :meth:`submit` takes for each.
@@ -439,7 +436,9 @@ class Executor:
         return self._scheduler
 
     def _check_portable(self) -> None:
-        if not isinstance(self._backend, ProcessBackend):
+        backend = self._backend
+        pooled = isinstance(backend, FuturesBackend) and backend.is_of_processes
+        if not pooled and not isinstance(backend, ProcessBackend):
             return
         for tool in self.registry.tools():
             if not tool.portable:

@@ -46,9 +46,11 @@ def make_directory(path: str) -> list[str]:
     except FileNotFoundError:
         above = os.path.dirname(path)
         made = make_directory(above)
-        if not made and not os.path.isdir(above):  # a link to nothing
-            raise
-        return [*made, *make_directory(path)]
+        try:
+            os.mkdir(path, DIRECTORY_MODE)  # refused again where there can be none: in /proc, below a link to nothing
+        except FileExistsError:
+            return made
+        return [*made, above]
     return [os.path.dirname(path)]
 
 

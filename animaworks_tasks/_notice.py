@@ -130,7 +130,12 @@ class MarkdownRenderer:
         language: ``"ja"`` or ``"en"``.
     """
 
-    language: str = attrs.field(default="ja", validator=attrs.validators.in_(LANGUAGES))
+    language: str = attrs.field(default="ja")
+
+    @language.validator
+    def _is_known(self, _: object, language: str) -> None:
+        if language not in LANGUAGES:
+            raise ValueError(f"language must be one of {', '.join(map(repr, LANGUAGES))}, not {language!r}")
 
     def __call__(self, task: Task) -> str:
         """Return the notice for *task*, which is DONE."""

@@ -16,7 +16,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import BrokenExecutor, Future, InvalidStateError
 from datetime import datetime
 from typing import Final
 
@@ -83,7 +83,7 @@ class Scheduler:
         self._mutex = threading.Lock()  # guards what other threads touch: the next three, and the bell's end
         self._watched: dict[str, list[Future[Task]]] = {}
         self._idle_watched: list[Future[None]] = []
-        self._closed = False
+        self._closed = self._broken = False
         self._full_house = False
         self._an_end = threading.Condition(self._mutex)
 
@@ -363,7 +363,12 @@ class Scheduler:
             self._ours.discard(task_id)
             if not isinstance(error, Exception):  # Ctrl-C in an inline tool
                 raise
-            logger.exception("task %s could not be handed to %r; it stays pending", task_id, self._backend)
+            if not isinstance(error, BrokenExecutor):
+                logger.exception("task %s could not be handed to %r; it stays pending", task_id, self._backend)
+            elif not self._broken:  # once: it will not get better
+                what = "%r is broken and takes no more calls; tasks stay pending until an executor has a new one"
+                logger.exception(what, self._backend)
+                self._broken = True
             return
         future.add_done_callback(lambda done: self._report(task_id, done, unseen=due_by is not None))
 

@@ -146,10 +146,17 @@ class SubmitOptions(TypedDict, total=False):
 def new_task(tool: str, argv: Sequence[str], options: SubmitOptions, *, anima_dir: str, at: datetime) -> Task:
     """Return the PENDING task for a call; its id is random, or that of its key."""
     words = words_of(argv)
+    for option in options.keys() - SubmitOptions.__annotations__.keys():
+        raise TypeError(f"submit has no option {option!r}; it takes {', '.join(SubmitOptions.__annotations__)}")
+    key = options.get("key")
+    if key is not None and not isinstance(key, str):
+        raise TypeError(f"key must be text, not {key!r}")
+    if key == "":
+        raise ValueError("key must not be empty: it would be the same for all that have none")
     given: dict[str, Any] = {"subcommand": first_word(words), "cwd": _cwd(), **options}
     return Task(
         **given,
-        id=new_id(options.get("key")),
+        id=new_id(key),
         tool=tool,
         argv=words,
         anima_name=os.path.basename(anima_dir),

@@ -15,12 +15,12 @@ import math
 import shlex
 import textwrap
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final, Unpack
 
 from animaworks_tasks._context import ToolContext
 from animaworks_tasks._executor import Executor
 from animaworks_tasks._memory_store import MemoryWorkspace
-from animaworks_tasks._store import Store, utc_now
+from animaworks_tasks._store import Store, SubmitOptions, utc_now
 from animaworks_tasks._task import Cause, Outcome, State, Task
 
 __all__ = [
@@ -90,7 +90,7 @@ class _Reports(MemoryWorkspace):
         self._reports.append((fraction, message))
 
 
-def run_to_end(executor: Executor, tool: str, *argv: str, **options: Any) -> Task:  # noqa: ANN401 - those of submit
+def run_to_end(executor: Executor, tool: str, *argv: str, **options: Unpack[SubmitOptions]) -> Task:
     """
     Submit a call, run it with all its retries, and return the task when it is DONE, however it ended.
 

@@ -1052,6 +1052,16 @@ def synced(patch: pytest.MonkeyPatch, *, refused: str = "") -> list[str]:
     return paths
 
 
+def test_where_no_directory_can_be_made_there_is_no_store() -> None:
+    with pytest.raises(StoreError, match="/proc/mei/state/background_tasks"):
+        TaskStore("/proc/mei")
+
+
+def test_a_language_that_we_do_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^language must be one of 'ja', 'en', not 'fr'$"):
+        TaskStore(tmp_path / "mei", language="fr")
+
+
 def test_directories_that_a_killed_process_made_become_durable_up_to_the_animas(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,8 +11,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from datetime import datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,14 @@ from animaworks_tasks._doorbell import ring
 from animaworks_tasks._scheduler import Scheduler
 from animaworks_tasks._states import Event, advance
 from animaworks_tasks._store import Claim, utc_now
-from animaworks_tasks.errors import ExecutorClosedError, RecordError, UnknownToolError, WrongArgumentError
+from animaworks_tasks.errors import (
+    ExecutorClosedError,
+    RecordError,
+    RegistryError,
+    UnknownToolError,
+    WrongArgumentError,
+)
+from tests import tools_for_tests
 from tests.conftest import ManualClock, begin, die, own
 from tests.processes import PATIENCE, eventually, in_event_loop, join, until
 from tests.tools_for_tests import wait_for
@@ -1476,3 +1484,45 @@ def test_a_wait_for_idleness_that_is_given_up_says_so_and_leaves_nothing(store: 
     gate.touch()
     assert Outcome.CANCELLED is executor.wait_sync(task.id, timeout=PATIENCE).outcome
     executor.stop()
+
+
+# --- somebody else's pool ---
+
+
+def test_what_cannot_go_to_a_pool_of_processes_is_refused_at_the_start(files: TaskStore) -> None:
+    lambdas = Registry()
+    lambdas.add("tool", "run", lambda: None)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        with pytest.raises(RegistryError, match="'tool run' cannot be found by another process"):
+            Executor(files, lambdas, backend=FuturesBackend(pool)).start()
+        with pytest.raises(TypeError, match="cannot go to another process"):
+            Executor(MemoryTaskStore(), Registry(), backend=FuturesBackend(pool)).start()
+
+
+def test_a_pool_that_a_tool_has_broken_is_told_of_once_and_its_tasks_wait_for_another(
+    files: TaskStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given
+    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+    executor = Executor(files, tools_for_tests.registry, backend=FuturesBackend(pool), scan_interval=0.02).start()
+    with pytest.raises(BrokenExecutor):
+        pool.submit(tools_for_tests.die).result(PATIENCE)
+
+    # when
+    task = executor.submit_sync("proc", "echo", "later")
+    scheduler = executor._scheduler
+    assert scheduler is not None
+    until(lambda: scheduler._broken)
+    looks = itertools.count()
+    with pytest.MonkeyPatch.context() as patch:
+        recover = files.recover
+        patch.setattr(files, "recover", lambda *args: (next(looks), recover(*args))[1])
+        until(lambda: next(looks) > 4)
+    executor.stop()
+
+    # then
+    assert 1 == sum("is broken and takes no more calls" in record.message for record in caplog.records)
+    again = Executor(files, tools_for_tests.registry, backend=ThreadBackend()).start()
+    assert "later" == again.wait_sync(task.id, timeout=PATIENCE).result
+    again.stop()
+    pool.shutdown()

@@ -124,6 +124,8 @@ def test_options_are_taken_as_people_write_them(store: Store, tmp_path: Path) ->
         ({"timeout_seconds": math.inf}, ValueError, "timeout_seconds must be a finite number of seconds, not inf"),
         ({"not_before": datetime(2026, 1, 1)}, ValueError, "not_before needs a timezone"),  # noqa: DTZ001 - the point
         ({"priority": 1.5}, RecordError, "priority must be a whole number, not float"),
+        ({"prio": 1}, TypeError, "submit has no option 'prio'; it takes subcommand, priority, not_before"),
+        ({"state": State.DONE}, TypeError, "submit has no option 'state'"),
         ({"not_before": "tomorrow"}, TypeError, "not_before must be a datetime, not 'tomorrow'"),
         ({"timeout_seconds": "5"}, TypeError, "timeout_seconds must be a number of seconds, not '5'"),
         ({"retries": "3"}, TypeError, "'retries' must be <class 'int'>"),
@@ -440,6 +442,17 @@ def test_a_task_whose_owner_lives_is_left_alone(store: Store) -> None:
     found = store.recover(lambda _: True)
     assert ((claim.task.id,), (), ()) == (found.alive, found.settled, found.returned)
     assert Outcome.COMPLETED is store.finish(claim, Event.COMPLETE).outcome
+
+
+@pytest.mark.parametrize(
+    ("key", "error", "words"),
+    [(3, TypeError, "key must be text, not 3"), ("", ValueError, "key must not be empty")],
+    ids=repr,
+)
+def test_a_key_that_is_none_is_refused(store: Store, key: Any, error: type[Exception], words: str) -> None:  # noqa: ANN401
+    with pytest.raises(error, match=words):
+        store.submit("tool", "echo", key=key)
+    assert [] == list(store.list())
 
 
 def test_relative_paths_begin_where_a_task_was_submitted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import ParamSpec, TypeVar
@@ -15,11 +16,19 @@ class FuturesBackend:
     Runs each call in *executor*, which stays its owner's: it is not shut down with us.
 
     Where the pool is of processes or machines, the store must be a :class:`TaskStore` on a directory that they all see,
-    and the tools importable there. Cancelling and timeouts are told to the tool, as with :class:`ThreadBackend`.
+    and the tools importable there. Cancelling and timeouts are told to the tool, as with :class:`ThreadBackend`. A pool
+    that breaks, as one of processes does when a tool takes its process along, takes no more calls: tasks stay pending
+    until there is an executor with a new one.
     """
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
+
+    @property
+    def is_of_processes(self) -> bool:
+        """Whether calls leave this process, as far as can be told: in a :class:`ProcessPoolExecutor` they do."""
+        module = sys.modules.get("concurrent.futures.process")  # whoever has such a pool has imported it
+        return module is not None and isinstance(self._executor, module.ProcessPoolExecutor)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Start the call soon; never block."""
