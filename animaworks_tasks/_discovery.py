@@ -59,16 +59,21 @@ def discover(
     if core is not None:
         load_package(registry, core)
     load_entry_points(registry)
-    load_directory(registry, Path(anima_dir) / "tools")
-    load_directory(registry, Path(data_dir or _paths.data_dir(os.environ)) / "common_tools")
+    load_directory(registry, Path(anima_dir) / "tools", direct=True)
+    load_directory(registry, Path(data_dir or _paths.data_dir(os.environ)) / "common_tools", direct=True)
     return registry
 
 
-def load_directory(registry: Registry, directory: str | os.PathLike[str]) -> None:
+def load_directory(registry: Registry, directory: str | os.PathLike[str], *, direct: bool = False) -> None:
     """
     Add the tools in the ``*.py`` files of *directory*, in the order of their names.
 
     A leading ``_`` is no tool. A tool whose name is taken is passed over: what was registered first has precedence.
+
+    Args:
+        registry: Where they are added.
+        directory: It need not be there.
+        direct: It is one where ``animaworks-tool`` looks by itself, so the guide may have them called directly.
     """
     try:
         names = sorted(os.listdir(directory))
@@ -80,7 +85,7 @@ def load_directory(registry: Registry, directory: str | os.PathLike[str]) -> Non
     for name in names:
         path = Path(directory, name)
         if path.suffix == ".py" and not name.startswith(("_", ".")) and path.is_file():
-            _load(registry, str(path), path.stem, path)
+            _load(registry, str(path), path.stem, path, direct=direct)
 
 
 def load_package(registry: Registry, package: str) -> None:
@@ -104,7 +109,8 @@ def load_entry_points(registry: Registry) -> None:
     means to have it.
     """
     for entry in metadata.entry_points(group=ENTRY_POINTS):
-        _load(registry, f"entry point {entry.name}", entry.name, entry.module, entry.attr or "", must_be_new=True)
+        where, qualname = f"entry point {entry.name}", entry.attr or ""
+        _load(registry, where, entry.name, entry.module, qualname, must_be_new=True, direct=True)
 
 
 def load_import_path(registry: Registry, path: str) -> None:
@@ -133,6 +139,7 @@ def _load(
     qualname: str = "",
     *,
     must_be_new: bool = False,
+    direct: bool = False,
 ) -> None:
     try:
         found = _tools_at(name, Reference.find(module, qualname))
@@ -141,7 +148,7 @@ def _load(
         return
     if must_be_new:
         registry.problems += [(where, reason) for reason in _passed_over(found, registry)]
-    registry.add_registry(found, skip_taken=True)
+    registry.add_registry(found, skip_taken=True, direct=direct)
 
 
 def _passed_over(found: Registry, registry: Registry) -> list[str]:

@@ -18,7 +18,7 @@ import attrs
 import pytest
 
 import animaworks_tasks
-from animaworks_tasks import Cause, OnInterrupt, Registry, State, Task, TaskStore
+from animaworks_tasks import Cause, OnInterrupt, Registry, State, Task, TaskStore, discover
 from animaworks_tasks._pending import new_id
 from animaworks_tasks._states import Event
 from animaworks_tasks._store import Progress, utc_now
@@ -652,6 +652,23 @@ def test_the_guide_is_japanese_unless_asked_otherwise(tool: Tool) -> None:
     assert tool("guide").out.startswith("# ツールの使い方\n")
     assert tool("guide", "--language", "en").out.startswith("# How to use tools\n")
     assert "animaworks-tool submit words count TEXT" in tool("guide", "-j").data["guide"]
+
+
+def test_who_types_what_the_guide_says_has_it_done(store: TaskStore, tools: Path, tool: Tool) -> None:
+    """A tool that only the host has is to be submitted; one that is found here too may be called."""
+    # given a host that has a quick tool in its own code, and what lies in the Anima's directory
+    (tools / "words.py").write_text((tools / "words.py").read_text().replace("expected_seconds=90", ""))
+    registry = Registry()
+    registry.add("odd", "quick", lambda: None)
+    registry.add_registry(discover(store.location))
+    store.publish_catalogue(registry.catalogue())
+    # when
+    guide = tool("guide", "--language=en").out
+    # then
+    submitted, direct = guide.split("## Tools to submit")[1].split("## Tools to call directly")
+    assert "- `odd quick`" in submitted
+    assert "- `words count TEXT`" in direct
+    assert (0, 0) == (tool("submit", "odd", "quick").status, tool("words", "count", "a").status)
 
 
 def test_tools_need_no_anima(tmp_path: Path, tools: Path, tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,7 @@ def _known(options: Namespace) -> tuple[str, Mapping[str, Any], Registry]:
 def _everybodys() -> Registry:
     registry = Registry()
     load_entry_points(registry)
-    load_directory(registry, _common_tools())
+    load_directory(registry, _common_tools(), direct=True)
     return registry
 
 
