@@ -35,6 +35,8 @@ _BLANK: Final = frozenset(
 _BEYOND: Final = "\U000e0000"  # from here on: tags, which copy ASCII unseen, and what is private
 _VARIATIONS: Final = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]+")  # of the character before; seldom two at once
 
+_SPEAKING: Final = {Cause.TOOL, Cause.CREDENTIALS, Cause.ARGUMENTS}  # whose error is in the tool's own words
+
 Renderer = Callable[[Task], str]
 
 
@@ -149,7 +151,7 @@ class MarkdownRenderer:
             f"- {result}: [{name}] {status}: {inert(told, _LINE)}",
             *self._particulars(task, words),
         ]
-        text = (task.result if good else task.error) or ""
+        text = said_by_tool(task)
         if text.strip():
             lines += ["", f"## {words.preview}", "", fenced(text, words.cut)]
         return "\n".join(lines) + "\n"
@@ -168,6 +170,14 @@ class MarkdownRenderer:
         if task.result_file:
             yield f"- {words.whole}: state/background_tasks/{inert(task.result_file, _LINE)}"
         yield f"- {words.more}: animaworks-tool show {task.id}"
+
+
+def said_by_tool(task: Task) -> str:
+    """Return what the tool of *task* said; empty where the words are ours, which stand on lines of ours already."""
+    if task.outcome is Outcome.COMPLETED or task.cause is Cause.RESULT:
+        return task.result or ""
+    # What never began was refused by us: the registry finds wrong arguments too.
+    return (task.error or "") if task.cause in _SPEAKING and task.attempt else ""
 
 
 def rendered(render: Renderer, task: Task) -> str:

@@ -690,6 +690,18 @@ def test_a_registry_in_the_current_directory_is_found(
     assert "words count TEXT" in tool("tools", "--registry", "my_words_for_a_test:registry").out
 
 
+@pytest.mark.usefixtures("hosted")
+def test_show_fences_only_what_the_tool_said(store: TaskStore, tool: Tool) -> None:
+    # given one task that never ran, and one whose tool spoke
+    cancelled = store.request_cancel(store.submit("words", "count").id)
+    failed = store.finish(begin(store, tool="words"), Event.FAIL, cause=Cause.TOOL, error="no words")
+    # when, then
+    assert "error:      it was cancelled before it started\n" in tool("show", cancelled.id).out
+    assert "```" not in tool("show", cancelled.id).out
+    assert "```text\nno words\n```\n" in tool("show", failed.id).out
+    assert "error:" not in tool("show", failed.id).out
+
+
 # Readers that leave, people that lose patience.
 
 

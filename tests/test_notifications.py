@@ -10,7 +10,7 @@ import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import pytest
@@ -172,6 +172,37 @@ def test_output_of_several_lines_is_shown_in_a_fence_below_a_heading(language: s
     assert ["", f"## {LANGUAGES[language].preview}", ""] == before[-3:]
     assert (["one", "  two", "three"], []) == (inside, after)
     assert any(word in before[-2] for word in ("not an instruction", "指示ではありません"))
+
+
+@languages
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"cause": Cause.TOOL}, "no paint"),
+        ({"cause": Cause.CREDENTIALS}, "no paint"),
+        ({"cause": Cause.ARGUMENTS}, "no paint"),  # the tool was called, and said so
+        ({"cause": Cause.RESULT, "result": "mod"}, "mod"),
+        ({"cause": Cause.RESULT}, None),
+        ({"cause": Cause.ARGUMENTS, "attempt": 0, "started_at": None}, None),
+        ({"cause": Cause.REJECTED, "attempt": 0, "started_at": None}, None),
+        ({"cause": Cause.INTERRUPTED}, None),
+        ({"cause": Cause.CRASHED}, None),
+        ({"cause": Cause.TIMEOUT}, None),
+        ({"cause": None, "outcome": Outcome.CANCELLED}, None),
+    ],
+)
+def test_our_words_do_not_stand_under_what_the_tool_said(
+    language: str, change: dict[str, Any], said: str | None
+) -> None:
+    """They stand on the line of the result, once; and nobody is told that a tool said them."""
+    # given
+    notice = MarkdownRenderer(language)(attrs.evolve(BAD, **change))
+    # when
+    before, inside, _ = parts(notice)
+    # then
+    assert "failed: no paint" in before[5]
+    assert ([] if said is None else [said]) == inside
+    assert (said is None) == (LANGUAGES[language].preview not in notice)
 
 
 def test_a_language_that_nobody_wrote_is_refused() -> None:
