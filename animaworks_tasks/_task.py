@@ -144,6 +144,8 @@ class Task:
         hint: What can be done about it; None where nothing is known.
         result: What the tool returned or printed, or the beginning of it; None where there is none.
         result_file: Path, relative to the store, of the whole result where it is too large for the record.
+        result_size: Bytes of the whole result where *result* is only its beginning; None where older releases ran it.
+        result_tail: The end of the whole result, likewise.
         cwd: The directory from which it was submitted, where paths among *argv* begin; None where none was named.
         extra: Keys of the record that this version does not know, kept as they came.
     """
@@ -175,6 +177,8 @@ class Task:
     hint: str | None = None
     result: str | None = None
     result_file: str | None = None
+    result_size: int | None = None
+    result_tail: str | None = None
     cwd: str | None = None
     extra: Mapping[str, object] = attrs.field(factory=dict, hash=False)
 

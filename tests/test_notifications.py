@@ -126,6 +126,8 @@ def test_a_completed_task_in_english() -> None:
         "```text",
         "model.glb",
         "```",
+        "",
+        "What follows is left out here; the whole is in the file of the result, named above.",
     ]
 
 
@@ -283,6 +285,33 @@ def test_a_notice_never_has_more_than_20000_bytes(language: str, unit: str) -> N
         attrs.evolve(BAD, tool=name, subcommand=name, error=huge, hint=huge, result_file=huge, cause=Cause.INTERRUPTED),
     ):
         assert len(render(task).encode("utf-8")) <= 20_000
+
+
+@languages
+def test_of_a_result_in_a_file_it_is_said_how_much_of_the_whole_is_left_out(language: str) -> None:
+    """The end that is shown is that of the whole, not of what the record has of it."""
+    # given a result of three megabytes, of which the record has the beginning and the end
+    task = attrs.evolve(
+        GOOD,
+        result="a" * 29_000,
+        result_tail="z" * 3_000,
+        result_size=3_145_728,
+        result_file=f"results/{ID}/result.txt",
+    )
+    # when
+    before, inside, after = parts(MarkdownRenderer(language)(task))
+    # then
+    assert ["", f"## {LANGUAGES[language].preview}", ""] == before[-3:]
+    assert ["a" * 5_000] == inside
+    assert LANGUAGES[language].cut.format(3_145_728 - 8_000) == after[1]
+    assert ["```text", "z" * 3_000, "```"] == after[3:]
+
+
+@languages
+def test_of_a_result_that_an_older_release_cut_no_size_is_told(language: str) -> None:
+    task = attrs.evolve(GOOD, result="a" * 32_768, result_file=f"results/{ID}/result.txt")
+    _, inside, after = parts(MarkdownRenderer(language)(task))
+    assert (["a" * 5_000], ["", LANGUAGES[language].rest]) == (inside, after)
 
 
 @languages

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from animaworks_tasks._directory_store import TaskStore
 from animaworks_tasks._directory_workspace import kept_result
-from animaworks_tasks._notice import ENGLISH, fenced, one_line, said_by_tool
+from animaworks_tasks._notice import ENGLISH, one_line, preview, said_by_tool
 from animaworks_tasks._task import Cause, Outcome, State, Task
 from animaworks_tasks.cli._basics import put
 from animaworks_tasks.cli._events import in_words, notice_of
@@ -31,9 +31,9 @@ def show_(options: Namespace) -> int:
         put(as_json({**described(standing, store), "next": next_step}))
         return 0
     lines = [f"{label + ':':<11} {text}" for label, text in [*_facts(standing, store), ("next", next_step)] if text]
-    told = said_by_tool(task)
-    if told.strip():
-        lines += ["", fenced(told)]
+    told = preview(task)
+    if told:
+        lines += ["", told]
     put("\n".join(lines) + "\n")
     return 0
 
