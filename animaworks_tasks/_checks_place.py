@@ -25,6 +25,25 @@ _LITTLE_ROOM: Final = 64 << 20  # bytes; a result of a few dozen megabytes still
 _FEW_FILES: Final = 1000
 
 
+def reach(layout: Layout) -> Iterator[Finding]:
+    """Find what keeps us from looking at the place at all, or from working there."""
+    path, problem = layout.root, None
+    try:
+        os.lstat(path)
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            problem = "lies on a file system that is mounted for reading only, so no task can be kept or run there"
+    except FileNotFoundError:  # the first submit makes it
+        while not os.path.lexists(path):
+            path = os.path.dirname(path)
+        if not os.access(path, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            problem = "may not be written by this user, so no task can be kept there"
+    except OSError as error:
+        problem = f"cannot be looked at: {error.strerror or error}"
+    if problem is not None:
+        todo = "see that this user may read and write there, or run this as the user who runs the host"
+        yield Finding(what=f"{path} {problem}", where=path, severity=Severity.PROBLEM, todo=todo)
+
+
 def directories(layout: Layout) -> Iterator[Finding]:
     """Find directories that are missing, not ours, open to others, or on another file system than the root."""
     missing = []

@@ -60,8 +60,9 @@ class Doctor:
         Raises:
             OSError: The directory cannot be looked at.
         """
-        if not os.path.lexists(self._layout.root):
-            return []
+        found = list(_checks_place.reach(self._layout))
+        if found or not os.path.lexists(self._layout.root):
+            return found
         found = list(_checks_place.directories(self._layout))
         if any(finding.severity is Severity.PROBLEM and finding.remedy is not Remedy.CLOSE for finding in found):
             return found  # what is in them cannot be judged

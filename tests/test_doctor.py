@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Final
 
 import pytest
@@ -98,6 +99,17 @@ def mend(doctor: Doctor) -> list[str]:
     done = doctor.repair()
     assert [] == said(doctor.examine())
     return done
+
+
+# --- where it cannot be looked at ---
+
+
+def test_what_is_mounted_for_reading_only_is_found(doctor: Doctor, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else is looked for: that would need locks."""
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    finding = only(doctor)
+    assert (Severity.PROBLEM, str(root)) == (finding.severity, finding.where)
+    assert "mounted for reading only" in finding.what
 
 
 # --- where all is well ---
@@ -289,7 +301,7 @@ def test_a_disk_that_is_nearly_full_is_found(
     doctor: Doctor, monkeypatch: pytest.MonkeyPatch, status: dict[str, int], room: str
 ) -> None:
     values = {"f_frsize": 4096, "f_files": 10**7, **status}
-    monkeypatch.setattr(os, "statvfs", lambda _: type("Status", (), values))
+    monkeypatch.setattr(os, "statvfs", lambda _: type("Status", (), {**values, "f_flag": 0}))
     finding = only(doctor)
     assert f"the disk is nearly full: there is room for {room}" == finding.what
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from argparse import Namespace
 from typing import Final
 
@@ -27,7 +28,20 @@ def open_store(options: Namespace, *, changing: bool = False, language: str = "j
     Raises:
         TasksError: None is named, it is not there, or it cannot hold tasks. No Anima is made.
     """
-    return TaskStore(anima_dir(options.anima_dir), language=language, durability="full" if changing else "process")
+    if changing:
+        return TaskStore(anima_dir(options.anima_dir), language=language)
+    return _LookedAt(anima_dir(options.anima_dir), language=language, durability="process")
+
+
+class _LookedAt(TaskStore):
+    """A store in which nothing is changed, and that may lie where nothing can be."""
+
+    def _check_locks(self) -> None:
+        try:
+            super()._check_locks()
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
 
 
 def find(store: TaskStore, text: str) -> Task:
