@@ -509,14 +509,41 @@ def test_wait_fails_if_one_of_them_did(store: TaskStore, tool: Tool) -> None:
     assert (1, "failed") == (said.status, said.data[0]["outcome"])
 
 
-def test_wait_gives_up_after_its_timeout_and_the_task_goes_on(store: TaskStore, tool: Tool) -> None:
-    task = store.submit("web", "fetch")
-    said = tool("wait", "--timeout", "0", task.id)
+def test_wait_gives_up_after_its_timeout_and_the_task_goes_on_if_there_is_a_host(store: TaskStore, tool: Tool) -> None:
+    # given one that waits, one that runs, and one whose owner died
+    task, owned, orphan = store.submit("web", "fetch"), begin(store), begin(store)
+    die(orphan)
+    # when nobody is there
+    said = tool("wait", "--timeout", "0", task.id, owned.task.id, orphan.task.id)
+    # then
     assert 3 == said.status
     assert "is pending: no host is listening, so nothing starts it" in said.err
-    assert f"not done after 0 s: {task.id}; they go on" in said.err
+    assert f"not done after 0 s: {owned.task.id}; it goes on" in said.err
+    assert f"not done after 0 s, nor ever without a host: {task.id}, {orphan.task.id}; start one, or" in said.err
     assert State.PENDING is store.get(task.id).state
     assert "pending" == tool("wait", "--timeout=0", "-j", task.id).data[0]["state"]
+    # and when a host is
+    bell = store.doorbell()
+    assert (
+        f"not done after 0 s: {task.id}, {owned.task.id}; they go on"
+        in tool("wait", "--timeout", "0", task.id, owned.task.id).err
+    )
+    bell.close()
+
+
+@pytest.mark.usefixtures("hosted")
+def test_a_task_whose_owner_died_is_not_listed_as_one_that_runs(store: TaskStore, tool: Tool) -> None:
+    # given
+    owned, orphan = begin(store), begin(store)
+    die(orphan)
+    # when, then
+    rows = {line.split()[0]: line for line in tool("list").out.splitlines()}
+    assert re.search(r"running  +its owner has died; a host will settle it$", rows[orphan.task.id])
+    assert re.search(r"running  \d", rows[owned.task.id])
+    assert "state:      running, its owner has died" in tool("show", orphan.task.id).out
+    assert {owned.task.id: False, orphan.task.id: True} == {
+        each["task_id"]: each["orphaned"] for each in tool("list", "-j").data
+    }
 
 
 # cancel and retry

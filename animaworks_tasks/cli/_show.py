@@ -41,7 +41,8 @@ def show_(options: Namespace) -> int:
 def _facts(standing: Standing, store: TaskStore) -> Iterator[tuple[str, str]]:
     task = standing.task
     yield "task", f"{task.id} {one_line(task.name, 100)}"
-    yield "state", f"{standing.status}, {standing.time()}" + (" (overdue)" if standing.overdue else "")
+    how = standing.note() if standing.orphaned else standing.time()
+    yield "state", f"{standing.status}, {how}" + (" (overdue)" if standing.overdue else "")
     yield "progress", said(standing.progress)
     yield "call", one_line(shlex.join(["animaworks-tool", "submit", task.tool, *task.argv]), 2000)
     yield "in", one_line(task.cwd or "", 500)

@@ -73,12 +73,21 @@ def is_hosted(store: TaskStore) -> bool:
     return is_heard(store.layout.doorbell)
 
 
+def is_orphan(store: TaskStore, task: Task) -> bool:
+    """Say whether *task* is RUNNING and its owner has died, so that nobody runs it."""
+    try:
+        # Still in running/ after that: who ends a task takes it away from there before letting go of the lock.
+        return task.state is State.RUNNING and not _locks.is_held(store.layout.lock(task.id)) and store.runs(task.id)
+    except OSError:  # no lock is to be had there, and so nobody knows
+        return False
+
+
 def obstacle(store: TaskStore, task: Task) -> str | None:
     """Say why *task* will not go on as things are, and what to do; None where nothing is in its way."""
     if task.state is State.DONE or is_hosted(store):
         return None
     if task.state is State.PENDING:
         return "no host is listening, so nothing starts it: start one, or `animaworks-tool run`"
-    if not _locks.is_held(store.layout.lock(task.id)):
+    if is_orphan(store, task):
         return "the process that ran it has died, and no host is listening to settle it: `animaworks-tool run` does"
     return None
