@@ -213,6 +213,31 @@ def test_a_key_that_has_a_task_gets_its_receipt_and_no_second_task(
     assert [(task.id, task.state)] == [(each.id, each.state) for each in stored(anima).list()]
 
 
+@pytest.mark.parametrize("earlier", [_pending, _running, _done])
+def test_a_key_that_has_another_call_gets_the_receipt_of_that_and_is_told(
+    anima: Path, capsys: pytest.CaptureFixture[str], earlier: Callable[[TaskStore, str], Task]
+) -> None:
+    """Who submits something else under a name that is taken must not believe that it will be run."""
+    task = earlier(stored(anima), "the one")
+    assert 0 == main(["submit", "--key", "the one", "odd", "quick"])
+    said = capsys.readouterr()
+    receipt = receipt_of(said.out)
+    assert (task.id, "web", "fetch") == (receipt["task_id"], receipt["tool"], receipt["subcommand"])
+    assert "a task with this key, of another call ('web fetch'), is there already, and no second one was" in said.err
+
+
+@pytest.mark.parametrize("found", ["{", "[]", '{"tool_name": 3}', '{"tool_name": "a", "tool_args": []}', "{}"])
+def test_a_key_whose_task_cannot_be_read_is_taken_all_the_same(
+    anima: Path, capsys: pytest.CaptureFixture[str], found: str
+) -> None:
+    task = _pending(stored(anima), "the one")
+    Path(stored(anima).layout.pending, f"{task.id}.json").write_text(found)
+    assert 0 == main(["submit", "--key", "the one", "odd", "quick"])
+    said = capsys.readouterr()
+    assert (task.id, "odd") == (receipt_of(said.out)["task_id"], receipt_of(said.out)["tool"])
+    assert f"no second one was queued: `animaworks-tool show {task.id}`" in said.err
+
+
 # Checked against what the host published.
 
 

@@ -84,8 +84,33 @@ def submit(words: Sequence[str]) -> int:
     )
     is_new = _keep(layout, task_id, {**fields, "version": _pending.VERSION, **ours, "cwd": _cwd()})
     if not is_new:
-        say(f"a task with this key is there already, and no second one was queued: `animaworks-tool show {task_id}`")
+        there = _call_of(layout, task_id) or (tool, subcommand, argv)
+        is_same = (there[0], there[2]) == (tool, argv)
+        other = f"{there[0]} {there[1]}".rstrip()[:100]
+        of = "" if is_same else f", of another call ({other!r}),"  # repr: anybody may have written the record
+        todo = f"`animaworks-tool show {task_id}`"
+        say(f"a task with this key{of} is there already, and no second one was queued: {todo}")
+        tool, subcommand, _ = there
     return print_receipt(task_id, tool, subcommand)
+
+
+def _call_of(layout: Layout, task_id: str) -> tuple[str, str, list[str]] | None:
+    """Return tool, subcommand and arguments of a task that is there; None where its record cannot be read."""
+    for place in (layout.pending, layout.running, layout.done):  # in the order in which it moves on
+        try:
+            record = _wire.load(_files.read(os.path.join(place, f"{task_id}.json"), limit=_pending.SIZE_LIMIT))
+        except (OSError, ValueError):
+            continue
+        if not isinstance(record, dict):
+            continue
+        call = record.get("tool_args", record)  # as it stands from the claim on, or before
+        tool = record.get("tool_name")
+        if not isinstance(call, dict) or not isinstance(tool, str):
+            continue
+        subcommand, argv = call.get("subcommand") or "", call.get("raw_args")
+        if isinstance(subcommand, str) and isinstance(argv, list):
+            return tool.removesuffix(f":{subcommand}") if call is not record else tool, subcommand, argv
+    return None
 
 
 def print_receipt(task_id: str, tool: str, subcommand: str) -> int:
