@@ -21,7 +21,7 @@ from animaworks_tasks._notice import one_line
 from animaworks_tasks._pending import SIZE_LIMIT, new_id
 from animaworks_tasks._states import Event, advance
 from animaworks_tasks._store import Recovery
-from animaworks_tasks._task import Cause, State, Task, is_task_id
+from animaworks_tasks._task import OWNER_DIED, Cause, State, Task, is_task_id
 from animaworks_tasks.errors import RecordError
 
 logger = logging.getLogger("animaworks_tasks")
@@ -111,10 +111,9 @@ class DirectoryRecovery:
         return task
 
     def _verdict(self, task_id: str) -> tuple[Event, dict[str, object]]:
-        error = "its process died while it was running; it may have partly run"
         if self._records.cancelled(task_id):
-            return Event.CANCEL, {"error": error}
-        return Event.FAIL, {"cause": Cause.INTERRUPTED, "error": error}
+            return Event.CANCEL, {"error": OWNER_DIED}
+        return Event.FAIL, {"cause": Cause.INTERRUPTED, "error": OWNER_DIED}
 
     def _never_started(self, task_id: str, running: Task) -> Task | None:
         """

@@ -17,6 +17,7 @@ from typing import Any, Final
 import attrs
 
 ID_DIGITS: Final = 12
+OWNER_DIED: Final = "its process died while it was running; it may have partly run"  # what recovery says of a task
 
 
 class State(enum.Enum):
@@ -199,8 +200,12 @@ class Task:
 
     @property
     def duration(self) -> timedelta | None:
-        """How long the last attempt ran; None where it never started or has not ended."""
-        if self.started_at is None or self.finished_at is None:
+        """
+        How long the last attempt ran; None where it never started or has not ended.
+
+        None too where its owner died: that was found later, perhaps by a host that had been down for days.
+        """
+        if self.started_at is None or self.finished_at is None or self.error == OWNER_DIED:
             return None
         return max(self.finished_at - self.started_at, timedelta())  # a clock that was set back is not a negative run
 

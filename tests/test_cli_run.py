@@ -17,6 +17,7 @@ import pytest
 from animaworks_tasks import Cause, Executor, Outcome, State, Task, TaskStore
 from animaworks_tasks.cli import main
 from animaworks_tasks.errors import ExecutorClosedError
+from tests.conftest import begin, die
 from tests.processes import gone, until
 
 PROGRAM = [sys.executable, "-c", "import sys; from animaworks_tasks.cli import main; sys.exit(main())"]
@@ -319,3 +320,17 @@ def test_a_signal_that_comes_before_idle_ends_the_waiting(
     monkeypatch.setattr(Executor, "run_until_idle_sync", interrupted)
     assert 0 == main(["run", "--until-idle", "--backend", "thread"])
     assert "closed" not in capsys.readouterr().err
+
+
+def test_what_somebody_else_had_begun_and_left_is_not_told_as_started(
+    store: TaskStore, start: Callable[..., Host]
+) -> None:
+    # given
+    claim = begin(store, tool="gate")
+    die(claim)
+    # when
+    status, out, _ = start("--until-idle").end()
+    # then
+    assert 0 == status
+    assert f"{claim.task.id} gate:3d failed: its process died" in out
+    assert "started" not in out

@@ -29,7 +29,7 @@ from animaworks_tasks._registry import Given, Registry
 from animaworks_tasks._task import State, Task
 from animaworks_tasks.cli._basics import anima_dir, put, say
 from animaworks_tasks.cli._signals import Signals
-from animaworks_tasks.cli._stores import open_store
+from animaworks_tasks.cli._stores import is_orphan, open_store
 from animaworks_tasks.cli._terminal import Lines, Screen, screen
 from animaworks_tasks.cli._text import Standing, catalogued, described, said
 from animaworks_tasks.cli._tools import no_tools, registry_of, report_problems
@@ -174,7 +174,8 @@ class _Host:
 
     def _look(self) -> dict[str, Task]:
         try:
-            return {task.id: task for task in self._store.list(State.RUNNING)}
+            running = self._store.list(State.RUNNING)
+            return {task.id: task for task in running if not is_orphan(self._store, task)}  # which nobody has started
         except OSError:  # too many open files, say: the executor goes on, and so do we
             return self._running
 
