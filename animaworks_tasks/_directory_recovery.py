@@ -27,6 +27,7 @@ from animaworks_tasks.errors import RecordError
 logger = logging.getLogger("animaworks_tasks")
 
 RIPE_AFTER: Final = 5.0  # seconds; an unreadable file younger than this may still be being written by a plain writer
+UNREAD_OUTCOME: Final = "the outcome could not be read"  # how the note on a done record in quarantine/ begins
 STALE_DRAFT: Final = 3600.0  # seconds after which a file in tmp/ belongs to nobody
 
 
@@ -168,7 +169,9 @@ class DirectoryRecovery:
     def _settle_unreadable(self, task_id: str, reason: str, name: str) -> Task:
         kept = f"quarantine/{task_id}.json"
         name = one_line(name.encode("utf-8", "backslashreplace").decode(), 300)  # whoever made it chose it
-        self._quarantine_outcome(task_id)
+        began = self._quarantine_outcome(task_id) or self._records.may_have_begun(task_id)
+        # Corrected and moved back it would not run: the task of its id has ended, with this.
+        todo = "it may have run: see what it did before you submit its call anew" if began else "submit its call anew"
         submitted = Task(
             id=task_id,
             tool="unknown",
@@ -183,7 +186,7 @@ class DirectoryRecovery:
                 finished_at=self._records.clock(),
                 cause=Cause.REJECTED,
                 error=f"pending/{name} is not a task record: {reason}",
-                hint=f"the file is kept as state/background_tasks/{kept}; correct it and submit it again",
+                hint=f"{todo}; the file is kept as state/background_tasks/{kept}",
             )
         )
         self.quarantine(self._records.path(self._layout.running, task_id), reason)
@@ -199,7 +202,7 @@ class DirectoryRecovery:
             pass
         except RecordError:
             forget(self._layout.ages)
-            self.quarantine(self._records.path(self._layout.done, task_id), "the outcome could not be read")
+            self.quarantine(self._records.path(self._layout.done, task_id), UNREAD_OUTCOME)
             return True
         return False
 

@@ -816,7 +816,15 @@ def test_a_claimed_record_that_cannot_be_read_is_rejected(files: TaskStore, root
     (root / "running" / f"{ID}.json").write_text("{")
     [done] = files.recover().settled
     assert (Cause.REJECTED, [ID]) == (done.cause, notices(files))
+    assert f"submit its call anew; the file is kept as state/background_tasks/quarantine/{ID}.json" == done.hint
     assert {f"done/{ID}.json", f"quarantine/{ID}.json", f"quarantine/{ID}.json.why.txt"} == tree(root)
+
+
+def test_of_a_claimed_record_that_cannot_be_read_it_is_told_that_it_may_have_run(files: TaskStore, root: Path) -> None:
+    for name in (f"{ID}.json", f"{ID}.owner.json"):
+        (root / "running" / name).write_text("{")
+    [done] = files.recover().settled
+    assert (done.hint or "").startswith("it may have run: see what it did before you submit its call anew; ")
 
 
 def test_an_outcome_that_cannot_be_read_is_kept_aside_and_the_orphan_is_interrupted(

@@ -407,7 +407,8 @@ def test_a_done_record_that_cannot_be_read_is_put_aside_with_all_that_belongs_to
         line.split(":")[0] for line in doctor.repair()
     ]
     left = only(doctor)
-    assert f"quarantine/{done.id}.json is in quarantine: task_id is missing" == left.what
+    assert f"quarantine/{done.id}.json is in quarantine: the outcome could not be read: task_id is missing" == left.what
+    assert left.todo.startswith("its task has run, so do not repeat it")
     assert not left.fixable
     assert b"a trace" == files.read_log(done.id)
 
@@ -736,6 +737,8 @@ def test_quarantine_says_of_each_file_why_it_is_there(doctor: Doctor, root: Path
         "quarantine/a.json is in quarantine: it is not JSON",
         "quarantine/b.json is in quarantine: nobody noted why",
     ] == [finding.what for finding in doctor.examine()]
+    # and that a file cannot be submitted: its task has ended
+    assert all(finding.todo.startswith("submit its call anew, if") for finding in doctor.examine())
 
 
 @pytest.mark.parametrize(
