@@ -729,6 +729,22 @@ def test_show_fences_only_what_the_tool_said(store: TaskStore, tool: Tool) -> No
     assert "error:" not in tool("show", failed.id).out
 
 
+@pytest.mark.usefixtures("hosted")
+def test_a_done_record_that_cannot_be_read_is_none_that_more_would_list(store: TaskStore, tool: Tool) -> None:
+    # given
+    done, broken = complete(store), complete(store)
+    Path(store.layout.done, f"{broken.id}.json").write_text("{")
+    # when, then
+    for words in (["list"], ["list", "--all"]):
+        said = tool(*words)
+        assert done.id in said.out
+        assert "animaworks-tool: 1 record in done/ cannot be read; see `animaworks-tool doctor`\n" == said.err
+    # and of more than are shown, the others are counted
+    for _ in range(10):
+        complete(store)
+    assert "more are done" in tool("list").err
+
+
 # Readers that leave, people that lose patience.
 
 

@@ -334,3 +334,15 @@ def test_what_somebody_else_had_begun_and_left_is_not_told_as_started(
     assert 0 == status
     assert f"{claim.task.id} gate:3d failed: its process died" in out
     assert "started" not in out
+
+
+def test_what_is_no_task_does_not_wait(store: TaskStore, start: Callable[..., Host]) -> None:
+    # given what others left in pending/
+    task = store.submit("gate", "echo", "x")
+    Path(store.layout.pending, "0123456789ab.json").write_text('{"task_type": "llm"}')
+    # when
+    process = subprocess.run([*PROGRAM, "run", "--until-idle"], capture_output=True, text=True, timeout=30, check=True)
+    # then
+    assert start
+    assert "tool, 1 waiting\n" in process.stdout or "tools, 1 waiting\n" in process.stdout
+    assert task.id in process.stdout

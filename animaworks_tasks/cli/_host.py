@@ -38,6 +38,7 @@ from animaworks_tasks.errors import ExecutorClosedError, TasksError
 _LOOK: Final = 0.5  # seconds between two looks at what has started and how far it is
 _RETRY_LOOK: Final = 0.2  # seconds between two looks at whether a retry has come to its end
 _LOOKING_SHARE: Final = 4.0  # a look that took long, because very many wait, is followed by a rest so much longer
+_READ_AT_MOST: Final = 100  # records, to see whether they are tasks
 _NO_LIMIT: Final = 10 * 365 * 86400.0  # seconds; what a lock can be waited for is finite
 
 
@@ -66,6 +67,7 @@ class _Host:
         self._picture, self._lines = picture, Lines(picture, signals.wake)
         self._tools: Mapping[str, Any] = {}
         self._waiting, self._is_leaving = 0, False
+        self._orphaned: frozenset[tuple[str, int]] = frozenset()
         self._ended: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._running: dict[str, Task] = {}
         self._progress: dict[str, str] = {}
@@ -82,7 +84,10 @@ class _Host:
     def serve(self) -> int:
         """Run tasks until a signal, or until idle, and then stop in the manner that was asked for."""
         with _said_plainly(self._lines.say):
-            self._waiting = len(self._store.pending_ids())  # before any of them is taken
+            self._waiting = self._count_waiting()  # before any of them is taken
+            # Likewise: while it is being settled, an orphan looks like a task that runs.
+            orphans = (task for task in self._look().values() if is_orphan(self._store, task))
+            self._orphaned = frozenset((task.id, task.attempt) for task in orphans)
             self._executor.start()
             with self._lines.showing():
                 self._serve()
@@ -168,14 +173,22 @@ class _Host:
         self._tools = self._tools or self._registry.catalogue()["tools"]
         standings = [Standing.of(self._store, task, self._tools) for task in reversed(self._running.values())]
         with contextlib.suppress(OSError):  # as in _look
-            self._waiting = len(self._store.pending_ids())
+            self._waiting = self._count_waiting()
         leaving = "; starting nothing more" if self._is_leaving else ""
         self._picture.show(standings, [f"{len(standings)} running, {self._waiting} waiting{leaving}"])
+
+    def _count_waiting(self) -> int:
+        """Return how many tasks wait; of many how many records there are, whatever is in them."""
+        records = len(self._store.pending_ids())
+        if records <= _READ_AT_MOST:
+            with contextlib.suppress(OSError):  # as in _look
+                return len(self._store.list(State.PENDING))
+        return records
 
     def _look(self) -> dict[str, Task]:
         try:
             running = self._store.list(State.RUNNING)
-            return {task.id: task for task in running if not is_orphan(self._store, task)}  # which nobody has started
+            return {task.id: task for task in running if (task.id, task.attempt) not in self._orphaned}
         except OSError:  # too many open files, say: the executor goes on, and so do we
             return self._running
 
