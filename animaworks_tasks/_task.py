@@ -17,6 +17,7 @@ from typing import Any, Final
 import attrs
 
 ID_DIGITS: Final = 12
+_SUMMARIZED: Final = 2000  # characters of a result, from which its line is made
 OWNER_DIED: Final = "its process died while it was running; it may have partly run"  # what recovery says of a task
 
 
@@ -214,5 +215,5 @@ class Task:
         status = self.outcome.value if self.outcome else self.state.value
         took = "" if self.duration is None else f" in {self.duration.total_seconds():.1f} s"
         told = (self.result if self.outcome is Outcome.COMPLETED else self.error) or ""
-        first = next(iter(told.strip().splitlines()), "")
-        return f"{self.id} {self.name} {status}{took}" + (f": {first[:200]}" if first else "")
+        line = " ".join(told.strip()[:_SUMMARIZED].split())  # of data in JSON the first line alone would be a bracket
+        return f"{self.id} {self.name} {status}{took}" + (f": {line[:200]}" if line else "")

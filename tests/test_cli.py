@@ -256,8 +256,8 @@ def test_a_list_shows_what_runs_what_waits_and_what_is_done(store: TaskStore, to
     assert re.search(r"image_gen:3d +running +0(\.\d)? s of 10 min +40% half \[2J way$", lines[0])
     assert re.search(r"web:日本語 +pending +0(\.\d)? s$", lines[1])
     assert re.search(r"pending .* not before \d{4}-\d\d-\d\d \d\d:\d\d:\d\d$", lines[2])
-    assert re.search(r"failed .* ago +tool: no cat$", lines[3])
-    assert re.search(r"completed .* ago +a cat$", lines[4])
+    assert re.search(r"failed .* ago +tool: no cat at all$", lines[3])
+    assert re.search(r"completed .* ago +a cat and a dog$", lines[4])
     assert (0, "") == (said.status, said.err)
 
 
@@ -743,6 +743,12 @@ def test_a_done_record_that_cannot_be_read_is_none_that_more_would_list(store: T
     for _ in range(10):
         complete(store)
     assert "more are done" in tool("list").err
+
+
+@pytest.mark.usefixtures("hosted")
+def test_data_stands_in_the_list_in_one_line(store: TaskStore, tool: Tool) -> None:
+    store.finish(begin(store), Event.COMPLETE, result='{\n  "cats": [\n    1\n  ]\n}')
+    assert tool("list").out.endswith('ago  { "cats": [ 1 ] }\n')
 
 
 # Readers that leave, people that lose patience.

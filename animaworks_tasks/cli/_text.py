@@ -85,7 +85,7 @@ class Standing:
         if task.state is State.DONE:
             told = (task.result if task.outcome is Outcome.COMPLETED else task.error) or ""
             cause = f"{task.cause.value}: " if task.cause else ""
-            return cause + one_line(next(iter(told.strip().splitlines()), ""), 200)
+            return cause + one_line(told.strip(), 200)
         if self.orphaned:
             return "its owner has died; a host will settle it"
         if task.state is State.RUNNING:
