@@ -250,6 +250,28 @@ def test_the_catalogue_tells_the_subcommand(anima: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
+    ("call", "where"),
+    [
+        (["words", "--help"], "words --help"),
+        (["words", "count", "--help"], "words count --help"),
+        (["words", "count", "a", "-h"], "words count --help"),
+    ],
+)
+def test_who_asks_submit_for_the_help_of_a_tool_is_told_where_it_is(
+    anima: Path, capsys: pytest.CaptureFixture[str], call: list[str], where: str
+) -> None:
+    # given
+    stored(anima).publish_catalogue(_a_registry().catalogue())
+    # when
+    status = main(["submit", *call])
+    # then
+    assert 2 == status
+    assert f"animaworks-tool: `animaworks-tool {where}` tells what it takes; nothing" in capsys.readouterr().err
+    assert [] == stored(anima).list()
+    assert 0 == main(where.split())
+
+
+@pytest.mark.parametrize(
     ("call", "reason"),
     [
         (["word", "count", "a"], "there is no tool 'word' (`animaworks-tool tools` lists all): did you mean words?"),

@@ -20,7 +20,7 @@ TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Final
+    from typing import Any, Final
 
 USAGE: Final = "animaworks-tool [--anima-dir DIR] submit [OPTIONS] TOOL [ARGS...]"
 HELP: Final = f"""\
@@ -71,7 +71,7 @@ def submit(words: Sequence[str]) -> int:
     ours = _ours(options)
     layout = Layout(anima_dir(options.get("--anima-dir")))
     tools = known_tools(layout)
-    subcommand = _pending.first_word(argv) if tools is None else _arguments.check(tools, tool, argv)
+    subcommand = _pending.first_word(argv) if tools is None else _checked(tools, tool, argv)
     task_id = _pending.new_id(options.get("--key"))
     fields = _pending.pending_fields(
         task_id=task_id,
@@ -92,6 +92,23 @@ def submit(words: Sequence[str]) -> int:
         say(f"a task with this key{of} is there already, and no second one was queued: {todo}")
         tool, subcommand, _ = there
     return print_receipt(task_id, tool, subcommand)
+
+
+def _checked(tools: Mapping[str, Mapping[str, Mapping[str, Any]]], tool: str, argv: Sequence[str]) -> str:
+    """
+    Return the subcommand of a call that the host would accept.
+
+    Raises:
+        UsageError: It would not; who asks for help is told where it is.
+    """
+    try:
+        return _arguments.check(tools, tool, argv)
+    except UsageError as error:
+        if tool not in tools or not {"-h", "--help"}.intersection(argv):
+            raise
+        subcommand = next((f"{word} " for word in argv if word in tools[tool]), "")
+        problem = f"`animaworks-tool {tool} {subcommand}--help` tells what it takes; nothing was queued"
+        raise UsageError(problem, error.usage) from None
 
 
 def _call_of(layout: Layout, task_id: str) -> tuple[str, str, list[str]] | None:
