@@ -571,6 +571,23 @@ def test_cancel_says_if_nobody_is_there_to_stop_it(store: TaskStore, tool: Tool)
     assert "the process that ran it has died, and no host is listening" in tool("cancel", claim.task.id).err
 
 
+@pytest.mark.parametrize(
+    ("language", "heading"), [("en", "# Background task failed"), ("ja", "# バックグラウンドタスク失敗")]
+)
+def test_a_notice_that_a_command_leaves_is_in_the_language_of_the_host(
+    store: TaskStore, tool: Tool, language: str, heading: str
+) -> None:
+    # given an Anima whose host has been there
+    TaskStore(store.location, durability="process", language=language).publish_catalogue(Registry().catalogue())
+    orphan = begin(store)
+    die(orphan)
+    # when
+    tool("cancel", store.submit("web", "fetch").id)
+    tool("doctor", "--fix")
+    # then
+    assert [heading, heading] == [notice.text.partition(":")[0] for notice in store.notifications.peek()]
+
+
 def test_the_notice_of_a_cancelled_task_is_in_the_language_asked_for(store: TaskStore, tool: Tool) -> None:
     tool("cancel", "--language", "en", store.submit("web", "fetch").id)
     tool("cancel", store.submit("web", "fetch").id)

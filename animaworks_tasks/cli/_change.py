@@ -9,7 +9,7 @@ from animaworks_tasks import _arguments
 from animaworks_tasks._notifications import Drained, within
 from animaworks_tasks._task import Outcome, State
 from animaworks_tasks.cli._basics import put, say
-from animaworks_tasks.cli._stores import find, obstacle, open_store
+from animaworks_tasks.cli._stores import find, notice_language, obstacle, open_store
 from animaworks_tasks.cli._submit import print_receipt
 from animaworks_tasks.cli._text import Standing, as_json, catalogued, described
 from animaworks_tasks.errors import TasksError
@@ -17,7 +17,7 @@ from animaworks_tasks.errors import TasksError
 
 def cancel_(options: Namespace) -> int:
     """Ask for a task to stop; 1 if it had ended otherwise."""
-    store = open_store(options, changing=True, language=options.language)
+    store = open_store(options, changing=True, language=notice_language(options))
     had_ended = find(store, options.id).state is State.DONE
     task = store.request_cancel(find(store, options.id).id)
     if options.json:

@@ -156,8 +156,9 @@ def _id(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", help="the task, or the first four digits of its id or more")
 
 
-def _language(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--language", choices=["ja", "en"], default="ja", help=f"of {what}; default ja")
+def _language(parser: argparse.ArgumentParser, what: str, default: str | None = "ja") -> None:
+    told = default or "the host's"
+    parser.add_argument("--language", choices=["ja", "en"], default=default, help=f"of {what}; default {told}")
 
 
 def tool_sources(parser: argparse.ArgumentParser) -> None:
@@ -227,7 +228,7 @@ def _wait(parser: argparse.ArgumentParser) -> None:
 
 def _cancel(parser: argparse.ArgumentParser) -> None:
     _id(parser)
-    _language(parser, "the notification")
+    _language(parser, "the notification", default=None)
 
 
 def _notifications(parser: argparse.ArgumentParser) -> None:
@@ -259,7 +260,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
 
 def _doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fix", action="store_true", help="mend what can be mended without losing anything")
-    _language(parser, "the notifications that are left")
+    _language(parser, "the notifications that are left", default=None)
 
 
 def _completion(parser: argparse.ArgumentParser) -> None:

@@ -7,8 +7,11 @@ from argparse import Namespace
 from typing import Final
 
 from animaworks_tasks import _files, _locks
+from animaworks_tasks._catalogue import known_language
 from animaworks_tasks._directory_store import TaskStore
 from animaworks_tasks._doorbell import is_heard
+from animaworks_tasks._notice import LANGUAGES
+from animaworks_tasks._paths import Layout
 from animaworks_tasks._task import State, Task, is_task_id
 from animaworks_tasks.cli._basics import anima_dir
 from animaworks_tasks.errors import TaskNotFoundError, UsageError
@@ -31,6 +34,12 @@ def open_store(options: Namespace, *, changing: bool = False, language: str = "j
     if changing:
         return TaskStore(anima_dir(options.anima_dir), language=language)
     return _LookedAt(anima_dir(options.anima_dir), language=language, durability="process")
+
+
+def notice_language(options: Namespace) -> str:
+    """Return the language of a notice that a command leaves: what was asked for, or else the host's."""
+    language = options.language or known_language(Layout(anima_dir(options.anima_dir)))
+    return language if language in LANGUAGES else "ja"
 
 
 class _LookedAt(TaskStore):
