@@ -107,7 +107,8 @@ def described(registry: Registry) -> None:
     [
         ([], 2, "name a command or a tool"),
         (["-j"], 2, "name a command or a tool"),
-        (["--anima-dir"], 2, "name a command or a tool"),
+        (["--anima-dir"], 2, "--anima-dir needs a value"),
+        (["--anima-dir", __file__, "list"], 1, f"{__file__} is no directory: correct --anima-dir or ANIMAWORKS_ANIMA_"),
         (["lst"], 2, "'lst' is neither a command nor a tool: did you mean list?"),
         (["sub"], 2, "'sub' is neither a command nor a tool: did you mean submit?"),
         (["qqqq"], 2, "'qqqq' is neither a command nor a tool; `animaworks-tool tools` lists the tools"),
@@ -766,6 +767,14 @@ def test_a_done_record_that_cannot_be_read_is_none_that_more_would_list(store: T
 def test_data_stands_in_the_list_in_one_line(store: TaskStore, tool: Tool) -> None:
     store.finish(begin(store), Event.COMPLETE, result='{\n  "cats": [\n    1\n  ]\n}')
     assert tool("list").out.endswith('ago  { "cats": [ 1 ] }\n')
+
+
+def test_what_is_one_is_not_told_as_many(store: TaskStore, tool: Tool) -> None:
+    for _ in range(11):
+        complete(store)
+    assert "1 more is done; `animaworks-tool list --all` lists them" in tool("list").err
+    store.notifications.acknowledge(store.notifications.peek()[1:])
+    assert "1 waits to be read; `animaworks-tool notifications --ack` acknowledges it" in tool("notifications").err
 
 
 # Readers that leave, people that lose patience.

@@ -87,8 +87,9 @@ def test_no_anima_is_named(check: Check, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_anima_is_not_there_or_no_directory(check: Check, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for place in (tmp_path / "nobody", tmp_path / "file"):
-        answers = [f"there is no directory {place}", "correct --anima-dir or ANIMAWORKS_ANIMA_DIR", "make first"]
+    nobody, file = tmp_path / "nobody", tmp_path / "file"
+    for place, problem in ((nobody, f"there is no directory {nobody}"), (file, f"{file} is no directory")):
+        answers = [problem, "correct --anima-dir or ANIMAWORKS_ANIMA_DIR", "make first"]
         check([(f"--anima-dir {place} {command}", 1, answers) for command in ("submit web", "list", "run", "doctor")])
 
 
@@ -233,7 +234,7 @@ def test_a_disk_that_takes_nothing(check: Check, store: TaskStore, tmp_path: Pat
             errors(
                 ("submit words list", 1, ["nothing was queued: File too large", room, "then submit again"]),
                 (f"cancel {pending.id}", 1, ["File too large", room]),
-                (f"retry {done.id}", 1, ["File too large", room]),
+                (f"retry {done.id}", 1, ["nothing was queued: File too large", room, "then submit again"]),
                 (f"report --html {tmp_path}/x.html", 1, ["the report was not written", room, "name a file elsewhere"]),
             )
         )

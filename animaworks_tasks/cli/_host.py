@@ -24,6 +24,7 @@ from typing import Any, Final
 from animaworks_tasks._backends import ProcessBackend, ThreadBackend
 from animaworks_tasks._directory_store import TaskStore
 from animaworks_tasks._executor import Executor
+from animaworks_tasks._findings import several
 from animaworks_tasks._notice import one_line
 from animaworks_tasks._registry import Given, Registry
 from animaworks_tasks._task import State, Task
@@ -208,7 +209,9 @@ class _Host:
             return
         keys = [f"{'⚠ ' if tool.long_running else ''}{tool.command}" for tool in tools]
         backlog = f", {waiting} waiting" if waiting else ""
-        self._lines.put(f"serving {one_line(where, 400)}: {len(tools)} tools{backlog}\n  {', '.join(keys)}\n")
+        self._lines.put(
+            f"serving {one_line(where, 400)}: {several(len(tools), 'tool', 'tools')}{backlog}\n  {', '.join(keys)}\n"
+        )
         self._lines.say("Ctrl-C waits for what runs and leaves; a second one does not wait")
 
     def _say_what_is_waited_for(self) -> None:
@@ -222,10 +225,12 @@ class _Host:
     def _say_what_is_left(self) -> None:
         running, pending = self._store.list(State.RUNNING), self._store.list(State.PENDING)
         if running:
-            fate = "goes on and ends by itself" if self._detaches else "is interrupted; the next host settles it"
-            say(f"left: {_names(running)}, which {fate}")
+            one = len(running) == 1
+            goes_on = "goes on and ends by itself" if one else "go on and end by themselves"
+            settled = f"{'is' if one else 'are'} interrupted; the next host settles {'it' if one else 'them'}"
+            say(f"left: {_names(running)}, which {goes_on if self._detaches else settled}")
         if pending:
-            say(f"left: {len(pending)} pending; the next host runs them")
+            say(f"left: {len(pending)} pending; the next host runs {'it' if len(pending) == 1 else 'them'}")
 
     def _line(self, event: str, task: Task, text: str) -> None:
         if self._options.json:

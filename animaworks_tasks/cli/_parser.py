@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 import attrs
 
 import animaworks_tasks
-from animaworks_tasks.cli._basics import put
+from animaworks_tasks.cli._basics import put, take
 from animaworks_tasks.errors import UsageError
 
 USAGE: Final = "animaworks-tool [--anima-dir DIR] [-j] COMMAND|TOOL ..."
@@ -51,6 +51,7 @@ exit status:
   3    `wait --timeout`: not all of them are done
   130  Ctrl-C
   141  whoever read the output has left
+  any  TOOL SUBCOMMAND: with what the tool ended its process by itself, of which nobody is left to tell (os._exit)
 """
 
 _EXITS: Final = "exit status: 0 done, 1 failed, 2 wrong usage; `animaworks-tool --help` lists all"
@@ -123,6 +124,9 @@ def without_a_command(options: Sequence[str]) -> int:
     if "--help" in options or "-h" in options:
         put(OVERVIEW)
         return 0
+    take(
+        options, values=("--anima-dir", "--tools", "--registry"), flags=("-j", "--json"), usage=USAGE
+    )  # or else why not
     raise UsageError("name a command or a tool; `animaworks-tool --help` lists them", USAGE)
 
 

@@ -229,6 +229,10 @@ def _keep(layout: Layout, task_id: str, record: Mapping[str, object]) -> bool:
             f"`animaworks-tool show {task_id}` tells what has become of it"
         ) from error
     except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        todo = f"{remedy(error)}, then submit again"
-        raise TasksError(f"nothing was queued: {error.strerror or error}{where}; {todo}") from error
+        raise TasksError(nothing_queued(error)) from error
+
+
+def nothing_queued(error: OSError) -> str:
+    """Say that the disk refused a task, why, and what to do."""
+    where = f" ({error.filename})" if error.filename else ""
+    return f"nothing was queued: {error.strerror or error}{where}; {remedy(error)}, then submit again"
