@@ -290,6 +290,25 @@ def test_a_doorbell_that_is_no_fifo_is_put_aside(files: TaskStore, doctor: Docto
     assert stat.S_ISFIFO((root / "doorbell").lstat().st_mode)
 
 
+@pytest.mark.parametrize("kind", ["link", "directory", "fifo"])
+def test_what_stands_where_a_lock_belongs_is_put_aside(files: TaskStore, doctor: Doctor, root: Path, kind: str) -> None:
+    # given
+    claim = begin(files)
+    die(claim)
+    path = root / "locks" / f"{claim.task.id}.lock"
+    path.unlink()
+    {"link": lambda: path.symlink_to("nowhere"), "directory": path.mkdir, "fifo": lambda: os.mkfifo(path)}[kind]()
+    age(path)
+    # when
+    finding = only(doctor)
+    # then
+    assert (Severity.PROBLEM, str(path)) == (finding.severity, finding.where)
+    assert f"locks/{claim.task.id}.lock is no file, so nobody can hold it" in finding.what
+    # and when it is mended, all else is seen and mended too
+    assert f"moved into quarantine/, with the reason beside it: {path}" in doctor.repair()
+    assert Outcome.FAILED is files.get(claim.task.id).outcome
+
+
 @pytest.mark.parametrize(
     ("status", "room"),
     [
