@@ -769,6 +769,19 @@ def test_data_stands_in_the_list_in_one_line(store: TaskStore, tool: Tool) -> No
     assert tool("list").out.endswith('ago  { "cats": [ 1 ] }\n')
 
 
+@pytest.mark.usefixtures("hosted")
+def test_nobody_says_how_long_a_task_ran_whose_owner_died(store: TaskStore, tool: Tool) -> None:
+    # given
+    orphan = begin(store)
+    die(orphan)
+    assert tool("show", "-j", orphan.task.id).data["seconds"] is None
+    # when
+    store.recover()
+    # then
+    assert re.search(r"failed +\S+ s ago  interrupted: ", tool("list").out)
+    assert tool("show", "-j", orphan.task.id).data["seconds"] is None
+
+
 def test_what_is_one_is_not_told_as_many(store: TaskStore, tool: Tool) -> None:
     for _ in range(11):
         complete(store)

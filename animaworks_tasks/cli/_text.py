@@ -58,6 +58,12 @@ class Standing:
         return max(0.0, (self.now - began).total_seconds()) if began and self.task.state is not State.DONE else 0.0
 
     @property
+    def is_unknown(self) -> bool:
+        """Whether nobody knows how long it ran: it began, and its owner died."""
+        task = self.task
+        return self.orphaned or (task.state is State.DONE and task.started_at is not None and task.duration is None)
+
+    @property
     def overdue(self) -> bool:
         """Whether it runs for longer than expected."""
         runs = self.task.state is State.RUNNING and not self.orphaned
@@ -178,7 +184,7 @@ def described(standing: Standing, store: TaskStore) -> dict[str, Any]:
         "not_before": _iso(task.not_before),
         "started_at": _iso(task.started_at),
         "finished_at": _iso(task.finished_at),
-        "seconds": round(standing.seconds, 3),
+        "seconds": None if standing.is_unknown else round(standing.seconds, 3),
         "expected_seconds": standing.expected,
         "overdue": standing.overdue,
         "orphaned": standing.orphaned,
