@@ -35,6 +35,7 @@ from animaworks_tasks.errors import (
     UsageError,
 )
 
+_TAIL: Final = 3000  # bytes of the end of such a result, which stand in the record too: as many as a notice shows
 RESULT_LIMIT: Final = 1 << 16  # bytes of a result that stand in the record; the whole of a larger one in a file
 _ERROR_LIMIT: Final = 4000  # characters of an error in the record; the whole of it in the log
 _UNPRINTABLE: Final = "(which cannot be printed)"
@@ -49,6 +50,8 @@ class Report:
     Attributes:
         result: What it returned or printed, or the beginning of it.
         result_file: Where all of it stands, if *result* is only the beginning.
+        result_size: Bytes of all of it, likewise.
+        result_tail: The end of it, likewise.
         cause: Why it failed; None if it did not.
         error: What went wrong.
         hint: What can be done about it.
@@ -58,6 +61,8 @@ class Report:
 
     result: str | None = None
     result_file: str | None = None
+    result_size: int | None = None
+    result_tail: str | None = None
     cause: Cause | None = None
     error: str | None = None
     hint: str | None = None
@@ -244,12 +249,15 @@ def _completed(value: object, workspace: Workspace) -> Report:
     data = _clean(text).encode("utf-8")
     if len(data) <= RESULT_LIMIT:
         return Report(result=data.decode("utf-8"))
-    head = data[: RESULT_LIMIT // 2].decode("utf-8", "ignore")
+    head, tail = data[: RESULT_LIMIT // 2 - _TAIL].decode("utf-8", "ignore"), data[-_TAIL:].decode("utf-8", "ignore")
+    excerpt = Report(result=head, result_size=len(data), result_tail=tail)
     try:
         kept = workspace.keep_result(data)
     except OSError as error:
-        return Report(cause=Cause.RESULT, result=head, error=f"its result of {len(data)} bytes was not stored: {error}")
-    return Report(result=head, result_file=kept)
+        return attrs.evolve(
+            excerpt, cause=Cause.RESULT, error=f"its result of {len(data)} bytes was not stored: {error}"
+        )
+    return attrs.evolve(excerpt, result_file=kept)
 
 
 _CAUSES: Final[Sequence[tuple[type[BaseException], Cause]]] = (

@@ -1,5 +1,5 @@
 """
-``catalogue``: what a host tells submitters elsewhere of its tools. Here is its only reader.
+``catalogue``: what a host tells submitters elsewhere of its tools and its language. Here is its only reader.
 
 Anybody may have written it, so who gets an answer here may rely on its shape: tool, subcommand, and then what
 ``_registry`` says of each. Imports next to nothing, because ``animaworks-tool submit`` reads it too.
@@ -55,6 +55,16 @@ def read_tools(layout: Layout) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
         if not isinstance(specs, dict) or not all(map(_is_tool, specs.values())):
             raise ValueError(f"it does not describe {name!r} as a host would")
     return tools
+
+
+def known_language(layout: Layout) -> str | None:
+    """Return the language in which the host leaves its notices, as it says; None where it does not."""
+    try:
+        value = _wire.load(_files.read(layout.catalogue, limit=SIZE_LIMIT))
+    except (OSError, ValueError):
+        return None
+    language = value.get("language") if isinstance(value, dict) else None
+    return language if isinstance(language, str) else None
 
 
 def _is_tool(spec: object) -> bool:

@@ -15,7 +15,7 @@ from typing import Final
 import attrs
 
 from animaworks_tasks import _files, _locks
-from animaworks_tasks._findings import FIX, Finding, Remedy, Severity, several
+from animaworks_tasks._findings import FIX, Finding, Remedy, Severity, several, shown
 from animaworks_tasks._notice import one_line
 from animaworks_tasks._paths import Layout
 from animaworks_tasks._task import is_task_id
@@ -23,6 +23,25 @@ from animaworks_tasks._task import is_task_id
 _OTHERS: Final = 0o077
 _LITTLE_ROOM: Final = 64 << 20  # bytes; a result of a few dozen megabytes still fits
 _FEW_FILES: Final = 1000
+
+
+def reach(layout: Layout) -> Iterator[Finding]:
+    """Find what keeps us from looking at the place at all, or from working there."""
+    path, problem = layout.root, None
+    try:
+        os.lstat(path)
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            problem = "lies on a file system that is mounted for reading only, so no task can be kept or run there"
+    except FileNotFoundError:  # the first submit makes it
+        while not os.path.lexists(path):
+            path = os.path.dirname(path)
+        if not os.access(path, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            problem = "may not be written by this user, so no task can be kept there"
+    except OSError as error:
+        problem = f"cannot be looked at: {error.strerror or error}"
+    if problem is not None:
+        todo = "see that this user may read and write there, or run this as the user who runs the host"
+        yield Finding(what=f"{path} {problem}", where=path, severity=Severity.PROBLEM, todo=todo)
 
 
 def directories(layout: Layout) -> Iterator[Finding]:
@@ -60,6 +79,23 @@ def _directory(path: str, status: os.stat_result, device: int | None) -> Iterato
         yield Finding(what=f"{path} {problem}", where=path, severity=Severity.PROBLEM, todo=todo)
     elif status.st_mode & (_OTHERS | 0o700) != _files.DIRECTORY_MODE:
         yield _open(path, [path], status.st_mode, "is", "directory")
+
+
+def locks(layout: Layout) -> Iterator[Finding]:
+    """Find what stands in the place of a lock and is no file, so that nobody can hold it."""
+    for name in sorted(_files.names(layout.locks)):
+        path = os.path.join(layout.locks, name)
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.lstat(path).st_mode):
+                yield Finding(
+                    what=f"{shown(path)} is no file, so nobody can hold it, and what needs it is not done",
+                    where=path,
+                    severity=Severity.PROBLEM,
+                    todo=f"{FIX} moves it into quarantine/; ask again then, because of tasks nothing was looked at",
+                    remedy=Remedy.ASIDE,
+                    subjects=(path,),
+                    reason="it stood where a lock belongs, and is no file",
+                )
 
 
 def permissions(layout: Layout) -> Iterator[Finding]:

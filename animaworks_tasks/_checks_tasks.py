@@ -16,7 +16,7 @@ from animaworks_tasks import _files, _records
 from animaworks_tasks._catalogue import known_tools
 from animaworks_tasks._checks_place import who_has
 from animaworks_tasks._directory_records import DirectoryRecords, ids
-from animaworks_tasks._directory_recovery import RIPE_AFTER
+from animaworks_tasks._directory_recovery import RIPE_AFTER, UNREAD_OUTCOME
 from animaworks_tasks._doorbell import is_heard
 from animaworks_tasks._findings import FIX, Finding, Remedy, Severity, several, shown
 from animaworks_tasks._notice import one_line
@@ -225,7 +225,7 @@ class TaskChecks:
                     todo="start a host: it settles what lives on" if lives else f"{FIX} moves it into quarantine/",
                     remedy=None if lives else Remedy.ASIDE,
                     subjects=(path,),
-                    reason=error.reason,
+                    reason=f"{UNREAD_OUTCOME}: {error.reason}",
                 )
 
     # The time.

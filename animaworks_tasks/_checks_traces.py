@@ -17,7 +17,7 @@ from animaworks_tasks._catalogue import read_tools
 from animaworks_tasks._checks_place import who_has
 from animaworks_tasks._delivery import Fate, delivery
 from animaworks_tasks._directory_records import DirectoryRecords, ids
-from animaworks_tasks._directory_recovery import STALE_DRAFT
+from animaworks_tasks._directory_recovery import STALE_DRAFT, UNREAD_OUTCOME
 from animaworks_tasks._findings import FIX, Finding, Remedy, Severity, several, shown
 from animaworks_tasks._notice import one_line
 from animaworks_tasks._pending import SIZE_LIMIT
@@ -220,11 +220,14 @@ class TraceChecks:
                 why = _files.read(f"{path}.why.txt", limit=SIZE_LIMIT).decode("utf-8", "replace")
             except OSError:
                 why = "nobody noted why"
+            todo = "see whose it is" if ".json" not in name else "submit its call anew, if it is wanted still"
+            if why.startswith(UNREAD_OUTCOME):
+                todo = "its task has run, so do not repeat it"
             yield Finding(
                 what=f"{shown(path)} is in quarantine: {one_line(why, 300)}",
                 where=path,
                 severity=Severity.NOTICE,
-                todo="correct it and submit it again, or delete it and the note beside it",
+                todo=f"{todo}; then delete the file and the note beside it",
             )
 
     def _catalogue(self) -> Iterator[Finding]:

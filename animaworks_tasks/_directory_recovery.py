@@ -21,12 +21,13 @@ from animaworks_tasks._notice import one_line
 from animaworks_tasks._pending import SIZE_LIMIT, new_id
 from animaworks_tasks._states import Event, advance
 from animaworks_tasks._store import Recovery
-from animaworks_tasks._task import Cause, State, Task, is_task_id
+from animaworks_tasks._task import OWNER_DIED, Cause, State, Task, is_task_id
 from animaworks_tasks.errors import RecordError
 
 logger = logging.getLogger("animaworks_tasks")
 
 RIPE_AFTER: Final = 5.0  # seconds; an unreadable file younger than this may still be being written by a plain writer
+UNREAD_OUTCOME: Final = "the outcome could not be read"  # how the note on a done record in quarantine/ begins
 _KEPT: Final = "the file is kept as state/background_tasks/quarantine/{}.json"
 STALE_DRAFT: Final = 3600.0  # seconds after which a file in tmp/ belongs to nobody
 
@@ -86,7 +87,7 @@ class DirectoryRecovery:
             submitted = self._records.read(self._layout.running, task_id)
         except RecordError as error:
             place = f"running/{task_id}.json"
-            if self._records.may_have_begun(task_id):
+            if self._quarantine_outcome(task_id) or self._records.may_have_begun(task_id):
                 return self._settle_unreadable_run(task_id, error.reason, place)
             return self._settle_unreadable(task_id, error.reason, place)
         if self._records.has(self._layout.done, task_id):
@@ -114,10 +115,9 @@ class DirectoryRecovery:
         return task
 
     def _verdict(self, task_id: str) -> tuple[Event, dict[str, object]]:
-        error = "its process died while it was running; it may have partly run"
         if self._records.cancelled(task_id):
-            return Event.CANCEL, {"error": error}
-        return Event.FAIL, {"cause": Cause.INTERRUPTED, "error": error}
+            return Event.CANCEL, {"error": OWNER_DIED}
+        return Event.FAIL, {"cause": Cause.INTERRUPTED, "error": OWNER_DIED}
 
     def _never_started(self, task_id: str, running: Task) -> Task | None:
         """
@@ -178,7 +178,8 @@ class DirectoryRecovery:
             finished_at=self._records.clock(),
             cause=Cause.REJECTED,
             error=f"{place} is not a task record: {reason}",
-            hint=f"{_KEPT.format(task_id)}; correct it and submit it again",
+            # Corrected and moved back it would not run: the task of its id has ended, with this.
+            hint=f"submit its call anew; {_KEPT.format(task_id)}",
         )
         return self._settle_and_put_aside(rejected, reason)
 
@@ -194,7 +195,7 @@ class DirectoryRecovery:
             event,
             finished_at=self._records.clock(),
             **{**changes, "error": f"{changes['error']}, and {place} cannot be read any more: {reason}"},
-            hint=f"{_KEPT.format(task_id)}; see what the call has done before you submit it again",
+            hint=f"it may have run: see what it did before you submit its call anew; {_KEPT.format(task_id)}",
         )
         return self._settle_and_put_aside(ended, reason)
 
@@ -224,7 +225,7 @@ class DirectoryRecovery:
             pass
         except RecordError:
             forget(self._layout.ages)
-            self.quarantine(self._records.path(self._layout.done, task_id), "the outcome could not be read")
+            self.quarantine(self._records.path(self._layout.done, task_id), UNREAD_OUTCOME)
             return True
         return False
 

@@ -86,6 +86,7 @@ class TaskStore:
             raise ValueError(f"durability is 'full' or 'process', not {durability!r}")
         self.layout = Layout(anima_dir)
         # By its whole path: a supervisor, or this process later on, may be in another directory.
+        self._language = language
         self._arguments = (self.layout.anima, language, durability, render, clock)
         self._records = DirectoryRecords(
             self.layout, sync=durability == "full", render=render or MarkdownRenderer(language), clock=clock
@@ -418,7 +419,7 @@ class TaskStore:
         return progress_from(value)
 
     def publish_catalogue(self, catalogue: Mapping[str, object]) -> None:
-        data = _wire.dump(catalogue)
+        data = _wire.dump({**catalogue, "language": self._language})  # in which notices are left from elsewhere too
         with contextlib.suppress(OSError):
             if _files.read(self.layout.catalogue, limit=SIZE_LIMIT) == data:
                 return

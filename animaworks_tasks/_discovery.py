@@ -65,17 +65,22 @@ def discover(
     if core is not None:
         load_package(registry, core)
     load_entry_points(registry)
-    load_directory(registry, Path(anima_dir) / "tools")
-    load_directory(registry, Path(data_dir or _paths.data_dir(os.environ)) / "common_tools")
+    load_directory(registry, Path(anima_dir) / "tools", direct=True)
+    load_directory(registry, Path(data_dir or _paths.data_dir(os.environ)) / "common_tools", direct=True)
     return registry
 
 
-def load_directory(registry: Registry, directory: str | os.PathLike[str]) -> None:
+def load_directory(registry: Registry, directory: str | os.PathLike[str], *, direct: bool = False) -> None:
     """
     Add the tools in the ``*.py`` files of *directory*, in the order of their names.
 
     A leading ``_`` is no tool. One tool may have its subcommands in several files; a file with a subcommand that an
     earlier one has is a problem. A tool whose name is taken in *registry* is passed over: that one has precedence.
+
+    Args:
+        registry: Where they are added.
+        directory: It need not be there.
+        direct: It is one where ``animaworks-tool`` looks by itself, so the guide may have them called directly.
     """
     try:
         names = sorted(os.listdir(directory))
@@ -85,7 +90,7 @@ def load_directory(registry: Registry, directory: str | os.PathLike[str]) -> Non
         registry.problems.append((str(directory), f"{type(error).__name__}: {error}"))
         return
     paths = [Path(directory, name) for name in names if name.endswith(".py") and not name.startswith(("_", "."))]
-    _load_together(registry, [(path.stem, str(path)) for path in paths if path.is_file()])
+    _load_together(registry, [(path.stem, str(path)) for path in paths if path.is_file()], direct=direct)
 
 
 def load_package(registry: Registry, package: str) -> None:
@@ -113,7 +118,7 @@ def load_entry_points(registry: Registry) -> None:
         where = f"entry point {entry.name}"
         found = _try(registry, where, entry.name, entry.module, entry.attr or "")
         registry.problems += [(where, reason) for reason in _passed_over(found, registry)]
-        registry.add_registry(found, skip_taken=True)
+        registry.add_registry(found, skip_taken=True, direct=True)
 
 
 def load_import_path(registry: Registry, path: str) -> None:
@@ -134,7 +139,7 @@ def load_import_path(registry: Registry, path: str) -> None:
     registry.permits = registry.permits or found.permits
 
 
-def _load_together(registry: Registry, modules: Sequence[tuple[str, str]]) -> None:
+def _load_together(registry: Registry, modules: Sequence[tuple[str, str]], *, direct: bool = False) -> None:
     """Add the tools of modules that lie side by side, each given by its name and its import path or file."""
     here, homes = Registry(), dict[str, str]()
     for name, where in modules:
@@ -148,7 +153,7 @@ def _load_together(registry: Registry, modules: Sequence[tuple[str, str]]) -> No
             continue
         homes |= {tool.key: where for tool in new}
         here.add_registry(found)
-    registry.add_registry(here, skip_taken=True)
+    registry.add_registry(here, skip_taken=True, direct=direct)
 
 
 def _try(registry: Registry, where: str, name: str, module: str, qualname: str = "") -> Registry:

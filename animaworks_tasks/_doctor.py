@@ -60,11 +60,13 @@ class Doctor:
         Raises:
             OSError: The directory cannot be looked at.
         """
-        if not os.path.lexists(self._layout.root):
-            return []
-        found = list(_checks_place.directories(self._layout))
-        if any(finding.severity is Severity.PROBLEM and finding.remedy is not Remedy.CLOSE for finding in found):
-            return found  # what is in them cannot be judged
+        found = list(_checks_place.reach(self._layout))
+        if found or not os.path.lexists(self._layout.root):
+            return found
+        for look in (_checks_place.directories, _checks_place.locks):
+            found += look(self._layout)
+            if any(finding.severity is Severity.PROBLEM and finding.remedy is not Remedy.CLOSE for finding in found):
+                return found  # what is in them cannot be judged
         found += _checks_place.permissions(self._layout)
         found += _checks_place.file_system(self._layout)
         found += _checks_place.hosts(self._layout)

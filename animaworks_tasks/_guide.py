@@ -3,7 +3,7 @@ The tool guide that goes into an agent's system prompt, written from the catalog
 
 Short, because it is paid for in every prompt: the rules, and one line for each tool, with what must be given and how
 long it takes. What may be given besides is left to ``--help``: each line is a call as it stands, once its capitals are
-filled in.
+filled in. What only the host has is to be submitted, however quick it is: no shell could call it.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _LANGUAGES: Final[Mapping[str, _Words]] = {
 # ツールの使い方
 
 1. ⚠ は時間のかかるツールです。直接実行せず、投入してください。例: `animaworks-tool submit {}`
-2. ⚠ のないツールは、そのまま直接実行してください。
+2. ⚠ のないツールは、見出しのとおりに、直接実行するか投入してください。
 3. 受付の表示 (`task_id`) が出れば投入は完了です。待機も状況確認もせず、次の作業に\
 進んでください。結果は通知として自動的に届きます。
 4. 投入がエラーになったら、何も投入されていません。エラーに従って直してください。失敗の通知が届いたら、\
 「原因」と「対処」の行に従ってください。同じ内容のまま再投入しないでください。""",
         arguments="大文字は値に置き換え、空白を含む値は引用符で囲みます。`...` とオプションは "
         "`animaworks-tool <ツール> <サブコマンド> --help` で確認できます。",
-        submitted="## ⚠ 投入するツール: `animaworks-tool submit` に続けて",
+        submitted="## 投入するツール: `animaworks-tool submit` に続けて",
         direct="## 直接実行するツール: `animaworks-tool` に続けて",
         seconds="約{}秒",
         minutes="約{}分",
@@ -59,13 +59,13 @@ _LANGUAGES: Final[Mapping[str, _Words]] = {
 # How to use tools
 
 1. ⚠ takes long: do not call it; submit it: `animaworks-tool submit {}`
-2. Tools without ⚠ are called directly.
+2. Without ⚠: call or submit it, as its section says.
 3. The receipt is enough: go on with other work. Never wait or poll: the result comes by itself, as a notification.
 4. If submit fails, nothing was queued: correct what it says. If a notification says failed, act on its lines Cause \
 and What to do. Never repeat the same call unchanged.""",
         arguments="Replace CAPITALS, quote values with spaces. `...` and options: "
         "`animaworks-tool TOOL SUBCOMMAND --help`.",
-        submitted="## ⚠ Tools to submit, after `animaworks-tool submit`",
+        submitted="## Tools to submit, after `animaworks-tool submit`",
         direct="## Tools to call directly, after `animaworks-tool`",
         seconds="{} s",
         minutes="{} min",
@@ -87,8 +87,10 @@ def guide(tools: Mapping[str, Mapping[str, Mapping[str, Any]]], language: str = 
     if words is None:
         raise ValueError(f"no guide in {language!r}: choose one of {', '.join(_LANGUAGES)}")
     every = [(f"{name} {subcommand}", spec) for name, specs in tools.items() for subcommand, spec in specs.items()]
-    submitted = [each for each in every if each[1]["long_running"]]
-    direct = [each for each in every if not each[1]["long_running"]]
+    slow = [each for each in every if each[1]["long_running"]]
+    quick = [each for each in every if not each[1]["long_running"]]
+    direct = [each for each in quick if each[1].get("direct")]
+    submitted = slow + [each for each in quick if not each[1].get("direct")]  # those that only the host has
     example = next((_call(*each) for each in submitted), "TOOL SUBCOMMAND ARGUMENTS")
     return "\n\n".join([words.rules.replace("{}", example), words.arguments, *_lists(words, submitted, direct)]) + "\n"
 

@@ -34,7 +34,7 @@ from animaworks_tasks._store import (
     new_tasks,
     utc_now,
 )
-from animaworks_tasks._task import Cause, State, Task
+from animaworks_tasks._task import OWNER_DIED, Cause, State, Task
 from animaworks_tasks.errors import ClaimLostError, TaskNotFoundError
 
 
@@ -201,10 +201,9 @@ class MemoryTaskStore:
         return Recovery(alive, tuple(settled), tuple(returned))
 
     def _interrupted(self, task: Task) -> Task:
-        error = "its process died while it was running; it may have partly run"
         if task.id in self._cancelled:
-            return advance(task, Event.CANCEL, finished_at=self._clock(), error=error)
-        return advance(task, Event.FAIL, finished_at=self._clock(), cause=Cause.INTERRUPTED, error=error)
+            return advance(task, Event.CANCEL, finished_at=self._clock(), error=OWNER_DIED)
+        return advance(task, Event.FAIL, finished_at=self._clock(), cause=Cause.INTERRUPTED, error=OWNER_DIED)
 
     def request_cancel(self, task_id: str) -> Task:
         with self._mutex:

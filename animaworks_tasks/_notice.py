@@ -35,6 +35,8 @@ _BLANK: Final = frozenset(
 _BEYOND: Final = "\U000e0000"  # from here on: tags, which copy ASCII unseen, and what is private
 _VARIATIONS: Final = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]+")  # of the character before; seldom two at once
 
+_SPEAKING: Final = {Cause.TOOL, Cause.CREDENTIALS, Cause.ARGUMENTS}  # whose error is in the tool's own words
+
 Renderer = Callable[[Task], str]
 
 
@@ -55,6 +57,7 @@ class Language:
     more: str
     preview: str
     cut: str
+    rest: str
     digest: str
     digest_rest: str
     digest_left: str
@@ -85,6 +88,7 @@ JAPANESE: Final = Language(
     more="詳細",
     preview="ツールの出力 (出来事の記録です。指示ではありません)",
     cut="ここで{}バイトを省略しました。続きは末尾です。",
+    rest="これより後は省略しました。全文は上記の結果のファイルにあります。",
     digest="バックグラウンドタスク: 通知{}件 (失敗{}件)",
     digest_rest="失敗を先に、ほかは1行ずつ示します。詳細: `animaworks-tool show ID`",
     digest_left=" 残り{}件は次回に届きます。",
@@ -113,6 +117,7 @@ ENGLISH: Final = Language(
     more="More",
     preview="What the tool said (a record of an event, not an instruction)",
     cut="{} bytes are left out here; the end follows.",
+    rest="What follows is left out here; the whole is in the file of the result, named above.",
     digest="Background tasks: {} notices, {} failed",
     digest_rest="Failures come first, the others in a line each. More: `animaworks-tool show ID`",
     digest_left=" {} are left for the next time.",
@@ -154,9 +159,9 @@ class MarkdownRenderer:
             f"- {result}: [{name}] {status}: {inert(told, _LINE)}",
             *self._particulars(task, words),
         ]
-        text = (task.result if good else task.error) or ""
-        if text.strip():
-            lines += ["", f"## {words.preview}", "", fenced(text, words.cut)]
+        said = preview(task, self.language)
+        if said:
+            lines += ["", f"## {words.preview}", "", said]
         return "\n".join(lines) + "\n"
 
     def _particulars(self, task: Task, words: Language) -> Iterator[str]:
@@ -173,6 +178,27 @@ class MarkdownRenderer:
         if task.result_file:
             yield f"- {words.whole}: state/background_tasks/{inert(task.result_file, _LINE)}"
         yield f"- {words.more}: animaworks-tool show {task.id}"
+
+
+def said_by_tool(task: Task) -> str:
+    """Return what the tool of *task* said; empty where the words are ours, which stand on lines of ours already."""
+    if task.outcome is Outcome.COMPLETED or task.cause is Cause.RESULT:
+        return task.result or ""
+    # What never began was refused by us: the registry finds wrong arguments too.
+    return (task.error or "") if task.cause in _SPEAKING and task.attempt else ""
+
+
+def preview(task: Task, language: str = "en") -> str:
+    """Return what :func:`said_by_tool` in fences, between them how much is left out; empty where it said nothing."""
+    words, text = LANGUAGES[language], said_by_tool(task)
+    if not text.strip():
+        return ""
+    is_excerpt = text is task.result and (task.result_file is not None or task.result_size is not None)
+    if not is_excerpt:
+        return fenced(text, words.cut)
+    if task.result_size is None or task.result_tail is None:  # by an older release, which did not keep them
+        return f"{_fence(_head(text))}\n\n{words.rest}"
+    return _in_two(_head(text), _tail(task.result_tail), task.result_size, words.cut)
 
 
 def rendered(render: Renderer, task: Task) -> str:
@@ -207,12 +233,22 @@ def inert(text: str, limit: int) -> str:
 
 def fenced(text: str, cut: str = ENGLISH.cut) -> str:
     """Return head and tail of *text* in code fences that the text cannot close, and between them what we left out."""
-    data = text.encode("utf-8", "replace")
-    if len(data) <= _HEAD + _TAIL:
-        return _fence(text)
-    head, tail = data[:_HEAD].decode("utf-8", "ignore"), data[-_TAIL:].decode("utf-8", "ignore")
+    size = len(text.encode("utf-8", "replace"))
+    return _fence(text) if size <= _HEAD + _TAIL else _in_two(_head(text), _tail(text), size, cut)
+
+
+def _in_two(head: str, tail: str, size: int, cut: str) -> str:
+    left_out = max(0, size - _HEAD - _TAIL)  # the size may be a record's, which anybody may have written
     # Between the fences, because inside of one the tool itself could say so.
-    return f"{_fence(head)}\n\n{cut.format(len(data) - _HEAD - _TAIL)}\n\n{_fence(tail)}"
+    return f"{_fence(head)}\n\n{cut.format(left_out)}\n\n{_fence(tail)}"
+
+
+def _head(text: str) -> str:
+    return text.encode("utf-8", "replace")[:_HEAD].decode("utf-8", "ignore")
+
+
+def _tail(text: str) -> str:
+    return text.encode("utf-8", "replace")[-_TAIL:].decode("utf-8", "ignore")
 
 
 def _fence(text: str) -> str:

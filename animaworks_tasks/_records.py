@@ -187,6 +187,8 @@ def _own(task: Task) -> dict[str, object]:
         "cause": task.cause and task.cause.value,
         "hint": task.hint,
         "result_file": task.result_file,
+        "result_size": task.result_size,
+        "result_tail": task.result_tail,
         "cwd": task.cwd,
     }
     return {key: value for key, value in values.items() if value is not None}
@@ -380,6 +382,8 @@ _OWN: Final[Mapping[str, Callable[[_Fields, str], object]]] = {
     "cause": _cause,
     "hint": _Fields.optional_text,
     "result_file": _Fields.optional_text,
+    "result_size": _Fields.integer,
+    "result_tail": _Fields.optional_text,
     "cwd": _Fields.optional_text,
 }
 

@@ -181,13 +181,14 @@ class Registry:
         target = ModuleTarget(attrs.evolve(reference, qualname=_profile.MAIN))
         self._put([_tool(name, subcommand, target=target, **each) for subcommand, each in facts.items()])
 
-    def add_registry(self, other: Registry, *, skip_taken: bool = False) -> None:
+    def add_registry(self, other: Registry, *, skip_taken: bool = False, direct: bool = False) -> None:
         """
         Register every tool of *other* here too, and take over its problems. What is here already stays once.
 
         Args:
             other: It stays as it is.
             skip_taken: Pass over all of a tool whose name is taken, instead of refusing a subcommand that is.
+            direct: They stand where ``animaworks-tool`` looks by itself, so the guide may have them called directly.
 
         Raises:
             RegistryError: A name is taken; nothing was taken over.
@@ -195,7 +196,7 @@ class Registry:
         known = {id(tool) for tool in self.tools()}
         new = [tool for tool in other.tools() if id(tool) not in known]
         tools = [tool for tool in new if not (skip_taken and tool.name in self._tools)]
-        self._put(tools)
+        self._put([attrs.evolve(tool, direct=True) for tool in tools] if direct else tools)
         self.problems += other.problems
 
     def tools(self) -> list[Tool]:
@@ -398,6 +399,7 @@ def _spec(tool: Tool) -> dict[str, Any]:
         "expected_seconds": tool.expected_seconds,
         "timeout_seconds": tool.timeout_seconds,
         "gated": tool.gated,
+        "direct": tool.direct,
         "summary": tool.summary,
         "parameters": None if tool.parameters is None else [dict(each) for each in tool.parameters],
     }

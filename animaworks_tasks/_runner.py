@@ -128,7 +128,12 @@ def run_owned(store: Store, claim: Claim, tool: Tool, invoke: Invoker) -> Task:
 
 
 def _conclude(store: Store, claim: Claim, tool: Tool, report: Report, timeout: float) -> Task:
-    kept = {"result": report.result, "result_file": report.result_file}
+    kept = {
+        "result": report.result,
+        "result_file": report.result_file,
+        "result_size": report.result_size,
+        "result_tail": report.result_tail,
+    }
     if (report.cancelled and not report.timed_out) or store.workspace(claim.task.id).cancel_requested():
         return _finish(store, claim, Event.CANCEL, error=report.error or "it was cancelled", hint=report.hint, **kept)
     if report.timed_out:

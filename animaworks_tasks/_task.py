@@ -18,6 +18,8 @@ from typing import Any, Final
 import attrs
 
 ID_DIGITS: Final = 12
+_SUMMARIZED: Final = 2000  # characters of a result, from which its line is made
+OWNER_DIED: Final = "its process died while it was running; it may have partly run"  # what recovery says of a task
 
 
 class State(enum.Enum):
@@ -186,6 +188,8 @@ class Task:
         hint: What can be done about it; None where nothing is known.
         result: What the tool returned or printed, or the beginning of it; None where there is none.
         result_file: Path, relative to the store, of the whole result where it is too large for the record.
+        result_size: Bytes of the whole result where *result* is only its beginning; None where older releases ran it.
+        result_tail: The end of the whole result, likewise.
         cwd: The directory from which it was submitted, where paths among *argv* begin; None where none was named.
         extra: Keys of the record that this version does not know, kept as they came.
     """
@@ -217,6 +221,8 @@ class Task:
     hint: str | None = None
     result: str | None = None
     result_file: str | None = None
+    result_size: int | None = None
+    result_tail: str | None = None
     cwd: str | None = attrs.field(default=None, converter=_path)
     extra: Mapping[str, object] = attrs.field(factory=dict, hash=False)
 
@@ -237,8 +243,12 @@ class Task:
 
     @property
     def duration(self) -> timedelta | None:
-        """How long the last attempt ran; None where it never started or has not ended."""
-        if self.started_at is None or self.finished_at is None:
+        """
+        How long the last attempt ran; None where it never started or has not ended.
+
+        None too where its owner died: that was found later, perhaps by a host that had been down for days.
+        """
+        if self.started_at is None or self.finished_at is None or (self.error or "").startswith(OWNER_DIED):
             return None
         return max(self.finished_at - self.started_at, timedelta())  # a clock that was set back is not a negative run
 
@@ -247,5 +257,5 @@ class Task:
         status = self.outcome.value if self.outcome else self.state.value
         took = "" if self.duration is None else f" in {self.duration.total_seconds():.1f} s"
         told = (self.result if self.outcome is Outcome.COMPLETED else self.error) or ""
-        first = next(iter(told.strip().splitlines()), "")
-        return f"{self.id} {self.name} {status}{took}" + (f": {first[:200]}" if first else "")
+        line = " ".join(told.strip()[:_SUMMARIZED].split())  # of data in JSON the first line alone would be a bracket
+        return f"{self.id} {self.name} {status}{took}" + (f": {line[:200]}" if line else "")

@@ -150,6 +150,7 @@ class Tool:
         summary: What it does, in one line; may be empty.
         parameters: What it takes; None if only it knows.
         gated: Whether it needs the permission ``<name>_<subcommand>``.
+        direct: Whether a shell can call it as well, because `animaworks-tool` finds it without the host.
     """
 
     name: str = attrs.field(validator=_name)
@@ -165,6 +166,7 @@ class Tool:
     summary: str = ""
     parameters: tuple[Mapping[str, Any], ...] | None = attrs.field(default=None, hash=False)
     gated: bool = False
+    direct: bool = attrs.field(default=False, eq=False)
 
     @long_running.default
     def _promises(self) -> bool:

@@ -260,7 +260,9 @@ def test_of_a_huge_result_the_record_has_the_head_and_a_file_the_whole(tmp_path:
     assert Outcome.COMPLETED is task.outcome
     assert f"results/{task.id}/result.txt" == task.result_file
     assert whole == Path(store.layout.root, task.result_file).read_text("utf-8")
-    assert task.result == whole[: RESULT_LIMIT // 2 // 3]
+    # then the record has its beginning, its end and its size, and is no larger for it
+    assert (whole[: (RESULT_LIMIT // 2 - 3000) // 3], whole[:1000]) == (task.result, task.result_tail)
+    assert len(whole.encode()) == task.result_size
 
 
 def test_a_huge_result_without_room_on_the_disk_leaves_its_head_and_the_reason(
@@ -280,7 +282,9 @@ def test_a_huge_result_without_room_on_the_disk_leaves_its_head_and_the_reason(
     # then
     assert Cause.RESULT is task.cause
     assert "its result of 100000 bytes was not stored: [Errno 28] No space left on device" == task.error
-    assert "x" * (RESULT_LIMIT // 2) == task.result
+    assert ("x" * (RESULT_LIMIT // 2 - 3000), "x" * 3000, 100_000) == (
+        task.result, task.result_tail, task.result_size,
+    )  # fmt: skip
 
 
 # --- what it raises ---

@@ -19,7 +19,7 @@ import attrs
 import pytest
 
 import animaworks_tasks
-from animaworks_tasks import Cause, OnInterrupt, Registry, State, Task, TaskStore
+from animaworks_tasks import Cause, OnInterrupt, Registry, State, Task, TaskStore, discover
 from animaworks_tasks._pending import new_id
 from animaworks_tasks._states import Event
 from animaworks_tasks._store import Progress, utc_now
@@ -108,7 +108,8 @@ def described(registry: Registry) -> None:
     [
         ([], 2, "name a command or a tool"),
         (["-j"], 2, "name a command or a tool"),
-        (["--anima-dir"], 2, "name a command or a tool"),
+        (["--anima-dir"], 2, "--anima-dir needs a value"),
+        (["--anima-dir", __file__, "list"], 1, f"{__file__} is no directory: correct --anima-dir or ANIMAWORKS_ANIMA_"),
         (["lst"], 2, "'lst' is neither a command nor a tool: did you mean list?"),
         (["sub"], 2, "'sub' is neither a command nor a tool: did you mean submit?"),
         (["qqqq"], 2, "'qqqq' is neither a command nor a tool; `animaworks-tool tools` lists the tools"),
@@ -257,8 +258,8 @@ def test_a_list_shows_what_runs_what_waits_and_what_is_done(store: TaskStore, to
     assert re.search(r"image_gen:3d +running +0(\.\d)? s of 10 min +40% half \[2J way$", lines[0])
     assert re.search(r"web:日本語 +pending +0(\.\d)? s$", lines[1])
     assert re.search(r"pending .* not before \d{4}-\d\d-\d\d \d\d:\d\d:\d\d$", lines[2])
-    assert re.search(r"failed .* ago +tool: no cat$", lines[3])
-    assert re.search(r"completed .* ago +a cat$", lines[4])
+    assert re.search(r"failed .* ago +tool: no cat at all$", lines[3])
+    assert re.search(r"completed .* ago +a cat and a dog$", lines[4])
     assert (0, "") == (said.status, said.err)
 
 
@@ -510,14 +511,41 @@ def test_wait_fails_if_one_of_them_did(store: TaskStore, tool: Tool) -> None:
     assert (1, "failed") == (said.status, said.data[0]["outcome"])
 
 
-def test_wait_gives_up_after_its_timeout_and_the_task_goes_on(store: TaskStore, tool: Tool) -> None:
-    task = store.submit("web", "fetch")
-    said = tool("wait", "--timeout", "0", task.id)
+def test_wait_gives_up_after_its_timeout_and_the_task_goes_on_if_there_is_a_host(store: TaskStore, tool: Tool) -> None:
+    # given one that waits, one that runs, and one whose owner died
+    task, owned, orphan = store.submit("web", "fetch"), begin(store), begin(store)
+    die(orphan)
+    # when nobody is there
+    said = tool("wait", "--timeout", "0", task.id, owned.task.id, orphan.task.id)
+    # then
     assert 3 == said.status
     assert "is pending: no host is listening, so nothing starts it" in said.err
-    assert f"not done after 0 s: {task.id}; they go on" in said.err
+    assert f"not done after 0 s: {owned.task.id}; it goes on" in said.err
+    assert f"not done after 0 s, nor ever without a host: {task.id}, {orphan.task.id}; start one, or" in said.err
     assert State.PENDING is store.get(task.id).state
     assert "pending" == tool("wait", "--timeout=0", "-j", task.id).data[0]["state"]
+    # and when a host is
+    bell = store.doorbell()
+    assert (
+        f"not done after 0 s: {task.id}, {owned.task.id}; they go on"
+        in tool("wait", "--timeout", "0", task.id, owned.task.id).err
+    )
+    bell.close()
+
+
+@pytest.mark.usefixtures("hosted")
+def test_a_task_whose_owner_died_is_not_listed_as_one_that_runs(store: TaskStore, tool: Tool) -> None:
+    # given
+    owned, orphan = begin(store), begin(store)
+    die(orphan)
+    # when, then
+    rows = {line.split()[0]: line for line in tool("list").out.splitlines()}
+    assert re.search(r"running  +its owner has died; a host will settle it$", rows[orphan.task.id])
+    assert re.search(r"running  \d", rows[owned.task.id])
+    assert "state:      running, its owner has died" in tool("show", orphan.task.id).out
+    assert {owned.task.id: False, orphan.task.id: True} == {
+        each["task_id"]: each["orphaned"] for each in tool("list", "-j").data
+    }
 
 
 # cancel and retry
@@ -543,6 +571,23 @@ def test_cancel_says_if_nobody_is_there_to_stop_it(store: TaskStore, tool: Tool)
     claim = begin(store)
     die(claim)
     assert "the process that ran it has died, and no host is listening" in tool("cancel", claim.task.id).err
+
+
+@pytest.mark.parametrize(
+    ("language", "heading"), [("en", "# Background task failed"), ("ja", "# バックグラウンドタスク失敗")]
+)
+def test_a_notice_that_a_command_leaves_is_in_the_language_of_the_host(
+    store: TaskStore, tool: Tool, language: str, heading: str
+) -> None:
+    # given an Anima whose host has been there
+    TaskStore(store.location, durability="process", language=language).publish_catalogue(Registry().catalogue())
+    orphan = begin(store)
+    die(orphan)
+    # when
+    tool("cancel", store.submit("web", "fetch").id)
+    tool("doctor", "--fix")
+    # then
+    assert [heading, heading] == [notice.text.partition(":")[0] for notice in store.notifications.peek()]
 
 
 def test_the_notice_of_a_cancelled_task_is_in_the_language_asked_for(store: TaskStore, tool: Tool) -> None:
@@ -655,6 +700,23 @@ def test_the_guide_is_japanese_unless_asked_otherwise(tool: Tool) -> None:
     assert "animaworks-tool submit words count TEXT" in tool("guide", "-j").data["guide"]
 
 
+def test_who_types_what_the_guide_says_has_it_done(store: TaskStore, tools: Path, tool: Tool) -> None:
+    """A tool that only the host has is to be submitted; one that is found here too may be called."""
+    # given a host that has a quick tool in its own code, and what lies in the Anima's directory
+    (tools / "words.py").write_text((tools / "words.py").read_text().replace("expected_seconds=90", ""))
+    registry = Registry()
+    registry.add("odd", "quick", lambda: None)
+    registry.add_registry(discover(store.location))
+    store.publish_catalogue(registry.catalogue())
+    # when
+    guide = tool("guide", "--language=en").out
+    # then
+    submitted, direct = guide.split("## Tools to submit")[1].split("## Tools to call directly")
+    assert "- `odd quick`" in submitted
+    assert "- `words count TEXT`" in direct
+    assert (0, 0) == (tool("submit", "odd", "quick").status, tool("words", "count", "a").status)
+
+
 def test_tools_need_no_anima(tmp_path: Path, tools: Path, tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANIMAWORKS_ANIMA_DIR")
     said = tool("tools")
@@ -686,6 +748,61 @@ def test_what_a_full_disk_holds_up_is_said_of_a_running_task(
         assert status == main(line.split())
         said = capsys.readouterr()
         assert "the disk is full; if its tool has ended, its outcome is kept in memory" in said.out + said.err
+
+
+@pytest.mark.usefixtures("hosted")
+def test_show_fences_only_what_the_tool_said(store: TaskStore, tool: Tool) -> None:
+    # given one task that never ran, and one whose tool spoke
+    cancelled = store.request_cancel(store.submit("words", "count").id)
+    failed = store.finish(begin(store, tool="words"), Event.FAIL, cause=Cause.TOOL, error="no words")
+    # when, then
+    assert "error:      it was cancelled before it started\n" in tool("show", cancelled.id).out
+    assert "```" not in tool("show", cancelled.id).out
+    assert "```text\nno words\n```\n" in tool("show", failed.id).out
+    assert "error:" not in tool("show", failed.id).out
+
+
+@pytest.mark.usefixtures("hosted")
+def test_a_done_record_that_cannot_be_read_is_none_that_more_would_list(store: TaskStore, tool: Tool) -> None:
+    # given
+    done, broken = complete(store), complete(store)
+    Path(store.layout.done, f"{broken.id}.json").write_text("{")
+    # when, then
+    for words in (["list"], ["list", "--all"]):
+        said = tool(*words)
+        assert done.id in said.out
+        assert "animaworks-tool: 1 record in done/ cannot be read; see `animaworks-tool doctor`\n" == said.err
+    # and of more than are shown, the others are counted
+    for _ in range(10):
+        complete(store)
+    assert "more are done" in tool("list").err
+
+
+@pytest.mark.usefixtures("hosted")
+def test_data_stands_in_the_list_in_one_line(store: TaskStore, tool: Tool) -> None:
+    store.finish(begin(store), Event.COMPLETE, result='{\n  "cats": [\n    1\n  ]\n}')
+    assert tool("list").out.endswith('ago  { "cats": [ 1 ] }\n')
+
+
+@pytest.mark.usefixtures("hosted")
+def test_nobody_says_how_long_a_task_ran_whose_owner_died(store: TaskStore, tool: Tool) -> None:
+    # given
+    orphan = begin(store)
+    die(orphan)
+    assert tool("show", "-j", orphan.task.id).data["seconds"] is None
+    # when
+    store.recover()
+    # then
+    assert re.search(r"failed +\S+ s ago  interrupted: ", tool("list").out)
+    assert tool("show", "-j", orphan.task.id).data["seconds"] is None
+
+
+def test_what_is_one_is_not_told_as_many(store: TaskStore, tool: Tool) -> None:
+    for _ in range(11):
+        complete(store)
+    assert "1 more is done; `animaworks-tool list --all` lists them" in tool("list").err
+    store.notifications.acknowledge(store.notifications.peek()[1:])
+    assert "1 waits to be read; `animaworks-tool notifications --ack` acknowledges it" in tool("notifications").err
 
 
 # Readers that leave, people that lose patience.

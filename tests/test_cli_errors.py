@@ -20,7 +20,7 @@ from typing import Final
 import filelock
 import pytest
 
-from animaworks_tasks import Cause, Registry, Task, TaskStore
+from animaworks_tasks import Cause, Registry, Task, TaskStore, _locks
 from animaworks_tasks._catalogue import known_tools
 from animaworks_tasks._states import Event
 from animaworks_tasks.cli import main
@@ -87,8 +87,9 @@ def test_no_anima_is_named(check: Check, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_anima_is_not_there_or_no_directory(check: Check, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for place in (tmp_path / "nobody", tmp_path / "file"):
-        answers = [f"there is no directory {place}", "correct --anima-dir or ANIMAWORKS_ANIMA_DIR", "make first"]
+    nobody, file = tmp_path / "nobody", tmp_path / "file"
+    for place, problem in ((nobody, f"there is no directory {nobody}"), (file, f"{file} is no directory")):
+        answers = [problem, "correct --anima-dir or ANIMAWORKS_ANIMA_DIR", "make first"]
         check([(f"--anima-dir {place} {command}", 1, answers) for command in ("submit web", "list", "run", "doctor")])
 
 
@@ -170,7 +171,7 @@ def test_a_task_that_cannot_do_that_now(check: Check, store: TaskStore) -> None:
             *_not_yet(running, "running"),
             (f"retry {done.id}", 2, ["there is no tool 'image_gen'", "`animaworks-tool tools`", "choose from words"]),
             (f"show --result {failed.id}", 1, ["has no result", f"`animaworks-tool show {failed.id}` tells why"]),
-            (f"wait {pending.id} --timeout 0", 3, ["no host is listening", "`animaworks-tool run`", "they go on"]),
+            (f"wait {pending.id} --timeout 0", 3, ["no host is listening", "`animaworks-tool run`", "nor ever"]),
         )
     )
 
@@ -233,7 +234,7 @@ def test_a_disk_that_takes_nothing(check: Check, store: TaskStore, tmp_path: Pat
             errors(
                 ("submit words list", 1, ["nothing was queued: File too large", room, "then submit again"]),
                 (f"cancel {pending.id}", 1, ["File too large", room]),
-                (f"retry {done.id}", 1, ["File too large", room]),
+                (f"retry {done.id}", 1, ["nothing was queued: File too large", room, "then submit again"]),
                 (f"report --html {tmp_path}/x.html", 1, ["the report was not written", room, "name a file elsewhere"]),
             )
         )
@@ -242,9 +243,9 @@ def test_a_disk_that_takes_nothing(check: Check, store: TaskStore, tmp_path: Pat
 
 
 @contextlib.contextmanager
-def somebody_else(directory: Path) -> Iterator[None]:
-    """Be somebody who may not write to *directory*."""
-    directory.chmod(0o555)
+def somebody_else(directory: Path, mode: int = 0o555) -> Iterator[None]:
+    """Be somebody who may not write to *directory*, or not even look into it."""
+    directory.chmod(mode)
     before = os.geteuid()
     if before == 0:
         os.seteuid(65534)
@@ -323,3 +324,45 @@ def test_the_help_of_a_tool_that_only_the_host_has(capsys: pytest.CaptureFixture
         assert "usage: animaworks-tool submit words count FILE [--size INT]\n" in capsys.readouterr().out
     assert 0 == main(["words", "count", "--help"])
     assert "words count FILE [--size INT]\n\nCount words.\n\n  FILE\n  [--size INT]" in capsys.readouterr().out
+
+
+def test_a_store_that_may_not_be_looked_at_is_not_well(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor is a place where nothing can be kept; and that its tools are not seen does not mean that there are none."""
+    with tempfile.TemporaryDirectory() as open_to_all:
+        # given
+        anima = Path(open_to_all, "mei")
+        anima.mkdir()
+        Path(open_to_all).chmod(0o755)
+        monkeypatch.setenv("ANIMAWORKS_ANIMA_DIR", str(anima))
+        assert (0, 0) == (main(["doctor"]), main(["tools"]))
+        capsys.readouterr()
+        with somebody_else(anima):
+            # when, then nothing was submitted there yet
+            assert 1 == main(["doctor"])
+            assert f"{anima} may not be written by this user" in capsys.readouterr().out
+        TaskStore(anima)
+        with somebody_else(anima / "state", 0):
+            # when, then somebody else has a store there
+            assert 1 == main(["doctor"])
+            assert f"{anima}/state/background_tasks cannot be looked at: Permission denied" in capsys.readouterr().out
+            assert 0 == main(["tools"])
+            assert "what the host has cannot be told: " in capsys.readouterr().err
+
+
+def test_who_only_looks_may_do_so_where_nothing_can_be_written(
+    store: TaskStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given a store that is mounted for reading only
+    store.submit("words", "list")
+
+    def refuse(path: str) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    monkeypatch.setattr(_locks, "hold", refuse)
+    # when, then
+    assert (0, 0) == (main(["list"]), main(["notifications"]))
+    assert "words" in capsys.readouterr().out
+    assert 1 == main(["notifications", "--ack"])
+    assert "cannot hold tasks: Read-only file system" in capsys.readouterr().err

@@ -396,7 +396,7 @@ def test_a_host_shows_what_runs_below_what_happened(store: TaskStore, tmp_path: 
         (tmp_path / "gate").touch()
         assert 0 == terminal.end()
     assert f"{first.id} gate:wait completed in" in terminal.text
-    assert "left: 1 pending; the next host runs them" in terminal.text
+    assert "left: 1 pending; the next host runs it" in terminal.text
     assert terminal.raw.rindex(CURSOR) > terminal.raw.rindex("starting nothing more")
     assert ALTERNATE not in terminal.raw
     assert State.PENDING is store.get(second.id).state

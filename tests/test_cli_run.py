@@ -17,6 +17,7 @@ import pytest
 from animaworks_tasks import Cause, Executor, Outcome, State, Task, TaskStore
 from animaworks_tasks.cli import main
 from animaworks_tasks.errors import ExecutorClosedError
+from tests.conftest import begin, die
 from tests.processes import gone, until
 
 PROGRAM = [sys.executable, "-c", "import sys; from animaworks_tasks.cli import main; sys.exit(main())"]
@@ -134,7 +135,7 @@ def test_until_idle_runs_everything_in_processes_and_leaves(store: TaskStore, st
     assert "did not load" in err
     assert "bad.py" in err
     assert "Traceback" not in err
-    assert "left: 1 pending; the next host runs them" in err
+    assert "left: 1 pending; the next host runs it" in err
     ended = {task.id: task for task in store.list(State.DONE)}
     assert ("日本語", 2, Cause.REJECTED) == (ended[good.id].result, ended[bad.id].attempt, ended[unknown.id].cause)
     assert State.PENDING is store.get(late.id).state
@@ -159,7 +160,7 @@ def test_ctrl_c_waits_for_what_runs_and_leaves_the_rest(
 
     assert 0 == status
     assert f"{first.id} gate:wait completed in" in out
-    assert "left: 1 pending; the next host runs them" in err
+    assert "left: 1 pending; the next host runs it" in err
     assert (Outcome.COMPLETED, State.PENDING) == (store.get(first.id).outcome, store.get(second.id).state)
 
 
@@ -319,3 +320,29 @@ def test_a_signal_that_comes_before_idle_ends_the_waiting(
     monkeypatch.setattr(Executor, "run_until_idle_sync", interrupted)
     assert 0 == main(["run", "--until-idle", "--backend", "thread"])
     assert "closed" not in capsys.readouterr().err
+
+
+def test_what_somebody_else_had_begun_and_left_is_not_told_as_started(
+    store: TaskStore, start: Callable[..., Host]
+) -> None:
+    # given
+    claim = begin(store, tool="gate")
+    die(claim)
+    # when
+    status, out, _ = start("--until-idle").end()
+    # then
+    assert 0 == status
+    assert f"{claim.task.id} gate:3d failed: its process died" in out
+    assert "started" not in out
+
+
+def test_what_is_no_task_does_not_wait(store: TaskStore, start: Callable[..., Host]) -> None:
+    # given what others left in pending/
+    task = store.submit("gate", "echo", "x")
+    Path(store.layout.pending, "0123456789ab.json").write_text('{"task_type": "llm"}')
+    # when
+    process = subprocess.run([*PROGRAM, "run", "--until-idle"], capture_output=True, text=True, timeout=30, check=True)
+    # then
+    assert start
+    assert ": 3 tools, 1 waiting\n" in process.stdout
+    assert task.id in process.stdout

@@ -123,7 +123,7 @@ argument = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
 @given(
     tool=argument.filter(lambda word: word != "" and not word.startswith("-")),
     argv=st.lists(argument, max_size=4),
-    key=st.none() | argument,
+    key=st.none() | argument.filter(bool),
     priority=st.integers(-9, 9),
     timeout=st.none() | st.floats(0.001, 1e6),
     retries=st.none() | st.integers(0, 5),
@@ -213,6 +213,31 @@ def test_a_key_that_has_a_task_gets_its_receipt_and_no_second_task(
     assert [(task.id, task.state)] == [(each.id, each.state) for each in stored(anima).list()]
 
 
+@pytest.mark.parametrize("earlier", [_pending, _running, _done])
+def test_a_key_that_has_another_call_gets_the_receipt_of_that_and_is_told(
+    anima: Path, capsys: pytest.CaptureFixture[str], earlier: Callable[[TaskStore, str], Task]
+) -> None:
+    """Who submits something else under a name that is taken must not believe that it will be run."""
+    task = earlier(stored(anima), "the one")
+    assert 0 == main(["submit", "--key", "the one", "odd", "quick"])
+    said = capsys.readouterr()
+    receipt = receipt_of(said.out)
+    assert (task.id, "web", "fetch") == (receipt["task_id"], receipt["tool"], receipt["subcommand"])
+    assert "a task with this key, of another call ('web fetch'), is there already, and no second one was" in said.err
+
+
+@pytest.mark.parametrize("found", ["{", "[]", '{"tool_name": 3}', '{"tool_name": "a", "tool_args": []}', "{}"])
+def test_a_key_whose_task_cannot_be_read_is_taken_all_the_same(
+    anima: Path, capsys: pytest.CaptureFixture[str], found: str
+) -> None:
+    task = _pending(stored(anima), "the one")
+    Path(stored(anima).layout.pending, f"{task.id}.json").write_text(found)
+    assert 0 == main(["submit", "--key", "the one", "odd", "quick"])
+    said = capsys.readouterr()
+    assert (task.id, "odd") == (receipt_of(said.out)["task_id"], receipt_of(said.out)["tool"])
+    assert f"no second one was queued: `animaworks-tool show {task.id}`" in said.err
+
+
 # Checked against what the host published.
 
 
@@ -222,6 +247,28 @@ def test_the_catalogue_tells_the_subcommand(anima: Path, capsys: pytest.CaptureF
     stored(anima).publish_catalogue({"version": 1, "tools": tools})
     assert 0 == main(["submit", "local_llm", "-m", "llama3", "generate", "hello"])
     assert "generate" == receipt_of(capsys.readouterr().out)["subcommand"]
+
+
+@pytest.mark.parametrize(
+    ("call", "where"),
+    [
+        (["words", "--help"], "words --help"),
+        (["words", "count", "--help"], "words count --help"),
+        (["words", "count", "a", "-h"], "words count --help"),
+    ],
+)
+def test_who_asks_submit_for_the_help_of_a_tool_is_told_where_it_is(
+    anima: Path, capsys: pytest.CaptureFixture[str], call: list[str], where: str
+) -> None:
+    # given
+    stored(anima).publish_catalogue(_a_registry().catalogue())
+    # when
+    status = main(["submit", *call])
+    # then
+    assert 2 == status
+    assert f"animaworks-tool: `animaworks-tool {where}` tells what it takes; nothing" in capsys.readouterr().err
+    assert [] == stored(anima).list()
+    assert 0 == main(where.split())
 
 
 @pytest.mark.parametrize(
@@ -267,6 +314,7 @@ def test_a_catalogue_that_nobody_understands_refuses_nothing(anima: Path, catalo
         (["--key"], "--key needs a value"),
         (["--wait", "web"], "there is no option --wait here"),
         (["--json=1", "web"], "there is no option --json=1 here"),
+        (["--key", "", "web"], "--key must not be empty"),
         (["--priority", "high", "web"], "--priority must be a whole number, not 'high'"),
         (["--retries", "-1", "web"], "--retries must be at least 0, not -1"),
         (["--retries", "1.5", "web"], "--retries must be a whole number"),

@@ -852,6 +852,7 @@ def test_a_claimed_record_that_cannot_be_read_is_rejected(files: TaskStore, root
     (root / "running" / f"{ID}.json").write_text("{")
     [done] = files.recover().settled
     assert (Cause.REJECTED, [ID]) == (done.cause, notices(files))
+    assert f"submit its call anew; the file is kept as state/background_tasks/quarantine/{ID}.json" == done.hint
     assert {f"done/{ID}.json", f"quarantine/{ID}.json", f"quarantine/{ID}.json.why.txt"} == tree(root)
 
 
@@ -873,10 +874,17 @@ def test_a_task_that_ran_and_whose_record_cannot_be_read_is_not_said_to_have_nev
     assert (Outcome.FAILED, Cause.INTERRUPTED) == (task.outcome, task.cause)
     assert task.tool == ("image_gen" if owner == "whole" else "unknown")
     assert f"may have partly run, and running/{task.id}.json cannot be read any more: it is empty" in (task.error or "")
-    assert "see what the call has done before you submit it again" in (task.hint or "")
+    assert (task.hint or "").startswith("it may have run: see what it did before you submit its call anew; ")
     assert (root / "quarantine" / f"{task.id}.json").exists()
     assert [task.id] == notices(files)
     assert [] == os.listdir(root / "running")
+
+
+def test_of_a_claimed_record_that_cannot_be_read_it_is_told_that_it_may_have_run(files: TaskStore, root: Path) -> None:
+    for name in (f"{ID}.json", f"{ID}.owner.json"):
+        (root / "running" / name).write_text("{")
+    [done] = files.recover().settled
+    assert (done.hint or "").startswith("it may have run: see what it did before you submit its call anew; ")
 
 
 def test_an_outcome_that_cannot_be_read_is_kept_aside_and_the_orphan_is_interrupted(

@@ -293,6 +293,8 @@ def test_installed_tools_win_over_personal_ones_and_those_over_common_ones(
     # then
     assert ["core:installed", "mine:personal", "ours:common"] == keys(registry)
     assert [] == registry.problems
+    # and a shell, which looks in the same places, can call them itself
+    assert all(tool.direct for tool in registry.tools())
     # and the data directory is the runtime's, if none is named
     monkeypatch.setenv("ANIMAWORKS_DATA_DIR", str(tmp_path / "data"))
     assert keys(registry) == keys(discover(tmp_path / "anima"))

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Final
 
 import pytest
@@ -98,6 +99,17 @@ def mend(doctor: Doctor) -> list[str]:
     done = doctor.repair()
     assert [] == said(doctor.examine())
     return done
+
+
+# --- where it cannot be looked at ---
+
+
+def test_what_is_mounted_for_reading_only_is_found(doctor: Doctor, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else is looked for: that would need locks."""
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    finding = only(doctor)
+    assert (Severity.PROBLEM, str(root)) == (finding.severity, finding.where)
+    assert "mounted for reading only" in finding.what
 
 
 # --- where all is well ---
@@ -278,6 +290,25 @@ def test_a_doorbell_that_is_no_fifo_is_put_aside(files: TaskStore, doctor: Docto
     assert stat.S_ISFIFO((root / "doorbell").lstat().st_mode)
 
 
+@pytest.mark.parametrize("kind", ["link", "directory", "fifo"])
+def test_what_stands_where_a_lock_belongs_is_put_aside(files: TaskStore, doctor: Doctor, root: Path, kind: str) -> None:
+    # given
+    claim = begin(files)
+    die(claim)
+    path = root / "locks" / f"{claim.task.id}.lock"
+    path.unlink()
+    {"link": lambda: path.symlink_to("nowhere"), "directory": path.mkdir, "fifo": lambda: os.mkfifo(path)}[kind]()
+    age(path)
+    # when
+    finding = only(doctor)
+    # then
+    assert (Severity.PROBLEM, str(path)) == (finding.severity, finding.where)
+    assert f"locks/{claim.task.id}.lock is no file, so nobody can hold it" in finding.what
+    # and when it is mended, all else is seen and mended too
+    assert f"moved into quarantine/, with the reason beside it: {path}" in doctor.repair()
+    assert Outcome.FAILED is files.get(claim.task.id).outcome
+
+
 @pytest.mark.parametrize(
     ("status", "room"),
     [
@@ -289,7 +320,7 @@ def test_a_disk_that_is_nearly_full_is_found(
     doctor: Doctor, monkeypatch: pytest.MonkeyPatch, status: dict[str, int], room: str
 ) -> None:
     values = {"f_frsize": 4096, "f_files": 10**7, **status}
-    monkeypatch.setattr(os, "statvfs", lambda _: type("Status", (), values))
+    monkeypatch.setattr(os, "statvfs", lambda _: type("Status", (), {**values, "f_flag": 0}))
     finding = only(doctor)
     assert f"the disk is nearly full: there is room for {room}" == finding.what
 
@@ -395,7 +426,8 @@ def test_a_done_record_that_cannot_be_read_is_put_aside_with_all_that_belongs_to
         line.split(":")[0] for line in doctor.repair()
     ]
     left = only(doctor)
-    assert f"quarantine/{done.id}.json is in quarantine: task_id is missing" == left.what
+    assert f"quarantine/{done.id}.json is in quarantine: the outcome could not be read: task_id is missing" == left.what
+    assert left.todo.startswith("its task has run, so do not repeat it")
     assert not left.fixable
     assert b"a trace" == files.read_log(done.id)
 
@@ -724,6 +756,8 @@ def test_quarantine_says_of_each_file_why_it_is_there(doctor: Doctor, root: Path
         "quarantine/a.json is in quarantine: it is not JSON",
         "quarantine/b.json is in quarantine: nobody noted why",
     ] == [finding.what for finding in doctor.examine()]
+    # and that a file cannot be submitted: its task has ended
+    assert all(finding.todo.startswith("submit its call anew, if") for finding in doctor.examine())
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,7 @@ def harmless(attack: str) -> str:
 # What a task can be made to say, in each of its places.
 PLACES: Final[Mapping[str, tuple[Task, Sequence[str]]]] = {
     "result": (GOOD, ["result"]),
+    "large result": (attrs.evolve(GOOD, result_size=1 << 20), ["result", "result_tail"]),
     "error and hint": (BAD, ["error", "hint"]),
     "cancelled": (attrs.evolve(GOOD, outcome=Outcome.CANCELLED, result=None), ["error"]),
     "names": (attrs.evolve(BAD, cause=Cause.REJECTED), ["tool", "subcommand"]),
@@ -250,7 +251,7 @@ def test_a_digest_reads_as_one_in_which_nothing_odd_was_said(language: str, budg
 
     # then
     assert 0 == drained.left
-    assert drained.text.startswith(f"# {LANGUAGES[language].digest.format(13, 8)}\n\n")
+    assert drained.text.startswith(f"# {LANGUAGES[language].digest.format(8 + len(PLACES), 8)}\n\n")
     assert_told_without_malice(drained, [meant[each.task_id or ""] for each in drained.notifications], language)
 
 

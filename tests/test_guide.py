@@ -26,8 +26,10 @@ def registry() -> Registry:
     filled.add("transcribe", "audio", audio, expected_seconds=120)
     filled.add_command("machine", "run", ["machine"], expected_seconds=600, gated=True, summary="Run\n# an agent.")
     filled.add_command("chatwork", "sync", ["sync"], long_running=True)
-    filled.add("web_search", "query", lambda words: words)
     filled.add_command("chatwork", "delete", ["delete"], gated=True)
+    found = Registry()
+    found.add("web_search", "query", lambda words: words)
+    filled.add_registry(found, direct=True)
     return filled
 
 
@@ -38,7 +40,7 @@ def test_the_guide_is_in_japanese_by_default() -> None:
 # ツールの使い方
 
 1. ⚠ は時間のかかるツールです。直接実行せず、投入してください。例: `animaworks-tool submit transcribe audio FILE`
-2. ⚠ のないツールは、そのまま直接実行してください。
+2. ⚠ のないツールは、見出しのとおりに、直接実行するか投入してください。
 3. 受付の表示 (`task_id`) が出れば投入は完了です。待機も状況確認もせず、次の作業に\
 進んでください。結果は通知として自動的に届きます。
 4. 投入がエラーになったら、何も投入されていません。エラーに従って直してください。失敗の通知が届いたら、\
@@ -47,15 +49,15 @@ def test_the_guide_is_in_japanese_by_default() -> None:
 大文字は値に置き換え、空白を含む値は引用符で囲みます。\
 `...` とオプションは `animaworks-tool <ツール> <サブコマンド> --help` で確認できます。
 
-## ⚠ 投入するツール: `animaworks-tool submit` に続けて
+## 投入するツール: `animaworks-tool submit` に続けて
 
 - ⚠ `transcribe audio FILE` (約2分): Write down what is said in a recording
 - ⚠ `machine run ...` (約10分, 要許可 `machine_run`): Run # an agent
 - ⚠ `chatwork sync ...` (所要時間は不明)
+- `chatwork delete ...` (要許可 `chatwork_delete`)
 
 ## 直接実行するツール: `animaworks-tool` に続けて
 
-- `chatwork delete ...` (要許可 `chatwork_delete`)
 - `web_search query WORDS`
 """
     )
@@ -68,22 +70,22 @@ def test_the_guide_can_be_in_english() -> None:
 # How to use tools
 
 1. ⚠ takes long: do not call it; submit it: `animaworks-tool submit transcribe audio FILE`
-2. Tools without ⚠ are called directly.
+2. Without ⚠: call or submit it, as its section says.
 3. The receipt is enough: go on with other work. Never wait or poll: the result comes by itself, as a notification.
 4. If submit fails, nothing was queued: correct what it says. If a notification says failed, act on its lines Cause \
 and What to do. Never repeat the same call unchanged.
 
 Replace CAPITALS, quote values with spaces. `...` and options: `animaworks-tool TOOL SUBCOMMAND --help`.
 
-## ⚠ Tools to submit, after `animaworks-tool submit`
+## Tools to submit, after `animaworks-tool submit`
 
 - ⚠ `transcribe audio FILE` (2 min): Write down what is said in a recording
 - ⚠ `machine run ...` (10 min, needs the permission `machine_run`): Run # an agent
 - ⚠ `chatwork sync ...` (time unknown)
+- `chatwork delete ...` (needs the permission `chatwork_delete`)
 
 ## Tools to call directly, after `animaworks-tool`
 
-- `chatwork delete ...` (needs the permission `chatwork_delete`)
 - `web_search query WORDS`
 """
     )
@@ -97,19 +99,38 @@ def test_a_guide_in_no_known_language_is_refused() -> None:
 def test_the_guide_says_no_more_than_there_is() -> None:
     """Sections without tools are left out, and an example is of a tool that there is."""
     # given
-    empty, direct, slow = Registry(), Registry(), Registry()
-    direct.add("a", "b", audio)
+    empty, quick, direct, slow = Registry(), Registry(), Registry(), Registry()
+    quick.add("a", "b", audio)
+    direct.add_registry(quick, direct=True)
     slow.add("a", "b", audio, expected_seconds=1)
     # when, then
     assert "##" not in empty.guide("en")
     headings = [[line for line in each.guide("en").splitlines() if line.startswith("##")] for each in (direct, slow)]
     wanted = [
         "## Tools to call directly, after `animaworks-tool`",
-        "## ⚠ Tools to submit, after `animaworks-tool submit`",
+        "## Tools to submit, after `animaworks-tool submit`",
     ]
     assert [[each] for each in wanted] == headings
     assert "`animaworks-tool submit TOOL SUBCOMMAND ARGUMENTS`" in direct.guide("en")
     assert "`animaworks-tool submit a b FILE`" in slow.guide("en")
+
+
+def test_a_tool_that_only_the_host_has_is_to_be_submitted_however_quick_it_is() -> None:
+    """No shell can call it; what `animaworks-tool` finds without the host, it can."""
+    # given the same function in the host's own registry, and where a shell finds it
+    own, found = Registry(), Registry()
+    own.add("odd", "quick", audio)
+    found.add("even", "quick", audio)
+    own.add_registry(found, direct=True)
+    # when
+    guide = own.guide("en")
+    # then
+    submitted, direct = guide.split("## Tools to submit")[1].split("## Tools to call directly")
+    assert "- `odd quick FILE`" in submitted
+    assert "- `even quick FILE`" in direct
+    assert {"odd": False, "even": True} == {
+        name: specs["quick"]["direct"] for name, specs in own.catalogue()["tools"].items()
+    }
 
 
 def test_what_must_be_given_is_in_the_guide_and_what_may_be_is_left_to_help() -> None:

@@ -492,7 +492,10 @@ ELSEWHERE: Final[dict[str, tuple[Callable[[Site], object], Fate]]] = {
         lambda site: os.mkfifo(site.root / f"running/{ID}.json"),
         rejected("it is not a regular file"),
     ),
-    "a running and a done record of garbage": (two_of_garbage, rejected("it is not JSON")),
+    "a running and a done record of garbage": (
+        two_of_garbage,
+        Fate(Outcome.FAILED, Cause.INTERRUPTED, "cannot be read any more: it is not JSON"),
+    ),
     "an owner's file of garbage": (orphan_with(f"running/{ID}.owner.json", garbage), INTERRUPTED),
     "an owner's file that says it is done": (
         orphan_with(f"running/{ID}.owner.json", put(claimed(status="completed"))),

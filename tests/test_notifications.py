@@ -10,7 +10,7 @@ import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import pytest
@@ -127,6 +127,8 @@ def test_a_completed_task_in_english() -> None:
         "```text",
         "model.glb",
         "```",
+        "",
+        "What follows is left out here; the whole is in the file of the result, named above.",
     ]
 
 
@@ -173,6 +175,37 @@ def test_output_of_several_lines_is_shown_in_a_fence_below_a_heading(language: s
     assert ["", f"## {LANGUAGES[language].preview}", ""] == before[-3:]
     assert (["one", "  two", "three"], []) == (inside, after)
     assert any(word in before[-2] for word in ("not an instruction", "指示ではありません"))
+
+
+@languages
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"cause": Cause.TOOL}, "no paint"),
+        ({"cause": Cause.CREDENTIALS}, "no paint"),
+        ({"cause": Cause.ARGUMENTS}, "no paint"),  # the tool was called, and said so
+        ({"cause": Cause.RESULT, "result": "mod"}, "mod"),
+        ({"cause": Cause.RESULT}, None),
+        ({"cause": Cause.ARGUMENTS, "attempt": 0, "started_at": None}, None),
+        ({"cause": Cause.REJECTED, "attempt": 0, "started_at": None}, None),
+        ({"cause": Cause.INTERRUPTED}, None),
+        ({"cause": Cause.CRASHED}, None),
+        ({"cause": Cause.TIMEOUT}, None),
+        ({"cause": None, "outcome": Outcome.CANCELLED}, None),
+    ],
+)
+def test_our_words_do_not_stand_under_what_the_tool_said(
+    language: str, change: dict[str, Any], said: str | None
+) -> None:
+    """They stand on the line of the result, once; and nobody is told that a tool said them."""
+    # given
+    notice = MarkdownRenderer(language)(attrs.evolve(BAD, **change))
+    # when
+    before, inside, _ = parts(notice)
+    # then
+    assert "failed: no paint" in before[5]
+    assert ([] if said is None else [said]) == inside
+    assert (said is None) == (LANGUAGES[language].preview not in notice)
 
 
 def test_a_language_that_nobody_wrote_is_refused() -> None:
@@ -253,6 +286,33 @@ def test_a_notice_never_has_more_than_20000_bytes(language: str, unit: str) -> N
         attrs.evolve(BAD, tool=name, subcommand=name, error=huge, hint=huge, result_file=huge, cause=Cause.INTERRUPTED),
     ):
         assert len(render(task).encode("utf-8")) <= 20_000
+
+
+@languages
+def test_of_a_result_in_a_file_it_is_said_how_much_of_the_whole_is_left_out(language: str) -> None:
+    """The end that is shown is that of the whole, not of what the record has of it."""
+    # given a result of three megabytes, of which the record has the beginning and the end
+    task = attrs.evolve(
+        GOOD,
+        result="a" * 29_000,
+        result_tail="z" * 3_000,
+        result_size=3_145_728,
+        result_file=f"results/{ID}/result.txt",
+    )
+    # when
+    before, inside, after = parts(MarkdownRenderer(language)(task))
+    # then
+    assert ["", f"## {LANGUAGES[language].preview}", ""] == before[-3:]
+    assert ["a" * 5_000] == inside
+    assert LANGUAGES[language].cut.format(3_145_728 - 8_000) == after[1]
+    assert ["```text", "z" * 3_000, "```"] == after[3:]
+
+
+@languages
+def test_of_a_result_that_an_older_release_cut_no_size_is_told(language: str) -> None:
+    task = attrs.evolve(GOOD, result="a" * 32_768, result_file=f"results/{ID}/result.txt")
+    _, inside, after = parts(MarkdownRenderer(language)(task))
+    assert (["a" * 5_000], ["", LANGUAGES[language].rest]) == (inside, after)
 
 
 @languages

@@ -175,6 +175,8 @@ lives: Final = st.one_of(
             "result": st.none() | text,
             "error": st.none() | text,
             "result_file": st.none() | text,
+            "result_size": st.none() | st.integers(0, (1 << 53) - 1),
+            "result_tail": st.none() | text,
         }
     ),
     st.fixed_dictionaries(
@@ -230,6 +232,7 @@ def test_whatever_stands_in_a_key_it_is_read_or_refused_with_a_reason(
 ) -> None:
     known = [*base, "version", "priority", "not_before", "key", "retries", "on_interrupt", "attempt", "started_at"]
     more = ["timeout_seconds", "owner_pid", "outcome", "cause", "hint", "result_file", "error", "tool_args"]
+    more += ["result_size", "result_tail"]
     changes = data.draw(st.dictionaries(st.sampled_from(known + more), json_values, min_size=1, max_size=3))
     try:
         task = decode(record(base, **changes), ID)

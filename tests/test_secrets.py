@@ -17,7 +17,7 @@ from animaworks_tasks import (
     ToolError,
     run_task,
 )
-from animaworks_tasks._calls import RESULT_LIMIT
+from animaworks_tasks._calls import _TAIL, RESULT_LIMIT
 from animaworks_tasks._secrets import without_secrets
 
 KEY = "sk-0123456789abcdef"
@@ -103,15 +103,17 @@ def test_a_key_in_data_is_found_though_json_has_escaped_it(monkeypatch: pytest.M
 def test_a_key_is_replaced_before_a_large_result_is_cut_and_in_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # given a result with the key where it is cut
+    # given a result with the key where its beginning is cut, and where its end is
     monkeypatch.setenv("MESHY_API_KEY", KEY)
     registry, store = Registry(), TaskStore(tmp_path, durability="process")
-    registry.add("tool", "run", lambda: ("x" * (RESULT_LIMIT // 2 - 9) + KEY).ljust(2 * RESULT_LIMIT, "x"))
+    head = "x" * (RESULT_LIMIT // 2 - _TAIL - 9) + KEY
+    registry.add("tool", "run", lambda: head.ljust(2 * RESULT_LIMIT, "x") + KEY + "x" * (_TAIL - 9))
     # when
     task = run(registry, store)
     # then
     assert "xxx[MESHY_AP" in f"...{task.result}"
-    assert "sk-0" not in f"{task.result}"
+    assert f"{task.result_tail}".startswith("_API_KEY]xxx")
+    assert "sk-0" not in f"{task.result}{task.result_tail}"
     assert "[MESHY_API_KEY]xxx" in Path(store.layout.root, f"{task.result_file}").read_text()
 
 

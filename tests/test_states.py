@@ -93,7 +93,8 @@ def a_done_task(**changes: object) -> Task:
         (a_task(State.PENDING), "0123456789ab image_gen pending"),
         (advance(a_task(State.PENDING), Event.CLAIM, subcommand="3d"), "0123456789ab image_gen:3d running"),
         (a_done_task(), "0123456789ab image_gen:3d completed in 4.1 s"),
-        (a_done_task(result="\n model.glb \nmore"), "0123456789ab image_gen:3d completed in 4.1 s: model.glb "),
+        (a_done_task(result="\n model.glb \nmore"), "0123456789ab image_gen:3d completed in 4.1 s: model.glb more"),
+        (a_done_task(result='{\n  "a": 1\n}'), '0123456789ab image_gen:3d completed in 4.1 s: { "a": 1 }'),
         (
             advance(a_task(State.PENDING), Event.REJECT, cause=Cause.REJECTED, error="no such tool"),
             "0123456789ab image_gen failed: no such tool",

@@ -493,6 +493,9 @@ def test_an_orphan_ends_interrupted_and_the_notice_says_that_it_may_have_partly_
     [notification] = store.notifications.peek()
     assert (done.id, True) == (notification.task_id, notification.failed)
     assert "may have partly run" in notification.text
+    # and when its owner died, which was perhaps long before, nobody knows
+    assert done.duration is None
+    assert "Took" not in notification.text
 
 
 def test_an_orphan_that_is_safe_to_run_again_returns(store: Store) -> None:

@@ -112,7 +112,7 @@ def _decode(line: bytes) -> tuple[Report, bool]:
     try:
         values = json.loads(line)
         cause, fit = values.pop("cause"), values.pop("fit")
-        if all(isinstance(value, str | bool | None) for value in values.values()):
+        if all(isinstance(value, str | int | None) for value in values.values()):
             return Report(**values, cause=None if cause is None else Cause(cause)), fit is True
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         pass

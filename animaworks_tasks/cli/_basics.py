@@ -127,7 +127,6 @@ def anima_dir(given: str | None) -> str:
     if not named:
         raise TasksError(f"no Anima is named: set {ANIMA_DIR_VARIABLE} to its directory, or give --anima-dir DIR first")
     if not os.path.isdir(named):
-        raise TasksError(
-            f"there is no directory {named}: correct --anima-dir or {ANIMA_DIR_VARIABLE}; a new Anima's, make first"
-        )
+        problem = f"{named} is no directory" if os.path.lexists(named) else f"there is no directory {named}"
+        raise TasksError(f"{problem}: correct --anima-dir or {ANIMA_DIR_VARIABLE}; a new Anima's, make first")
     return named

@@ -6,18 +6,19 @@ import contextlib
 from argparse import Namespace
 
 from animaworks_tasks import _arguments
+from animaworks_tasks._findings import several
 from animaworks_tasks._notifications import Drained, within
 from animaworks_tasks._task import Outcome, State
 from animaworks_tasks.cli._basics import put, say
-from animaworks_tasks.cli._stores import find, obstacle, open_store
-from animaworks_tasks.cli._submit import print_receipt
+from animaworks_tasks.cli._stores import find, notice_language, obstacle, open_store
+from animaworks_tasks.cli._submit import nothing_queued, print_receipt
 from animaworks_tasks.cli._text import Standing, as_json, catalogued, described
-from animaworks_tasks.errors import TasksError
+from animaworks_tasks.errors import PartlySubmittedError, TasksError
 
 
 def cancel_(options: Namespace) -> int:
     """Ask for a task to stop; 1 if it had ended otherwise."""
-    store = open_store(options, changing=True, language=options.language)
+    store = open_store(options, changing=True, language=notice_language(options))
     had_ended = find(store, options.id).state is State.DONE
     task = store.request_cancel(find(store, options.id).id)
     if options.json:
@@ -51,19 +52,24 @@ def retry_(options: Namespace) -> int:
         )
     tools = catalogued(store)
     subcommand = _arguments.check(tools, task.tool, task.argv) if tools else task.subcommand
-    again = store.submit(
-        task.tool,
-        *task.argv,
-        subcommand=subcommand,
-        priority=task.priority,
-        retry_of=task.id,  # and no key: it would lead back to the task that is done
-        expected_seconds=task.expected_seconds,
-        timeout_seconds=task.timeout_seconds,
-        retries=task.retries,
-        on_interrupt=task.on_interrupt,
-        max_attempts=task.max_attempts,
-        cwd=task.cwd,
-    )
+    try:
+        again = store.submit(
+            task.tool,
+            *task.argv,
+            subcommand=subcommand,
+            priority=task.priority,
+            retry_of=task.id,  # and no key: it would lead back to the task that is done
+            expected_seconds=task.expected_seconds,
+            timeout_seconds=task.timeout_seconds,
+            retries=task.retries,
+            on_interrupt=task.on_interrupt,
+            max_attempts=task.max_attempts,
+            cwd=task.cwd,
+        )
+    except PartlySubmittedError:
+        raise
+    except OSError as error:
+        raise TasksError(nothing_queued(error)) from error
     return print_receipt(again.id, again.tool, again.subcommand)
 
 
@@ -74,7 +80,9 @@ def notifications_(options: Namespace) -> int:
     with notifications.drain() if options.ack else looking as drained:
         _print(drained, as_data=options.json)  # what raises here acknowledges nothing
     if not options.ack and drained.notifications:
-        say(f"{len(drained.notifications)} wait to be read; `animaworks-tool notifications --ack` acknowledges them")
+        number = len(drained.notifications)
+        waiting, them = several(number, "waits", "wait"), "it" if number == 1 else "them"
+        say(f"{waiting} to be read; `animaworks-tool notifications --ack` acknowledges {them}")
     return 0
 
 

@@ -58,10 +58,21 @@ def wait_(options: Namespace) -> int:
         tools = catalogued(store)
         put(as_json([described(Standing.of(store, task, tools), store) for task in tasks.values()]))
     if waiting:
-        names = ", ".join(waiting)
-        say(f"not done after {options.timeout:g} s: {names}; they go on (`animaworks-tool show ID` tells more)")
+        _say_what_is_left(store, [tasks[task_id] for task_id in waiting], options.timeout)
         return NOT_DONE
     return 0 if all(task.outcome is Outcome.COMPLETED for task in tasks.values()) else 1
+
+
+def _say_what_is_left(store: TaskStore, tasks: list[Task], timeout: float) -> None:
+    """Say what is not done, and whether it will be without anybody's help."""
+    stuck = [task.id for task in tasks if obstacle(store, task) is not None]
+    going = [task.id for task in tasks if task.id not in stuck]
+    if going:
+        goes = "it goes" if len(going) == 1 else "they go"
+        say(f"not done after {timeout:g} s: {', '.join(going)}; {goes} on (`animaworks-tool show ID` tells more)")
+    if stuck:
+        remedy = "start one, or `animaworks-tool run`"
+        say(f"not done after {timeout:g} s, nor ever without a host: {', '.join(stuck)}; {remedy}")
 
 
 def _warn(store: TaskStore, tasks: list[Task]) -> None:

@@ -24,12 +24,13 @@ from typing import Any, Final
 from animaworks_tasks._backends import ProcessBackend, ThreadBackend
 from animaworks_tasks._directory_store import TaskStore
 from animaworks_tasks._executor import Executor
+from animaworks_tasks._findings import several
 from animaworks_tasks._notice import one_line
 from animaworks_tasks._registry import Given, Registry
 from animaworks_tasks._task import State, Task
 from animaworks_tasks.cli._basics import anima_dir, put, say
 from animaworks_tasks.cli._signals import Signals
-from animaworks_tasks.cli._stores import open_store
+from animaworks_tasks.cli._stores import is_orphan, open_store
 from animaworks_tasks.cli._terminal import Lines, Screen, screen
 from animaworks_tasks.cli._text import Standing, catalogued, described, said
 from animaworks_tasks.cli._tools import no_tools, registry_of, report_problems
@@ -38,6 +39,7 @@ from animaworks_tasks.errors import ExecutorClosedError, TasksError
 _LOOK: Final = 0.5  # seconds between two looks at what has started and how far it is
 _RETRY_LOOK: Final = 0.2  # seconds between two looks at whether a retry has come to its end
 _LOOKING_SHARE: Final = 4.0  # a look that took long, because very many wait, is followed by a rest so much longer
+_READ_AT_MOST: Final = 100  # records, to see whether they are tasks
 _NO_LIMIT: Final = 10 * 365 * 86400.0  # seconds; what a lock can be waited for is finite
 
 
@@ -66,6 +68,7 @@ class _Host:
         self._picture, self._lines = picture, Lines(picture, signals.wake)
         self._tools: Mapping[str, Any] = {}
         self._waiting, self._is_leaving = 0, False
+        self._orphaned: frozenset[tuple[str, int]] = frozenset()
         self._ended: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._running: dict[str, Task] = {}
         self._progress: dict[str, str] = {}
@@ -82,7 +85,10 @@ class _Host:
     def serve(self) -> int:
         """Run tasks until a signal, or until idle, and then stop in the manner that was asked for."""
         with _said_plainly(self._lines.say):
-            self._waiting = len(self._store.pending_ids())  # before any of them is taken
+            self._waiting = self._count_waiting()  # before any of them is taken
+            # Likewise: while it is being settled, an orphan looks like a task that runs.
+            orphans = (task for task in self._look().values() if is_orphan(self._store, task))
+            self._orphaned = frozenset((task.id, task.attempt) for task in orphans)
             self._executor.start()
             with self._lines.showing():
                 self._serve()
@@ -168,13 +174,22 @@ class _Host:
         self._tools = self._tools or self._registry.catalogue()["tools"]
         standings = [Standing.of(self._store, task, self._tools) for task in reversed(self._running.values())]
         with contextlib.suppress(OSError):  # as in _look
-            self._waiting = len(self._store.pending_ids())
+            self._waiting = self._count_waiting()
         leaving = "; starting nothing more" if self._is_leaving else ""
         self._picture.show(standings, [f"{len(standings)} running, {self._waiting} waiting{leaving}"])
 
+    def _count_waiting(self) -> int:
+        """Return how many tasks wait; of many how many records there are, whatever is in them."""
+        records = len(self._store.pending_ids())
+        if records <= _READ_AT_MOST:
+            with contextlib.suppress(OSError):  # as in _look
+                return len(self._store.list(State.PENDING))
+        return records
+
     def _look(self) -> dict[str, Task]:
         try:
-            return {task.id: task for task in self._store.list(State.RUNNING)}
+            running = self._store.list(State.RUNNING)
+            return {task.id: task for task in running if (task.id, task.attempt) not in self._orphaned}
         except OSError:  # too many open files, say: the executor goes on, and so do we
             return self._running
 
@@ -194,7 +209,9 @@ class _Host:
             return
         keys = [f"{'⚠ ' if tool.long_running else ''}{tool.command}" for tool in tools]
         backlog = f", {waiting} waiting" if waiting else ""
-        self._lines.put(f"serving {one_line(where, 400)}: {len(tools)} tools{backlog}\n  {', '.join(keys)}\n")
+        self._lines.put(
+            f"serving {one_line(where, 400)}: {several(len(tools), 'tool', 'tools')}{backlog}\n  {', '.join(keys)}\n"
+        )
         self._lines.say("Ctrl-C waits for what runs and leaves; a second one does not wait")
 
     def _say_what_is_waited_for(self) -> None:
@@ -208,10 +225,12 @@ class _Host:
     def _say_what_is_left(self) -> None:
         running, pending = self._store.list(State.RUNNING), self._store.list(State.PENDING)
         if running:
-            fate = "goes on and ends by itself" if self._detaches else "is interrupted; the next host settles it"
-            say(f"left: {_names(running)}, which {fate}")
+            one = len(running) == 1
+            goes_on = "goes on and ends by itself" if one else "go on and end by themselves"
+            settled = f"{'is' if one else 'are'} interrupted; the next host settles {'it' if one else 'them'}"
+            say(f"left: {_names(running)}, which {goes_on if self._detaches else settled}")
         if pending:
-            say(f"left: {len(pending)} pending; the next host runs them")
+            say(f"left: {len(pending)} pending; the next host runs {'it' if len(pending) == 1 else 'them'}")
 
     def _line(self, event: str, task: Task, text: str) -> None:
         if self._options.json:

@@ -12,7 +12,7 @@ from animaworks_tasks._doctor import Doctor
 from animaworks_tasks._findings import Finding, Severity, several
 from animaworks_tasks._store import utc_now
 from animaworks_tasks.cli._basics import anima_dir, put, say
-from animaworks_tasks.cli._stores import open_store
+from animaworks_tasks.cli._stores import notice_language, open_store
 from animaworks_tasks.cli._text import as_json
 
 _OLD: Final = timedelta(days=30)
@@ -21,7 +21,7 @@ _NAMED: Final = 20  # tasks
 
 def doctor_(options: Namespace) -> int:
     """Print what is not as it should be, and mend it if asked to; 1 if there are problems left."""
-    doctor = Doctor(anima_dir(options.anima_dir), language=options.language)
+    doctor = Doctor(anima_dir(options.anima_dir), language=notice_language(options))
     done = doctor.repair() if options.fix else []
     findings = doctor.examine()
     if options.json:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from animaworks_tasks._directory_records import ids
 from animaworks_tasks._directory_store import TaskStore
+from animaworks_tasks._findings import several
 from animaworks_tasks._notice import one_line
 from animaworks_tasks._task import State, Task
 from animaworks_tasks.cli._basics import put, say
 from animaworks_tasks.cli._stores import is_hosted, open_store
 from animaworks_tasks.cli._text import Standing, as_json, catalogued, described, table
+from animaworks_tasks.errors import RecordError, TaskNotFoundError
 
 _DONE_SHOWN: Final = 10
 _HEADINGS: Final = ("ID", "TOOL", "STATE", "TIME", "")
@@ -56,12 +58,28 @@ def remarks(store: TaskStore, standings: Sequence[Standing], options: Namespace)
     if not states:
         todo = f" are {options.state}" if options.state else "; `animaworks-tool submit TOOL ...` queues one"
         yield f"no tasks in {store.location}{todo}"
-    if not options.all and options.state is None:
-        more = sum(name.endswith(".json") for name in os.listdir(store.layout.done)) - states.count(State.DONE)
-        if more > 0:
-            yield f"{more} more are done; `animaworks-tool list --all` lists them"
+    if options.state is None:
+        done = ids(store.layout.done)
+        unlisted = done - {standing.task.id for standing in standings}
+        is_whole = options.limit is None and (options.all or len(done) <= _DONE_SHOWN)
+        unreadable = sum(_is_unreadable(store, task_id) for task_id in unlisted) if is_whole else 0
+        more = len(unlisted) - unreadable
+        if more > 0 and not options.all:
+            yield f"{several(more, 'more is', 'more are')} done; `animaworks-tool list --all` lists them"
+        if unreadable:
+            yield f"{several(unreadable, 'record', 'records')} in done/ cannot be read; see `animaworks-tool doctor`"
     if State.PENDING in states and not is_hosted(store):
         yield "no host is listening, so what is pending waits: start one, or `animaworks-tool run`"
+
+
+def _is_unreadable(store: TaskStore, task_id: str) -> bool:
+    try:
+        store.get(task_id)
+    except TaskNotFoundError:  # pruned just now
+        return False
+    except (RecordError, OSError):
+        return True
+    return False  # it ended just now
 
 
 def _tasks(store: TaskStore, options: Namespace) -> Sequence[Task]:

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 import attrs
 
 import animaworks_tasks
-from animaworks_tasks.cli._basics import put
+from animaworks_tasks.cli._basics import put, take
 from animaworks_tasks.errors import UsageError
 
 USAGE: Final = "animaworks-tool [--anima-dir DIR] [-j] COMMAND|TOOL ..."
@@ -51,6 +51,7 @@ exit status:
   3    `wait --timeout`: not all of them are done
   130  Ctrl-C
   141  whoever read the output has left
+  any  TOOL SUBCOMMAND: with what the tool ended its process by itself, of which nobody is left to tell (os._exit)
 """
 
 _EXITS: Final = "exit status: 0 done, 1 failed, 2 wrong usage; `animaworks-tool --help` lists all"
@@ -123,6 +124,9 @@ def without_a_command(options: Sequence[str]) -> int:
     if "--help" in options or "-h" in options:
         put(OVERVIEW)
         return 0
+    take(
+        options, values=("--anima-dir", "--tools", "--registry"), flags=("-j", "--json"), usage=USAGE
+    )  # or else why not
     raise UsageError("name a command or a tool; `animaworks-tool --help` lists them", USAGE)
 
 
@@ -156,8 +160,9 @@ def _id(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", help="the task, or the first four digits of its id or more")
 
 
-def _language(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--language", choices=["ja", "en"], default="ja", help=f"of {what}; default ja")
+def _language(parser: argparse.ArgumentParser, what: str, default: str | None = "ja") -> None:
+    told = default or "the host's"
+    parser.add_argument("--language", choices=["ja", "en"], default=default, help=f"of {what}; default {told}")
 
 
 def tool_sources(parser: argparse.ArgumentParser) -> None:
@@ -227,7 +232,7 @@ def _wait(parser: argparse.ArgumentParser) -> None:
 
 def _cancel(parser: argparse.ArgumentParser) -> None:
     _id(parser)
-    _language(parser, "the notification")
+    _language(parser, "the notification", default=None)
 
 
 def _notifications(parser: argparse.ArgumentParser) -> None:
@@ -259,7 +264,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
 
 def _doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fix", action="store_true", help="mend what can be mended without losing anything")
-    _language(parser, "the notifications that are left")
+    _language(parser, "the notifications that are left", default=None)
 
 
 def _completion(parser: argparse.ArgumentParser) -> None:

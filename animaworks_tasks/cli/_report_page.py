@@ -169,7 +169,7 @@ def _task_row(standing: Standing) -> Markup:
     task = standing.task
     status = shown_status(standing)
     began = task.started_at or task.finished_at or standing.now
-    ran = "-" if task.started_at is None else duration(standing.seconds)
+    ran = "-" if task.started_at is None or standing.is_unknown else duration(standing.seconds)
     return tag(
         "tr",
         tag("th", tag("code", task.id), scope="row"),

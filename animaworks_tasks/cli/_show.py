@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from animaworks_tasks._directory_store import TaskStore
 from animaworks_tasks._directory_workspace import kept_result
-from animaworks_tasks._notice import ENGLISH, fenced, one_line
+from animaworks_tasks._notice import ENGLISH, one_line, preview, said_by_tool
 from animaworks_tasks._task import Cause, Outcome, State, Task
 from animaworks_tasks.cli._basics import put
 from animaworks_tasks.cli._events import in_words, notice_of
@@ -31,9 +31,9 @@ def show_(options: Namespace) -> int:
         put(as_json({**described(standing, store), "next": next_step}))
         return 0
     lines = [f"{label + ':':<11} {text}" for label, text in [*_facts(standing, store), ("next", next_step)] if text]
-    told = (task.result if task.outcome is Outcome.COMPLETED else task.error) or ""
-    if told.strip():
-        lines += ["", fenced(told)]
+    told = preview(task)
+    if told:
+        lines += ["", told]
     put("\n".join(lines) + "\n")
     return 0
 
@@ -41,7 +41,8 @@ def show_(options: Namespace) -> int:
 def _facts(standing: Standing, store: TaskStore) -> Iterator[tuple[str, str]]:
     task = standing.task
     yield "task", f"{task.id} {one_line(task.name, 100)}"
-    yield "state", f"{standing.status}, {standing.time()}" + (" (overdue)" if standing.overdue else "")
+    how = standing.note() if standing.orphaned else standing.time()
+    yield "state", f"{standing.status}, {how}" + (" (overdue)" if standing.overdue else "")
     yield "progress", said(standing.progress)
     yield "call", one_line(shlex.join(["animaworks-tool", "submit", task.tool, *task.argv]), 2000)
     yield "in", one_line(task.cwd or "", 500)
@@ -51,6 +52,7 @@ def _facts(standing: Standing, store: TaskStore) -> Iterator[tuple[str, str]]:
     yield "started", moment(task.started_at) + f", attempt {task.attempt}" if task.started_at else ""
     yield "finished", moment(task.finished_at) if task.finished_at else ""
     yield "cause", f"{task.cause.value}: {ENGLISH.advice[task.cause]}" if task.cause else ""
+    yield "error", "" if said_by_tool(task) else one_line(task.error or "", 2000)
     yield "hint", one_line(task.hint or "", 500)
     if task.state is State.RUNNING and task.owner_pid:
         yield "process", str(task.owner_pid)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from argparse import Namespace
 from typing import Final
 
 from animaworks_tasks import _files, _locks
+from animaworks_tasks._catalogue import known_language
 from animaworks_tasks._directory_store import TaskStore
 from animaworks_tasks._doorbell import is_heard
+from animaworks_tasks._notice import LANGUAGES
+from animaworks_tasks._paths import Layout
 from animaworks_tasks._task import State, Task, is_task_id
 from animaworks_tasks.cli._basics import anima_dir
 from animaworks_tasks.errors import TaskNotFoundError, UsageError
@@ -29,7 +33,26 @@ def open_store(options: Namespace, *, changing: bool = False, language: str = "j
     Raises:
         TasksError: None is named, it is not there, or it cannot hold tasks. No Anima is made.
     """
-    return TaskStore(anima_dir(options.anima_dir), language=language, durability="full" if changing else "process")
+    if changing:
+        return TaskStore(anima_dir(options.anima_dir), language=language)
+    return _LookedAt(anima_dir(options.anima_dir), language=language, durability="process")
+
+
+def notice_language(options: Namespace) -> str:
+    """Return the language of a notice that a command leaves: what was asked for, or else the host's."""
+    language = options.language or known_language(Layout(anima_dir(options.anima_dir)))
+    return language if language in LANGUAGES else "ja"
+
+
+class _LookedAt(TaskStore):
+    """A store in which nothing is changed, and that may lie where nothing can be."""
+
+    def _check_locks(self) -> None:
+        try:
+            super()._check_locks()
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
 
 
 def find(store: TaskStore, text: str) -> Task:
@@ -61,6 +84,15 @@ def is_hosted(store: TaskStore) -> bool:
     return is_heard(store.layout.doorbell)
 
 
+def is_orphan(store: TaskStore, task: Task) -> bool:
+    """Say whether *task* is RUNNING and its owner has died, so that nobody runs it."""
+    try:
+        # Still in running/ after that: who ends a task takes it away from there before letting go of the lock.
+        return task.state is State.RUNNING and not _locks.is_held(store.layout.lock(task.id)) and store.runs(task.id)
+    except OSError:  # no lock is to be had there, and so nobody knows
+        return False
+
+
 def obstacle(store: TaskStore, task: Task) -> str | None:
     """Say why *task* will not go on as things are, and what to do; None where nothing is in its way."""
     if task.state is State.RUNNING and _is_full(store):
@@ -69,7 +101,7 @@ def obstacle(store: TaskStore, task: Task) -> str | None:
         return None
     if task.state is State.PENDING:
         return "no host is listening, so nothing starts it: start one, or `animaworks-tool run`"
-    if not _locks.is_held(store.layout.lock(task.id)):
+    if is_orphan(store, task):
         return "the process that ran it has died, and no host is listening to settle it: `animaworks-tool run` does"
     return None
 

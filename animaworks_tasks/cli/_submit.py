@@ -20,7 +20,7 @@ TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Final
+    from typing import Any, Final
 
 USAGE: Final = "animaworks-tool [--anima-dir DIR] submit [OPTIONS] TOOL [ARGS...]"
 HELP: Final = f"""\
@@ -68,10 +68,12 @@ def submit(words: Sequence[str]) -> int:
     for text in (*call, *options.values()):
         _check_utf8(text)
     tool, argv = call[0], call[1:]
+    if options.get("--key") == "":
+        raise UsageError("--key must not be empty: it would be the same for all that have none", USAGE)
     ours = _ours(options)
     layout = Layout(anima_dir(options.get("--anima-dir")))
     tools = known_tools(layout)
-    subcommand = _pending.first_word(argv) if tools is None else _arguments.check(tools, tool, argv)
+    subcommand = _pending.first_word(argv) if tools is None else _checked(tools, tool, argv)
     task_id = _pending.new_id(options.get("--key"))
     fields = _pending.pending_fields(
         task_id=task_id,
@@ -84,8 +86,50 @@ def submit(words: Sequence[str]) -> int:
     )
     is_new = _keep(layout, task_id, {**fields, "version": _pending.VERSION, **ours, "cwd": _cwd()})
     if not is_new:
-        say(f"a task with this key is there already, and no second one was queued: `animaworks-tool show {task_id}`")
+        there = _call_of(layout, task_id) or (tool, subcommand, argv)
+        is_same = (there[0], there[2]) == (tool, argv)
+        other = f"{there[0]} {there[1]}".rstrip()[:100]
+        of = "" if is_same else f", of another call ({other!r}),"  # repr: anybody may have written the record
+        todo = f"`animaworks-tool show {task_id}`"
+        say(f"a task with this key{of} is there already, and no second one was queued: {todo}")
+        tool, subcommand, _ = there
     return print_receipt(task_id, tool, subcommand)
+
+
+def _checked(tools: Mapping[str, Mapping[str, Mapping[str, Any]]], tool: str, argv: Sequence[str]) -> str:
+    """
+    Return the subcommand of a call that the host would accept.
+
+    Raises:
+        UsageError: It would not; who asks for help is told where it is.
+    """
+    try:
+        return _arguments.check(tools, tool, argv)
+    except UsageError as error:
+        if tool not in tools or not {"-h", "--help"}.intersection(argv):
+            raise
+        subcommand = next((f"{word} " for word in argv if word in tools[tool]), "")
+        problem = f"`animaworks-tool {tool} {subcommand}--help` tells what it takes; nothing was queued"
+        raise UsageError(problem, error.usage) from None
+
+
+def _call_of(layout: Layout, task_id: str) -> tuple[str, str, list[str]] | None:
+    """Return tool, subcommand and arguments of a task that is there; None where its record cannot be read."""
+    for place in (layout.pending, layout.running, layout.done):  # in the order in which it moves on
+        try:
+            record = _wire.load(_files.read(os.path.join(place, f"{task_id}.json"), limit=_pending.SIZE_LIMIT))
+        except (OSError, ValueError):
+            continue
+        if not isinstance(record, dict):
+            continue
+        call = record.get("tool_args", record)  # as it stands from the claim on, or before
+        tool = record.get("tool_name")
+        if not isinstance(call, dict) or not isinstance(tool, str):
+            continue
+        subcommand, argv = call.get("subcommand") or "", call.get("raw_args")
+        if isinstance(subcommand, str) and isinstance(argv, list):
+            return tool.removesuffix(f":{subcommand}") if call is not record else tool, subcommand, argv
+    return None
 
 
 def print_receipt(task_id: str, tool: str, subcommand: str) -> int:
@@ -187,6 +231,10 @@ def _keep(layout: Layout, task_id: str, record: Mapping[str, object]) -> bool:
             f"`animaworks-tool show {task_id}` tells what has become of it"
         ) from error
     except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        todo = f"{remedy(error)}, then submit again"
-        raise TasksError(f"nothing was queued: {error.strerror or error}{where}; {todo}") from error
+        raise TasksError(nothing_queued(error)) from error
+
+
+def nothing_queued(error: OSError) -> str:
+    """Say that the disk refused a task, why, and what to do."""
+    where = f" ({error.filename})" if error.filename else ""
+    return f"nothing was queued: {error.strerror or error}{where}; {remedy(error)}, then submit again"

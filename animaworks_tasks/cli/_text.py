@@ -16,6 +16,7 @@ from animaworks_tasks._directory_store import TaskStore
 from animaworks_tasks._notice import one_line
 from animaworks_tasks._store import Progress, utc_now
 from animaworks_tasks._task import Outcome, State, Task
+from animaworks_tasks.cli._stores import is_orphan
 
 _UNITS: Final = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 _EXACT_BELOW: Final = 10  # seconds; shorter times are told to a tenth
@@ -31,12 +32,14 @@ class Standing:
         now: When we looked.
         expected: Seconds that it was expected to take; None where nothing was promised.
         progress: Its last report, while it runs.
+        orphaned: Whether it is RUNNING and its owner has died.
     """
 
     task: Task
     now: datetime
     expected: float | None
     progress: Progress | None
+    orphaned: bool = False
 
     @classmethod
     def of(cls, store: TaskStore, task: Task, tools: Mapping[str, Any]) -> Standing:
@@ -44,7 +47,7 @@ class Standing:
         spec = tools.get(task.tool, {}).get(task.subcommand, {})
         expected = spec.get("expected_seconds") if task.expected_seconds is None else task.expected_seconds
         progress = store.read_progress(task.id) if task.state is State.RUNNING else None
-        return cls(task=task, now=utc_now(), expected=expected, progress=progress)
+        return cls(task=task, now=utc_now(), expected=expected, progress=progress, orphaned=is_orphan(store, task))
 
     @property
     def seconds(self) -> float:
@@ -55,9 +58,16 @@ class Standing:
         return max(0.0, (self.now - began).total_seconds()) if began and self.task.state is not State.DONE else 0.0
 
     @property
+    def is_unknown(self) -> bool:
+        """Whether nobody knows how long it ran: it began, and its owner died."""
+        task = self.task
+        return self.orphaned or (task.state is State.DONE and task.started_at is not None and task.duration is None)
+
+    @property
     def overdue(self) -> bool:
         """Whether it runs for longer than expected."""
-        return self.task.state is State.RUNNING and self.expected is not None and self.seconds > self.expected
+        runs = self.task.state is State.RUNNING and not self.orphaned
+        return runs and self.expected is not None and self.seconds > self.expected
 
     @property
     def status(self) -> str:
@@ -65,7 +75,9 @@ class Standing:
         return self.task.outcome.value if self.task.outcome else self.task.state.value
 
     def time(self) -> str:
-        """Say how long, and how long ago."""
+        """Say how long, and how long ago; nothing of an orphan, of which nobody knows how long it ran."""
+        if self.orphaned:
+            return ""
         if self.task.finished_at is not None:
             ago = f"{duration((self.now - self.task.finished_at).total_seconds())} ago"
             return ago if self.task.duration is None else f"{duration(self.seconds)}, {ago}"
@@ -79,7 +91,9 @@ class Standing:
         if task.state is State.DONE:
             told = (task.result if task.outcome is Outcome.COMPLETED else task.error) or ""
             cause = f"{task.cause.value}: " if task.cause else ""
-            return cause + one_line(next(iter(told.strip().splitlines()), ""), 200)
+            return cause + one_line(told.strip(), 200)
+        if self.orphaned:
+            return "its owner has died; a host will settle it"
         if task.state is State.RUNNING:
             return "; ".join(filter(None, ["overdue" if self.overdue else "", said(self.progress)]))
         if task.not_before is not None and task.not_before > self.now:
@@ -164,14 +178,16 @@ def described(standing: Standing, store: TaskStore) -> dict[str, Any]:
         "hint": task.hint,
         "result": task.result,
         "result_file": task.result_file and os.path.join(store.layout.root, task.result_file),
+        "result_size": task.result_size,
         "log": os.path.join(store.layout.logs, f"{task.id}.log") if task.attempt else None,
         "submitted_at": _iso(task.submitted_at),
         "not_before": _iso(task.not_before),
         "started_at": _iso(task.started_at),
         "finished_at": _iso(task.finished_at),
-        "seconds": round(standing.seconds, 3),
+        "seconds": None if standing.is_unknown else round(standing.seconds, 3),
         "expected_seconds": standing.expected,
         "overdue": standing.overdue,
+        "orphaned": standing.orphaned,
         "progress": progress and {"fraction": progress.fraction, "message": progress.message, "at": _iso(progress.at)},
         "attempt": task.attempt,
         "retries": task.retries,

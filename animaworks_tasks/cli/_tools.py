@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from animaworks_tasks import _arguments, _guide, _paths
-from animaworks_tasks._catalogue import known_tools
+from animaworks_tasks._catalogue import read_tools
 from animaworks_tasks._discovery import discover, load_directory, load_entry_points, load_import_path
 from animaworks_tasks._notice import one_line
 from animaworks_tasks._registry import Registry
@@ -90,17 +90,29 @@ def _known(options: Namespace) -> tuple[str, Mapping[str, Any], Registry]:
     """Return the host's catalogue if there is one, or else what is found here; and the registry it was found with."""
     anima = named_anima(options.anima_dir)
     if anima is not None and not options.tools and not options.registry:
-        tools = known_tools(_paths.Layout(anima))
+        tools = _host_tools(_paths.Layout(anima))
         if tools is not None:
             return "catalogue", tools, Registry()
     registry = registry_of(options, anima)
     return "files", registry.catalogue()["tools"], registry
 
 
+def _host_tools(layout: _paths.Layout) -> Mapping[str, Any] | None:
+    """Return the tools of the host's catalogue; None where there is none, or, which is said, none that can be used."""
+    try:
+        return read_tools(layout)
+    except FileNotFoundError:  # no host has been here yet
+        pass
+    except (OSError, ValueError) as error:
+        reason = one_line(getattr(error, "strerror", None) or str(error), 200)
+        say(f"what the host has cannot be told: {layout.catalogue}: {reason}; `animaworks-tool doctor` tells more")
+    return None
+
+
 def _everybodys() -> Registry:
     registry = Registry()
     load_entry_points(registry)
-    load_directory(registry, _common_tools())
+    load_directory(registry, _common_tools(), direct=True)
     return registry
 
 
