@@ -305,6 +305,7 @@ def test_bash_completes_while_somebody_types(store: TaskStore, environment: dict
         terminal.sees("end")
 
 
+@pytest.mark.slow
 @needs("fish")
 def test_fish_completes_with_descriptions(store: TaskStore, environment: dict[str, str], tmp_path: Path) -> None:
     task = store.submit("web", "fetch")
@@ -320,6 +321,7 @@ def test_fish_completes_with_descriptions(store: TaskStore, environment: dict[st
     assert not (tmp_path / "pwned").exists()
 
 
+@pytest.mark.slow
 @needs("zsh")
 def test_zsh_completes_while_somebody_types(store: TaskStore, environment: dict[str, str], tmp_path: Path) -> None:
     task = store.submit("web", "fetch")

@@ -120,6 +120,7 @@ def running(store: TaskStore, task: Task) -> bool:
     return store.get(task.id).state is State.RUNNING and store.read_progress(task.id) is not None
 
 
+@pytest.mark.slow
 def test_until_idle_runs_everything_in_processes_and_leaves(store: TaskStore, start: Callable[..., Host]) -> None:
     """Retries are waited for; what somebody delayed is left to the next host."""
     good = store.submit("gate", "echo", "日本語")

@@ -229,6 +229,7 @@ FAILURES: Final = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_each_failure_is_told_with_its_cause_and_the_next_step_and_nothing_is_published(
     web: Web, tmp_path: Path
 ) -> None:
@@ -264,6 +265,7 @@ def test_each_failure_is_told_with_its_cause_and_the_next_step_and_nothing_is_pu
     }
 
 
+@pytest.mark.slow
 def test_a_host_without_keys_or_services_is_told_which_and_what_to_do(web: Web, tmp_path: Path) -> None:
     # given a host that has no key for Meshy, a wrong one for Flux, and no way to NovelAI
     environment = web.environment | {"MESHY_API_KEY": "", "BFL_API_KEY": WRONG_KEY, "NOVELAI_BASE_URL": refusing()}

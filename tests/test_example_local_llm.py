@@ -119,6 +119,7 @@ FAILURES: Final = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_each_failure_is_told_with_its_cause_and_the_next_step(ollama: Loopback, tmp_path: Path) -> None:
     # given
     anima = Anima(tmp_path / "mei", {"OLLAMA_HOST": ollama.url})

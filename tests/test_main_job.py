@@ -44,6 +44,7 @@ def test_an_example_prints_what_its_docstring_says(name: str) -> None:
     assert "" == done.stderr
 
 
+@pytest.mark.slow
 def test_an_agent_submits_a_recording_goes_on_and_reads_the_transcript(tmp_path: Path) -> None:
     # when
     command = [sys.executable, "examples/anima.py", "examples/hello.wav", "--anima-dir", str(tmp_path), "--beat", "0.1"]
@@ -73,6 +74,7 @@ def write_by_hand(store: TaskStore, audio: Path) -> str:
     return "0123456789ab"
 
 
+@pytest.mark.slow
 def test_a_record_written_by_hand_is_run_too_and_ctrl_c_ends_the_host(tmp_path: Path) -> None:
     # given a record that was written while no host lived
     store = TaskStore(tmp_path)

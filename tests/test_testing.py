@@ -120,6 +120,7 @@ def test_a_marker_asks_for_files_and_for_a_language(executor: Executor, task_sto
     assert_notified(task_store, task, contains="- ステータス: completed")
 
 
+@pytest.mark.slow
 def test_the_fixtures_are_there_for_whoever_installs_the_package(pytester: pytest.Pytester) -> None:
     """In a directory that knows nothing of us; the registry is empty, and there is no other kind of store."""
     pytester.makepyfile(
@@ -329,6 +330,7 @@ def test_a_task_that_is_not_there_is_told_as_such(task_store: Store) -> None:
         assert_completed(task_store, 12 * "0")
 
 
+@pytest.mark.slow
 def test_a_failed_assertion_points_at_the_test(pytester: pytest.Pytester) -> None:
     """And not at our own lines."""
     pytester.makepyfile(
