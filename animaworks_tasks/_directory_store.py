@@ -29,7 +29,7 @@ from animaworks_tasks import _files, _locks, _records, _wire
 from animaworks_tasks._ages import aged, forget, newest
 from animaworks_tasks._directory_records import DirectoryRecords, ids, read_bytes
 from animaworks_tasks._directory_recovery import DirectoryRecovery
-from animaworks_tasks._directory_workspace import DirectoryWorkspace, progress_from
+from animaworks_tasks._directory_workspace import DirectoryWorkspace, kept_result, progress_from
 from animaworks_tasks._doorbell import FifoDoorbell, ring
 from animaworks_tasks._notice import MarkdownRenderer, Renderer
 from animaworks_tasks._notifications import DirectoryNotifications
@@ -410,6 +410,11 @@ class TaskStore:
             return _files.read(os.path.join(self.layout.logs, f"{task_id}.log"), limit=sys.maxsize)
         except OSError:  # none, or something else in its place
             return b""
+
+    def read_result(self, task_id: str) -> str | None:
+        task = self.get(task_id)
+        whole = kept_result(self.layout, task)
+        return task.result if whole is None else whole.decode("utf-8", "replace")
 
     def read_progress(self, task_id: str) -> Progress | None:
         try:

@@ -240,6 +240,12 @@ class MemoryTaskStore:
     def read_log(self, task_id: str) -> bytes:
         return bytes(self.workspace(task_id).log)
 
+    def read_result(self, task_id: str) -> str | None:
+        task = self.get(task_id)
+        if task.result_file is None:
+            return task.result
+        return self.workspace(task_id).results[task.result_file].decode("utf-8", "replace")
+
     def read_progress(self, task_id: str) -> Progress | None:
         return self.workspace(task_id).progress
 

@@ -4,7 +4,7 @@ What a tool returns, as text: text as it is, data as JSON, a path as a path, not
 What has an obvious form in JSON gets that, however deep it lies; anything else stands there as Python's ``str`` has it.
 
     object      dict and other mappings, dataclasses, attrs      text     Path, bytes, datetime (ISO 8601), the rest
-    list        list, tuple, range, deque, set (sorted)          null     None, NaN, infinity
+    list        list, tuple, range, deque, set (sorted)          null     None, NaN, infinity (alone: nan, inf)
     number      int, float, and what is registered as such       an Enum  is its value
 
 What a call has only promised - a generator, or what nobody has awaited - is no result.
@@ -76,6 +76,8 @@ def as_text(value: object) -> str | None:
     """
     import json
 
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # alone it need be no JSON, and null would be no result
     try:
         plain = _plain(value)
         return plain if plain is None or isinstance(plain, str) else json.dumps(plain, indent=2, ensure_ascii=False)

@@ -396,6 +396,16 @@ class Store(Protocol):
     def read_log(self, task_id: str) -> bytes:
         """Return what the tool has written so far; empty where it wrote nothing."""
 
+    def read_result(self, task_id: str) -> str | None:
+        """
+        Return all that the tool returned or printed; None for nothing. Of much :attr:`Task.result` is the beginning.
+
+        Raises:
+            TaskNotFoundError: The store has no such task.
+            RecordError: It has, and the record cannot be read.
+            OSError: The file of a large result cannot be read.
+        """
+
     def read_progress(self, task_id: str) -> Progress | None:
         """Return the last progress report; None where there is none."""
 

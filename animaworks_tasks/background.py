@@ -17,6 +17,7 @@ Any number of managers and executors may share a directory: a task of another on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import os
@@ -31,7 +32,6 @@ import attrs
 
 from animaworks_tasks._background_task import BackgroundTask, Leftovers, TaskStatus, ToolArguments
 from animaworks_tasks._directory_store import TaskStore
-from animaworks_tasks._directory_workspace import kept_result
 from animaworks_tasks._in_process import (
     InProcessCall,
     arguments_of,
@@ -46,7 +46,7 @@ from animaworks_tasks._runner import give_up, run_owned
 from animaworks_tasks._states import Event
 from animaworks_tasks._store import Claim, Store, never_began, utc_now
 from animaworks_tasks._task import Cause, Outcome, State, Task
-from animaworks_tasks.errors import RecordError, TaskNotFoundError
+from animaworks_tasks.errors import RecordError, TaskNotFoundError, TasksError
 
 __all__ = ["DEFAULT_ELIGIBLE_TOOLS", "BackgroundTask", "BackgroundTaskManager", "SubmittedId", "TaskStatus"]
 
@@ -465,11 +465,10 @@ class BackgroundTaskManager:
         shown.status = TaskStatus.COMPLETED if done.outcome is Outcome.COMPLETED else TaskStatus.FAILED
 
     def _whole_result(self, task: Task) -> str | None:
-        try:
-            whole = kept_result(self._store.layout, task) if isinstance(self._store, TaskStore) else None
-        except OSError:
-            whole = None
-        return task.result if whole is None else whole.decode("utf-8", "replace")
+        if task.result_file is not None:
+            with contextlib.suppress(OSError, TasksError):  # its file, or all of it, is gone: its beginning has to do
+                return self._store.read_result(task.id)
+        return task.result
 
 
 def _facts(profiles: Mapping[str, object]) -> Iterator[tuple[str, Mapping[str, object]]]:

@@ -189,8 +189,11 @@ def assert_notified(store: Store, task: Task | str, *, contains: str = "") -> st
 def _assert_ended(store: Store, task: Task | str, outcome: Outcome, cause: Cause | None, contains: str) -> Task:
     __tracebackhide__ = True
     found = _now(store, task)
-    places = ("result",) if outcome is Outcome.COMPLETED else ("error", "hint")
-    said = any(contains in (getattr(found, place) or "") for place in places)
+    if outcome is Outcome.COMPLETED:
+        places, texts = ["result"], [store.read_result(found.id)]
+    else:
+        places, texts = ["error", "hint"], [found.error, found.hint]
+    said = any(contains in (text or "") for text in texts)
     if found.outcome is not outcome or cause not in {None, found.cause} or not said:
         expected = outcome.value + (f" because of {cause.value}" if cause else "")
         expected += f", with {contains!r} in its {' or '.join(places)}" if contains else ""

@@ -17,10 +17,22 @@ from typing import Any
 import attrs
 import pytest
 
-from animaworks_tasks import Cause, OnInterrupt, Outcome, State, Store, Task, TaskNotFoundError, TaskStore
+from animaworks_tasks import (
+    Cause,
+    OnInterrupt,
+    Outcome,
+    Registry,
+    State,
+    Store,
+    Task,
+    TaskNotFoundError,
+    TaskStore,
+    run_task,
+)
 from animaworks_tasks._states import Event
 from animaworks_tasks._store import Progress
 from animaworks_tasks.errors import ClaimLostError, InvalidTransitionError, RecordError
+from animaworks_tasks.testing import assert_completed
 from tests.conftest import ManualClock, begin, die, own
 
 NOWHERE = "0" * 12
@@ -462,6 +474,24 @@ def test_relative_paths_begin_where_a_task_was_submitted(
     tasks = [store.submit("tool", "echo"), *store.submit_many("tool", [["echo"]])]
     assert 2 * [str(tmp_path)] == [store.get(task.id).cwd for task in tasks]
     assert "/there" == store.get(store.submit("tool", "echo", cwd="/there").id).cwd
+
+
+def test_a_result_is_read_as_a_whole_also_where_its_record_has_only_the_beginning(store: Store) -> None:
+    # given
+    registry = Registry()
+    registry.add("tool", "echo", lambda size: int(size) * "ü")
+    texts = {size: store.submit("tool", "echo", str(size)).id for size in (0, 10, 200_000)}
+    failed = store.submit("tool", "unknown").id
+    for task_id in (*texts.values(), failed):
+        run_task(store, registry, task_id)
+
+    # then
+    assert {size: size * "ü" for size in texts} == {size: store.read_result(task_id) for size, task_id in texts.items()}
+    assert store.get(texts[200_000]).result != store.read_result(texts[200_000])
+    assert store.read_result(failed) is None
+    assert "ü" == assert_completed(store, texts[200_000], contains=200_000 * "ü").result_tail[-1:]  # type: ignore[index]
+    with pytest.raises(TaskNotFoundError):
+        store.read_result("0" * 12)
 
 
 def test_a_task_has_an_owner_until_its_end_was_told(store: Store) -> None:
