@@ -17,7 +17,7 @@ from animaworks_tasks._catalogue import read_tools
 from animaworks_tasks._checks_place import who_has
 from animaworks_tasks._delivery import Fate, delivery
 from animaworks_tasks._directory_records import DirectoryRecords, ids
-from animaworks_tasks._directory_recovery import STALE_DRAFT, UNREAD_OUTCOME
+from animaworks_tasks._directory_recovery import MAY_HAVE_RUN, STALE_DRAFT, UNREAD_OUTCOME
 from animaworks_tasks._findings import FIX, Finding, Remedy, Severity, several, shown
 from animaworks_tasks._notice import one_line
 from animaworks_tasks._pending import SIZE_LIMIT
@@ -223,6 +223,8 @@ class TraceChecks:
             todo = "see whose it is" if ".json" not in name else "submit its call anew, if it is wanted still"
             if why.startswith(UNREAD_OUTCOME):
                 todo = "its task has run, so do not repeat it"
+            elif why.startswith(MAY_HAVE_RUN):
+                todo = "see what it did before you submit its call anew"
             yield Finding(
                 what=f"{shown(path)} is in quarantine: {one_line(why, 300)}",
                 where=path,

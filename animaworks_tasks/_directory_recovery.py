@@ -28,6 +28,7 @@ logger = logging.getLogger("animaworks_tasks")
 
 RIPE_AFTER: Final = 5.0  # seconds; an unreadable file younger than this may still be being written by a plain writer
 UNREAD_OUTCOME: Final = "the outcome could not be read"  # how the note on a done record in quarantine/ begins
+MAY_HAVE_RUN: Final = "its task may have run"  # how that on a running one begins
 _KEPT: Final = "the file is kept as state/background_tasks/quarantine/{}.json"
 STALE_DRAFT: Final = 3600.0  # seconds after which a file in tmp/ belongs to nobody
 
@@ -80,7 +81,10 @@ class DirectoryRecovery:
             logger.warning("task %s, whose owner died, cannot be settled yet, trying again: %s", task_id, error)
             return None
         except RecordError as error:  # it could be read, but not be written again: too large, say
-            return self._settle_unreadable(task_id, error.reason, f"running/{task_id}.json")
+            place = f"running/{task_id}.json"
+            if self._records.may_have_begun(task_id):
+                return self._settle_unreadable_run(task_id, error.reason, place, known=False)
+            return self._settle_unreadable(task_id, error.reason, place)
 
     def _recover_one(self, task_id: str, may_run_again: Callable[[Task], bool]) -> Task:
         try:
@@ -183,12 +187,12 @@ class DirectoryRecovery:
         )
         return self._settle_and_put_aside(rejected, reason)
 
-    def _settle_unreadable_run(self, task_id: str, reason: str, place: str) -> Task:
-        """End what was announced, so that it may have run; the announcement, if it is whole, tells what it was."""
-        try:
-            running = self._records.running(task_id)
-        except RecordError:
-            running = advance(self._unknown(task_id), Event.CLAIM, attempt=1)
+    def _settle_unreadable_run(self, task_id: str, reason: str, place: str, *, known: bool = True) -> Task:
+        """End what was announced, so that it may have run; if it is *known*, the announcement tells what it was."""
+        running = advance(self._unknown(task_id), Event.CLAIM, attempt=1)
+        if known:
+            with contextlib.suppress(RecordError):
+                running = self._records.running(task_id)
         event, changes = self._verdict(task_id)
         ended = advance(
             running,
@@ -197,7 +201,7 @@ class DirectoryRecovery:
             **{**changes, "error": f"{changes['error']}, and {place} cannot be read any more: {reason}"},
             hint=f"it may have run: see what it did before you submit its call anew; {_KEPT.format(task_id)}",
         )
-        return self._settle_and_put_aside(ended, reason)
+        return self._settle_and_put_aside(ended, f"{MAY_HAVE_RUN}: {reason}")
 
     def _unknown(self, task_id: str) -> Task:
         return Task(

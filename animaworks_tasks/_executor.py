@@ -115,11 +115,7 @@ class Executor:
             ExecutorClosedError: It was started before.
             RuntimeError: A module starts it while its tools are being loaded: each process that runs them would.
         """
-        if is_loading():
-            raise RuntimeError(
-                "an executor was started by a module while the tools in it are loaded, as each process that runs them "
-                'does; let the module start it only under `if __name__ == "__main__":`'
-            )
+        _check_guarded()
         if self._scheduler is not None:
             raise ExecutorClosedError("an executor is started once; make another one")
         self._check_portable()
@@ -146,8 +142,12 @@ class Executor:
         Stopping what was not started, or was stopped, does nothing; what another thread is stopping, waits for that.
         """
         with self._leaving:
-            if self._scheduler is not None and not self._stopping.is_set():
-                self._leave(self._scheduler, drain_timeout)
+            if self._scheduler is None or self._stopping.is_set():
+                return
+            self._leave(self._scheduler, drain_timeout)
+        # One of them may be stopping us as well, and waits for what stands above.
+        wait_for_futures(list(self._callbacks), timeout=_DRAIN_TIMEOUT)
+        self._helpers.shutdown(wait=False)
 
     def _leave(self, scheduler: Scheduler, drain_timeout: float | None) -> None:
         self._drain(scheduler, self._drain_timeout if drain_timeout is None else drain_timeout)
@@ -163,8 +163,6 @@ class Executor:
             logger.warning("tasks still running when the executor stopped: %s", ", ".join(sorted(left)))
         self._backend.shutdown(wait=False, cancel_futures=True)
         scheduler.close()
-        wait_for_futures(list(self._callbacks), timeout=_DRAIN_TIMEOUT)
-        self._helpers.shutdown(wait=False)
 
     def submit_sync(self, tool: str, *argv: str, **options: Unpack[SubmitOptions]) -> Task:
         """Do as :meth:`submit`, from a thread that may block."""
@@ -220,14 +218,19 @@ class Executor:
     # A host with an event loop.
 
     async def __aenter__(self) -> Self:
+        _check_guarded()  # here, in the thread that would be loading the tools
         self._loop = asyncio.get_running_loop()
         starting = self._help(self.start)
         try:
             await asyncio.wrap_future(starting)
-        except BaseException:  # cancelled, most likely: it may be starting all the same, and nobody would stop it
-            starting.add_done_callback(lambda _: self.stop(drain_timeout=0))
+        except asyncio.CancelledError:  # it may be starting all the same, and nobody would stop it
+            starting.add_done_callback(self._give_up)
             raise
         return self
+
+    def _give_up(self, started: Future[Self]) -> None:
+        if not started.cancelled() and started.exception() is None:
+            self.stop(drain_timeout=0)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -451,6 +454,14 @@ class Executor:
             pickle.dumps((self.store, self.registry))
         except (pickle.PicklingError, AttributeError) as error:
             raise TypeError(f"{self.store!r} cannot go to another process: {error}") from error
+
+
+def _check_guarded() -> None:
+    if is_loading():
+        raise RuntimeError(
+            "an executor was started by a module while the tools in it are loaded, as each process that runs them "
+            'does; let the module start it only under `if __name__ == "__main__":`'
+        )
 
 
 def _not_done(task_id: str, timeout: float | None) -> TimeoutError:

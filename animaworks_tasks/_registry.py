@@ -193,8 +193,8 @@ class Registry:
         Raises:
             RegistryError: A name is taken; nothing was taken over.
         """
-        known = {id(tool) for tool in self.tools()}
-        new = [tool for tool in other.tools() if id(tool) not in known]
+        known = {id(tool.target) for tool in self.tools()}
+        new = [tool for tool in other.tools() if id(tool.target) not in known]
         tools = [tool for tool in new if not (skip_taken and tool.name in self._tools)]
         self._put([attrs.evolve(tool, direct=True) for tool in tools] if direct else tools)
         self.problems += other.problems

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import errno
 import logging
-import math
 import random
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -32,7 +32,7 @@ _WORTH_A_RETRY: Final = {Cause.TOOL, Cause.CRASHED, Cause.TIMEOUT}  # the rest f
 _ERROR_LIMIT: Final = 4000  # characters; an error may quote the name of a tool, which may be as long as a record
 _LONGEST_BACKOFF: Final = 600.0  # seconds
 _PATIENCE: Final = 600.0  # seconds for which an outcome that the disk refuses is offered again
-_PATIENCE_WHEN_FULL: Final = math.inf  # and where it only has no room: that is made sooner or later
+_LAST_TRIES: Final = 5.0  # seconds for the same where this process is to go
 _NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -49,12 +49,19 @@ def call_here(tool: Tool, task: Task, store: Store, timeout: float) -> Report:
 
 
 _invoke: Invoker = call_here
+_is_leaving: Callable[[], bool] | None = None  # whether this process is to go; None in one that is no supervisor
 
 
-def invoke_with(invoker: Invoker) -> None:
-    """Let all tasks that this process runs be called by *invoker*: what a supervisor does at its start."""
-    global _invoke  # noqa: PLW0603 - a process is a supervisor, or it is not
-    _invoke = invoker
+def invoke_with(invoker: Invoker, is_leaving: Callable[[], bool] | None = None) -> None:
+    """
+    Let all tasks that this process runs be called by *invoker*: what a supervisor does at its start.
+
+    Args:
+        invoker: Makes the calls.
+        is_leaving: Whether this process is to go, and must not be patient any more; None in one that is no supervisor.
+    """
+    global _invoke, _is_leaving
+    _invoke, _is_leaving = invoker, is_leaving
 
 
 def run_task(store: Store, registry: Registry, task_id: str, due_by: datetime | None = None) -> Task | None:
@@ -72,7 +79,7 @@ def run_task(store: Store, registry: Registry, task_id: str, due_by: datetime | 
 
     Raises:
         OSError: The store could not be written for ten minutes. The task's lock is free: recovery settles it. For room
-            on a full disk it waits as long as it takes.
+            on a full disk supervisors and daemon threads wait as long as it takes.
     """
     claim = store.claim(task_id, due_by=due_by)
     if claim is None:
@@ -171,17 +178,24 @@ def _finish(store: Store, claim: Claim, event: Event, **changes: Any) -> Task:  
 
 def _patiently(step: Callable[[], Task], task_id: str) -> Task:
     """Take a step that the disk may refuse, full for a night, say, until it is taken: the outcome is ours alone."""
-    started, pause = time.monotonic(), 0.1
+    since, pause = time.monotonic(), 0.1
     while True:
         try:
             return step()
         except OSError as error:
-            patience = _PATIENCE_WHEN_FULL if error.errno in _NO_ROOM else _PATIENCE
-            if time.monotonic() - started > patience:
+            if error.errno in _NO_ROOM and _waits_for_room():  # room is made sooner or later
+                since = time.monotonic()
+            leaving = _is_leaving is not None and _is_leaving()
+            if time.monotonic() - since > (_LAST_TRIES if leaving else _PATIENCE):
                 raise
             logger.warning("the outcome of task %s cannot be stored yet, trying again: %s", task_id, error)
         time.sleep(pause)
         pause = min(2 * pause, 5.0)
+
+
+def _waits_for_room() -> bool:
+    """Say whether this thread may wait as long as it takes: nobody waits for it who wants to go himself."""
+    return threading.current_thread().daemon if _is_leaving is None else not _is_leaving()
 
 
 def may_run_again(registry: Registry) -> Callable[[Task], bool]:

@@ -76,6 +76,7 @@ class Scheduler:
         self._ours: set[str] = set()
         self._others: set[str] = set()  # running tasks of other hosts, or of a host that was here before us
         self._slotless: set[str] = set()  # of those, calls inside their hosts, which are none of our workers
+        self._stuck: set[str] = set()  # of the others those whose owners died, and which the disk will not have settled
         self._told: set[str] = set()  # whose end was told, though running/ may still show what its owner takes away
         self._ended: queue.SimpleQueue[tuple[str, Future[Task | None], bool]] = queue.SimpleQueue()  # True: unseen
         self._next_look = 0.0
@@ -245,7 +246,9 @@ class Scheduler:
             self._end(task)
         self._look_at_each(self._others - set(recovery.alive))  # while they count as others: their end is to be told
         self._told &= set(recovery.alive) | self._ours
-        known_others, self._others = self._others, set(recovery.alive) - self._ours - self._told
+        # What has ended has left them. What has not been settled, by us or anybody, is looked at again.
+        known_others, self._others = self._others, (self._others | set(recovery.alive)) - self._ours - self._told
+        self._stuck = self._others - set(recovery.alive)
         self._slotless &= self._others
         self._look_at_each(self._others - known_others)
         pending = self._store.pending_ids()
@@ -311,7 +314,7 @@ class Scheduler:
         except (TaskNotFoundError, RecordError):
             self._others.discard(task_id)
             return
-        if task.state is State.DONE:
+        if task.state is State.DONE and not self._store.runs(task_id):
             self._end(task)
 
     def _queue(self, task: Task) -> None:
@@ -352,7 +355,7 @@ class Scheduler:
 
     def _taken(self) -> int:
         """Return how many slots are taken."""
-        return len(self._ours) + len(self._others - self._slotless)
+        return len(self._ours) + len(self._others - self._slotless - self._stuck)
 
     def _start(self, task_id: str, due_by: datetime | None = None) -> None:
         """Hand a task to the backend; *due_by* for one whose record nobody has looked at."""
@@ -408,7 +411,7 @@ class Scheduler:
         self._others.add(task_id)
         with contextlib.suppress(TaskNotFoundError, RecordError, OSError):
             task = self._store.get(task_id)
-            if task.state is State.DONE:
+            if task.state is State.DONE and not self._store.runs(task_id):
                 self._end(task)
                 return
         self._next_look = min(self._next_look, time.monotonic() + _SOON)
@@ -433,7 +436,7 @@ class Scheduler:
                 future.set_result(task)
 
     def _tell_idle(self) -> None:
-        if self._ours or self._others or self._ready or self._unread:
+        if self._ours or self._others - self._stuck or self._ready or self._unread:
             return
         with self._mutex:
             if time.monotonic() >= self._next_look:  # asked for since the last look at everything

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -112,29 +112,52 @@ def _aware(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
 def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is None:
         return
-    if not isinstance(value, int | float):
+    if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"{attribute.name} must be a number of seconds, not {value!r}")
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{attribute.name} must be a finite number of seconds, not {value}")
 
 
-_WHOLE: Final = attrs.validators.instance_of(int)
-_COUNT: Final = attrs.validators.optional([_WHOLE, attrs.validators.ge(0)])
-_POSITIVE: Final = attrs.validators.optional([_WHOLE, attrs.validators.ge(1)])
+def _whole(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{attribute.name} must be a whole number, not {value!r}")
+
+
+def _count(at_least: int) -> Callable[[object, attrs.Attribute[Any], int | None], None]:
+    def check(task: object, attribute: attrs.Attribute[Any], value: int | None) -> None:
+        if value is None:
+            return
+        _whole(task, attribute, value)
+        if value < at_least:
+            raise ValueError(f"{attribute.name} must be at least {at_least}, not {value}")
+
+    return check
+
+
+def _text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{attribute.name} must be text, not {value!r}")
 
 
 def _policy(policy: OnInterrupt | str | None) -> OnInterrupt | None:
     if policy is None or isinstance(policy, OnInterrupt):
         return policy
+    words = " or ".join(repr(each.value) for each in OnInterrupt)
+    if not isinstance(policy, str):
+        raise TypeError(f"on_interrupt must be {words}, not {policy!r}")
     try:
         return OnInterrupt(policy)
     except ValueError:
-        words = " or ".join(repr(each.value) for each in OnInterrupt)
         raise ValueError(f"on_interrupt must be {words}, not {policy!r}") from None
 
 
 def _path(path: str | os.PathLike[str] | None) -> str | None:
-    return None if path is None else os.fspath(path)
+    if path is None:
+        return None
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str):
+        raise TypeError(f"cwd must be a path as text, not {path!r}")
+    return text
 
 
 def words_of(argv: Iterable[str]) -> tuple[str, ...]:
@@ -190,26 +213,26 @@ class Task:
         result_file: Path, relative to the store, of the whole result where it is too large for the record.
         result_size: Bytes of the whole result where *result* is only its beginning; None where older releases ran it.
         result_tail: The end of the whole result, likewise.
-        cwd: The directory from which it was submitted, where paths among *argv* begin; None where none was named.
+        cwd: The directory from which it was submitted, where paths among *argv* begin; None where it has no name.
         extra: Keys of the record that this version does not know, kept as they came.
     """
 
     id: str = attrs.field(validator=_task_id)
     tool: str = attrs.field(validator=attrs.validators.min_len(1))
-    subcommand: str = ""
+    subcommand: str = attrs.field(default="", validator=_text)
     argv: tuple[str, ...] = attrs.field(default=(), converter=words_of)
     anima_name: str = ""
     anima_dir: str = ""
     submitted_at: datetime = attrs.field(validator=_aware)
-    priority: int = 0
+    priority: int = attrs.field(default=0, validator=_whole)
     not_before: datetime | None = attrs.field(default=None, validator=_aware)
     key: str | None = None
-    retry_of: str | None = None
+    retry_of: str | None = attrs.field(default=None, validator=_text)
     expected_seconds: float | None = attrs.field(default=None, validator=_seconds)
     timeout_seconds: float | None = attrs.field(default=None, validator=_seconds)
-    retries: int | None = attrs.field(default=None, validator=_COUNT)
+    retries: int | None = attrs.field(default=None, validator=_count(0))
     on_interrupt: OnInterrupt | None = attrs.field(default=None, converter=_policy)
-    max_attempts: int | None = attrs.field(default=None, validator=_POSITIVE)
+    max_attempts: int | None = attrs.field(default=None, validator=_count(1))
     attempt: int = attrs.field(default=0, validator=attrs.validators.ge(0))
     state: State = State.PENDING
     started_at: datetime | None = attrs.field(default=None, validator=_aware)

@@ -5,7 +5,7 @@ A host restart costs nothing: kill the host in the middle of a transcription, an
     host 4711 runs
     submitted e36fce450c90; the tool says: 1.4 of 6.1 s
     host 4711 was killed; the task is running all the same
-    the task ended without a host: e36fce450c90 transcribe:audio completed in 2.1 s: hello this is a message from the machine
+    the task ended without a host: e36fce450c90 transcribe:audio completed in 2.1 s: hello this is a message from the machine the message is waiting for you
     host 4722 runs, and its first heartbeat reads:
     - Task ID: e36fce450c90
     - Tool: transcribe:audio

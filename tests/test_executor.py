@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import itertools
 import json
@@ -36,6 +37,7 @@ from animaworks_tasks import (
     TaskStore,
     ThreadBackend,
     ToolContext,
+    run_task,
 )
 from animaworks_tasks._catalogue import known_tools
 from animaworks_tasks._doorbell import ring
@@ -43,6 +45,7 @@ from animaworks_tasks._scheduler import Scheduler
 from animaworks_tasks._states import Event, advance
 from animaworks_tasks._store import Claim, utc_now
 from animaworks_tasks.errors import (
+    BackendError,
     ExecutorClosedError,
     RecordError,
     RegistryError,
@@ -1403,6 +1406,85 @@ def test_an_unreadable_record_that_another_host_took_away_is_left_to_it(
     assert ([], State.RUNNING) == (ended, files.get(task.id).state)
 
 
+# --- an owner that dies between the commit and the notice, on a disk that refuses ---
+
+
+def committed(files: TaskStore, claim: Claim) -> Task:
+    """Let the owner of *claim* die as soon as the outcome is in its place."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files._records.notifications, "publish", lambda *_: False)
+        done = files._records.settle(advance(claim.task, Event.COMPLETE, finished_at=utc_now()))
+    die(claim)
+    return done
+
+
+@pytest.mark.parametrize("by", ["us", "another host"])
+def test_an_end_that_the_disk_would_not_have_settled_is_told_once_when_it_is(
+    files: TaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    # given a task of another host, and a disk that refuses to have it settled
+    claim = begin(files)
+    ended: list[Task] = []
+    told: list[list[str | None]] = []
+
+    def on_finish(task: Task) -> None:
+        told.append([notice.task_id for notice in files.notifications.peek()])
+        ended.append(task)
+
+    executor = executor_of(files, workshop, scan_interval=0.02, on_finish=on_finish).start()
+    scheduler = executor._scheduler
+    assert scheduler is not None
+    until(lambda: scheduler._others)
+    looks = itertools.count()
+
+    def refuse(*_: object) -> None:
+        next(looks)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files._recovery, "_recover_one", refuse)
+        done = committed(files, claim)
+        until(lambda: next(looks) > 6)
+
+        # then it takes no slot, and keeps nobody from being idle
+        executor.run_until_idle_sync(timeout=PATIENCE)
+        assert [] == ended
+        if by == "another host":
+            TaskStore(files.location, language="en").recover()
+
+    # and when there is room
+    until(lambda: ended)
+    for _ in range(3):
+        scheduler._next_look = 0.0
+        executor.run_until_idle_sync(timeout=PATIENCE)
+    executor.stop()
+    assert ([done], [[done.id]]) == (ended, told)
+
+
+def test_what_a_lost_call_has_ended_is_told_when_its_notice_is_there(files: TaskStore, workshop: Workshop) -> None:
+    # given a backend whose workers die between the commit and the notice
+    class Dying(ThreadBackend):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401 - as they are
+            def die_late() -> None:
+                committed(files, own(files, args[2]))
+                raise BackendError("gone")
+
+            return super().submit(die_late) if fn is run_task else super().submit(fn, *args, **kwargs)
+
+    told: list[list[str | None]] = []
+    tell = lambda _: told.append([notice.task_id for notice in files.notifications.peek()])  # noqa: E731 - of this test
+    executor = executor_of(files, workshop, backend=Dying(), scan_interval=0.02, on_finish=tell).start()
+
+    # when
+    task = executor.submit_sync("tool", "echo", "words")
+    executor.wait_sync(task.id, timeout=PATIENCE)
+    executor.run_until_idle_sync(timeout=PATIENCE)
+    executor.stop()
+
+    # then
+    assert [[task.id]] == told
+
+
 # --- coming and going ---
 
 
@@ -1456,6 +1538,46 @@ async def test_an_executor_whose_start_is_given_up_does_not_stay(store: Store, w
     # then
     await eventually(lambda: executor._scheduler is None or executor._stopping.is_set())
     await eventually(lambda: executor._thread is None or not executor._thread.is_alive())
+
+
+@in_event_loop
+async def test_an_executor_that_works_goes_on_when_it_is_entered_once_more(store: Store, workshop: Workshop) -> None:
+    async with executor_of(store, workshop) as executor:
+        with pytest.raises(ExecutorClosedError, match="started once"):
+            await executor.__aenter__()
+        task = await executor.submit("tool", "echo", "on")
+        assert "on" == (await executor.wait(task.id, timeout=PATIENCE)).result
+
+
+def test_a_callback_may_stop_the_executor_while_its_host_does(store: Store) -> None:
+    # given
+    registry = Registry()
+    registry.add("tool", "echo", lambda: "done")
+    stopping, began = threading.Event(), threading.Event()
+    stopped: list[str] = []
+
+    def on_finish(_: Task) -> None:
+        began.set()
+        assert stopping.wait(PATIENCE)
+        executor.stop()
+        stopped.append("callback")
+
+    executor = Executor(store, registry, backend=ThreadBackend(), on_finish=on_finish).start()
+    leave = executor._leave
+
+    def leaving(*args: Any) -> None:  # noqa: ANN401 - as they are
+        stopping.set()
+        leave(*args)
+
+    executor._leave = leaving  # type: ignore[method-assign]
+    executor.submit_sync("tool", "echo")
+    assert began.wait(PATIENCE)
+
+    # when
+    executor.stop()
+
+    # then the host has waited for the callback, which has waited for what the host did before that
+    assert ["callback"] == stopped
 
 
 @pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])

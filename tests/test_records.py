@@ -326,7 +326,7 @@ REFUSED: Final = {
     "status done": (record(PENDING, status="done"), "status is 'done' in a record without tool_args"),
     "priority a fraction": (record(PENDING, priority=1.5), "priority must be a whole number, not float"),
     "priority a truth": (record(PENDING, priority=True), "priority must be a whole number, not bool"),
-    "retries negative": (record(PENDING, retries=-1), "'retries' must be >= 0: -1"),
+    "retries negative": (record(PENDING, retries=-1), "retries must be at least 0, not -1"),
     "attempt negative": (record(PENDING, attempt=-1), "'attempt' must be >= 0: -1"),
     "timeout negative": (record(PENDING, timeout_seconds=-1), "timeout_seconds must be a finite number of seconds"),
     "policy unknown": (record(PENDING, on_interrupt="maybe"), "'maybe' is not a valid OnInterrupt"),

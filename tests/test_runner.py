@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +16,7 @@ from animaworks_tasks._states import Event
 from animaworks_tasks._store import Claim
 from animaworks_tasks.errors import RecordError
 from animaworks_tasks.testing import ManualClock
+from tests.processes import join
 
 
 def registry_of(function: Callable[..., object], *, retries: int = 0, on_interrupt: str = "fail") -> Registry:
@@ -182,18 +184,59 @@ def test_what_a_full_disk_refuses_is_offered_again_until_it_is_stored(
     assert [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0] == pauses
 
 
-def test_a_disk_that_is_full_for_hours_costs_no_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("daemon", [True, False])
+def test_a_disk_that_stays_full_costs_no_outcome_in_a_thread_that_nobody_waits_for(
+    monkeypatch: pytest.MonkeyPatch, *, daemon: bool
+) -> None:
     # given
     store = MemoryTaskStore()
-    hours = itertools.count(0, 3600)
-    monkeypatch.setattr("animaworks_tasks._runner.time.monotonic", lambda: float(next(hours)))
-    monkeypatch.setattr("animaworks_tasks._runner.time.sleep", lambda _: None)
-    monkeypatch.setattr(store, "finish", FullDisk(store.finish, 100, NO_SPACE))
+    task_id = store.submit("tool", "run").id
+    monkeypatch.setattr("animaworks_tasks._runner._PATIENCE", 0.05)  # seconds; less than the first pause
+    monkeypatch.setattr(store, "finish", FullDisk(store.finish, 2, NO_SPACE))
+    problems: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            run_task(store, registry_of(lambda: "done"), task_id)
+        except OSError as error:
+            problems.append(error)
+
+    # when
+    thread = threading.Thread(target=run, daemon=daemon)
+    thread.start()
+    join(thread)
+
+    # then
+    assert ([] if daemon else [NO_SPACE]) == problems
+    assert ("done" if daemon else None) == store.get(task_id).result
+
+
+def test_after_a_full_disk_another_trouble_is_given_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a disk that is full for an hour, and then refuses once for another reason
+    store = MemoryTaskStore()
+    now = [0.0]
+    monkeypatch.setattr("animaworks_tasks._runner.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("animaworks_tasks._runner.time.sleep", lambda _: now.__setitem__(0, now[0] + 60.0))
+    monkeypatch.setattr("animaworks_tasks._runner._is_leaving", lambda: False)
+    once = FullDisk(store.finish, 1, OSError(errno.EIO, "Input/output error"))
+    monkeypatch.setattr(store, "finish", FullDisk(once, 60, NO_SPACE))
 
     # then
     task = run_task(store, registry_of(lambda: "done"), store.submit("tool", "run").id)
     assert task is not None
     assert "done" == task.result
+
+
+def test_who_is_to_go_does_not_wait_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryTaskStore()
+    now = [0.0]
+    monkeypatch.setattr("animaworks_tasks._runner.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("animaworks_tasks._runner.time.sleep", lambda pause: now.__setitem__(0, now[0] + pause))
+    monkeypatch.setattr("animaworks_tasks._runner._is_leaving", lambda: True)
+    monkeypatch.setattr(store, "finish", FullDisk(store.finish, 100, NO_SPACE))
+    with pytest.raises(OSError, match="No space left"):
+        run_task(store, registry_of(lambda: "done"), store.submit("tool", "run").id)
+    assert now[0] < 20
 
 
 def test_a_disk_that_stays_broken_leaves_the_task_to_recovery(

@@ -33,7 +33,7 @@ def main(fd: int, max_tasks: int | None) -> None:
 
     with contextlib.suppress(EOFError, OSError):  # OSError: it went while we answered
         sys.path[:] = pickle.loads(host.recv_bytes())  # noqa: S301 - our host wrote it
-        _runner.invoke_with(tools.invoke)
+        _runner.invoke_with(tools.invoke, lambda: tools.interrupted)
         signal.signal(signal.SIGTERM, go_down)  # the host, or the machine, goes down in order
         try:
             while True:

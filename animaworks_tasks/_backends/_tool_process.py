@@ -99,7 +99,9 @@ class ToolProcess:
 
     def _in_its_light(self, report: Report) -> Report:
         """Return what a *report* means if we go down: then the tool and its programs may be sent SIGTERM as well."""
-        return _interrupted(report) if self.interrupted and report.cause is not None else report
+        if not self.interrupted or report.cause in {None, Cause.INTERRUPTED}:
+            return report
+        return _interrupted(report)
 
     def close(self) -> None:
         """End the process and everything that tools left running below it."""

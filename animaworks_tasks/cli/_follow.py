@@ -65,14 +65,14 @@ def wait_(options: Namespace) -> int:
 
 def _say_what_is_left(store: TaskStore, tasks: list[Task], timeout: float) -> None:
     """Say what is not done, and whether it will be without anybody's help."""
-    stuck = [task.id for task in tasks if obstacle(store, task) is not None]
+    stuck = {task.id: blocked for task in tasks if (blocked := obstacle(store, task)) is not None}
     going = [task.id for task in tasks if task.id not in stuck]
     if going:
         goes = "it goes" if len(going) == 1 else "they go"
         say(f"not done after {timeout:g} s: {', '.join(going)}; {goes} on (`animaworks-tool show ID` tells more)")
-    if stuck:
-        remedy = "start one, or `animaworks-tool run`"
-        say(f"not done after {timeout:g} s, nor ever without a host: {', '.join(stuck)}; {remedy}")
+    for blocked in dict.fromkeys(stuck.values()):
+        ids = ", ".join(task_id for task_id, by in stuck.items() if by == blocked)
+        say(f"not done after {timeout:g} s: {ids}: {blocked}")
 
 
 def _warn(store: TaskStore, tasks: list[Task]) -> None:

@@ -111,6 +111,11 @@ def _whole_result(store: TaskStore, task: Task) -> bytes:
         ) from error
     if whole is not None:
         return whole
+    if task.result_size is not None:
+        raise TasksError(
+            f"the whole result, of {task.result_size} bytes, was not stored; `animaworks-tool show {task.id}` prints "
+            "its beginning and its end, and `retry` makes it anew"
+        )
     if task.result is None:
         if task.state is not State.DONE:
             raise TasksError(f"task {task.id} is {task.state.value}: `animaworks-tool wait {task.id}`, then ask again")

@@ -179,6 +179,7 @@ def described(standing: Standing, store: TaskStore) -> dict[str, Any]:
         "result": task.result,
         "result_file": task.result_file and os.path.join(store.layout.root, task.result_file),
         "result_size": task.result_size,
+        "result_tail": task.result_tail,
         "log": os.path.join(store.layout.logs, f"{task.id}.log") if task.attempt else None,
         "submitted_at": _iso(task.submitted_at),
         "not_before": _iso(task.not_before),
