@@ -35,8 +35,8 @@ from animaworks_tasks.errors import (
     UsageError,
 )
 
-_TAIL: Final = 3000  # bytes of the end of such a result, which stand in the record too: as many as a notice shows
 RESULT_LIMIT: Final = 1 << 16  # bytes of a result that stand in the record; the whole of a larger one in a file
+_TAIL: Final = 3000  # bytes of the end of such a result, which stand in the record too: as many as a notice shows
 _ERROR_LIMIT: Final = 4000  # characters of an error in the record; the whole of it in the log
 _UNPRINTABLE: Final = "(which cannot be printed)"
 _USAGE_EXIT: Final = 2  # with which argparse leaves a program that was called wrongly
