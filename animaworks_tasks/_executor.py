@@ -56,7 +56,7 @@ class Executor:
         registry: What they may call.
         backend: Where calls run; None is a :class:`ProcessBackend`. It is shut down with the executor.
         max_workers: How many tasks of the store run at once, those of its other hosts included, but for calls of
-            :mod:`animaworks_tasks.background`; None is the number of processors, at most 4.
+            ``animaworks_tasks.background``; None is the number of processors, at most 4.
         on_finish: Called once with each task that this executor ran, or saw waiting or running, when it has ended; sync
             (in a thread) or async (what can be awaited is, in the host's event loop), in no particular order. What they
             raise is logged, and nothing more.

@@ -26,7 +26,7 @@ class FuturesBackend:
 
     @property
     def is_of_processes(self) -> bool:
-        """Whether calls leave this process, as far as can be told: in a :class:`ProcessPoolExecutor` they do."""
+        """Whether calls leave this process, as far as can be told: in a ``ProcessPoolExecutor`` they do."""
         module = sys.modules.get("concurrent.futures.process")  # whoever has such a pool has imported it
         return module is not None and isinstance(self._executor, module.ProcessPoolExecutor)
 
