@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, TypedDict, Unpack
+from typing import Any, Final, Protocol, TypedDict, Unpack
 
 import attrs
 
@@ -143,11 +143,15 @@ class SubmitOptions(TypedDict, total=False):
     cwd: str | os.PathLike[str] | None
 
 
+_OPTIONS: Final = SubmitOptions.__annotations__
+
+
 def new_task(tool: str, argv: Sequence[str], options: SubmitOptions, *, anima_dir: str, at: datetime) -> Task:
     """Return the PENDING task for a call; its id is random, or that of its key."""
     words = words_of(argv)
-    for option in options.keys() - SubmitOptions.__annotations__.keys():
-        raise TypeError(f"submit has no option {option!r}; it takes {', '.join(SubmitOptions.__annotations__)}")
+    for option in options:
+        if option not in _OPTIONS:
+            raise TypeError(f"submit has no option {option!r}; it takes {', '.join(_OPTIONS)}")
     key = options.get("key")
     if key is not None and not isinstance(key, str):
         raise TypeError(f"key must be text, not {key!r}")

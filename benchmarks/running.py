@@ -466,7 +466,9 @@ FIGURES: Final = (
         "default. Before each submit they rest for 10 to 60 ms; huey, which looks less often the longer it rests, for "
         "0.1 to 0.5 s; AnimaWorks for up to its 3 s. Of ours, three fsyncs stand between the submit and the tool's "
         "first line: two make the submit durable, the second of them while the host wakes up, and one makes the claim "
-        "so; rq and huey wait for none or one.",
+        "so; rq and huey wait for none or one. In the way are these three: the same program on the same machine had a "
+        "median of 1.8 ms in an hour in which the raw calls of a submit took 0.43 ms, and of 2.1 to 2.5 ms when its "
+        "disk was slower, up to 0.57 ms.",
     ),
     Figure(
         name="event-loop",
@@ -476,7 +478,7 @@ FIGURES: Final = (
         "own. In the way: two supervisors, two tool processes and the host's threads keep both processors busy, and "
         "a thread that wakes up waits for one of them, and then for Python's own lock: half of the ticks are 0.5 ms "
         "late, and the worst 4 ms, a slice of the kernel's scheduler. A lower priority of the supervisors changes "
-        "nothing.",
+        "nothing. The ratio is as good as the floor is bad: where the loop alone was 0.6 ms late, it was 4.3x.",
     ),
     Figure(
         name="throughput-process",
