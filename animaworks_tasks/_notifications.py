@@ -284,7 +284,7 @@ class DirectoryNotifications:
         try:
             yield
         finally:
-            lock.release()
+            _locks.drop(lock)  # its file as well: one that a killed process left goes with the next
 
     def _is_still(self, notification: Notification) -> bool:
         """Say whether it waits as it was shown: it may be that of a later task with the same key by now."""

@@ -1261,7 +1261,7 @@ def test_killed_after_any_step_a_task_still_ends_once_and_is_told_of_once(
         assert (task_id, MarkdownRenderer()(done)) == (notice.stem, notice.read_text())
         assert {f"done/{task_id}.json"} == {name for name in tree(Path(files.layout.root)) if "quarantine" not in name}
         assert Path(files.layout.view(task_id)).samefile(Path(files.layout.done, f"{task_id}.json"))
-        assert set(os.listdir(files.layout.locks)) <= {"drain.lock", "acknowledge.lock"}
+        assert set(os.listdir(files.layout.locks)) <= {"drain.lock"}
         if not killed:
             break
     assert 5 < steps < 199

@@ -53,8 +53,7 @@ def problems(anima: str | os.PathLike[str], said: Iterable[str], *, runs: Runs =
 def _on_disk(layout: Layout, *, pruning: bool) -> Iterator[str]:
     for place in (layout.pending, layout.running):
         yield from (f"STUCK {os.path.basename(place)}/{name}" for name in sorted(os.listdir(place)))
-    kept = {"drain.lock", "acknowledge.lock"}
-    yield from (f"LOCK {name} is left" for name in os.listdir(layout.locks) if name not in kept)
+    yield from (f"LOCK {name} is left" for name in os.listdir(layout.locks) if name != "drain.lock")
     waiting, read = set(_stems(layout.notifications, ".md")), set(_stems(layout.read, ".md"))
     done = set(_stems(layout.done, ".json"))
     # A prune that is killed leaves what was acknowledged; the record goes first, so that none is without its notice.
