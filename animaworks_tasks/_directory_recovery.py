@@ -302,21 +302,21 @@ class DirectoryRecovery:
                 return
         for task_id in ids(self._layout.root):
             with _going_on(f"the view of task {task_id} cannot be mended"):
-                # One that neither waits, runs nor has ended here is another program's; or, if torn, of a pruned task.
-                if self._records.lives(task_id) or self._records.has(self._layout.done, task_id):
+                # One that neither waits, runs nor has ended here is of a pruned task, or another program's.
+                known = self._records.lives(task_id) or self._records.has(self._layout.done, task_id)
+                if known or _was_ours(self._layout.view(task_id)):
                     self.mend_view(task_id)
-                elif _torn(self._layout.view(task_id)):
-                    self._records.hide(task_id)
         with _going_on("all views will be looked at again"):
             _files.replace(self._layout.boot, boot, tmp=self._layout.tmp)
 
 
-def _torn(view: str) -> bool:
-    """Say whether a power cut took the content of *view*, or a part of it."""
+def _was_ours(view: str) -> bool:
+    """Say whether *view* is a record of ours, or is torn, as a power cut may leave what is not fsynced."""
     try:
-        return not isinstance(_wire.load(_files.read(view, limit=SIZE_LIMIT)), dict)
+        value = _wire.load(_files.read(view, limit=SIZE_LIMIT))
     except ValueError:
         return True
+    return not isinstance(value, dict) or "version" in value
 
 
 @contextlib.contextmanager

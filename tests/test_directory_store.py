@@ -1621,10 +1621,13 @@ def test_a_pending_record_that_its_submitter_took_back_is_gone(
 def test_after_a_power_cut_the_views_of_our_tasks_are_mended_and_those_of_others_left_alone(
     files: TaskStore, root: Path
 ) -> None:
-    # given a view that is torn, one that says that a pending task runs, and one that another program made
+    # given a view that is torn, one that says that a pending task runs, one of a pruned task, and one that another
+    # program made
     done = files.finish(begin(files), Event.COMPLETE)
     waiting = files.submit("image_gen", "3d")
-    torn, old, foreign = (Path(files.layout.view(task_id)) for task_id in (done.id, waiting.id, "f" * 12))
+    ids = (done.id, waiting.id, "e" * 12, "f" * 12)
+    torn, old, pruned, foreign = (Path(files.layout.view(task_id)) for task_id in ids)
+    pruned.write_bytes((root / "done" / f"{done.id}.json").read_bytes())
     torn.unlink()
     torn.write_bytes(b'{"task')
     old.write_text('{"status": "running"}')
@@ -1637,4 +1640,5 @@ def test_after_a_power_cut_the_views_of_our_tasks_are_mended_and_those_of_others
     # then
     assert torn.samefile(root / "done" / f"{done.id}.json")
     assert not old.exists()
+    assert not pruned.exists()
     assert foreign.exists()
