@@ -737,6 +737,22 @@ def test_a_registry_in_the_current_directory_is_found(
     assert "words count TEXT" in tool("tools", "--registry", "my_words_for_a_test:registry").out
 
 
+def test_a_large_result_that_was_not_stored_is_not_printed_as_if_it_were_whole(store: TaskStore, tool: Tool) -> None:
+    claim = begin(store)
+    given = {
+        "cause": Cause.RESULT,
+        "error": "it was not stored",
+        "result": "head",
+        "result_size": 99,
+        "result_tail": "tail",
+    }
+    done = store.finish(claim, Event.FAIL, **given)
+    said = tool("show", "--result", done.id)
+    assert (1, "") == (said.status, said.out)
+    assert "the whole result, of 99 bytes, was not stored" in said.err
+    assert "tail" == tool("show", "-j", done.id).data["result_tail"]
+
+
 # A disk without room.
 
 

@@ -432,6 +432,19 @@ def test_a_done_record_that_cannot_be_read_is_put_aside_with_all_that_belongs_to
     assert b"a trace" == files.read_log(done.id)
 
 
+def test_what_is_in_quarantine_of_a_task_that_may_have_run_is_not_to_be_repeated_blindly(
+    files: TaskStore, doctor: Doctor
+) -> None:
+    claim = begin(files)
+    die(claim)
+    Path(files.layout.running, f"{claim.task.id}.json").write_text("{")
+    files.recover()
+    files.notifications.acknowledge(files.notifications.peek())
+    left = only(doctor)
+    assert f"quarantine/{claim.task.id}.json is in quarantine: its task may have run: it is not JSON" in left.what
+    assert left.todo.startswith("see what it did before you submit its call anew")
+
+
 def test_a_record_in_done_that_is_not_done_is_put_aside_unless_the_task_lives(
     files: TaskStore, doctor: Doctor, root: Path
 ) -> None:

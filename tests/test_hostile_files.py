@@ -446,6 +446,11 @@ def two_of_garbage(site: Site) -> None:
     site.lie(f"done/{ID}.json", b"]")
 
 
+def too_large_and_announced(site: Site) -> None:
+    orphaned(site, record(raw_args=["x" * (SIZE_LIMIT - len(record()) + 2)]))
+    site.lie(f"running/{ID}.owner.json", b"{")
+
+
 def outcome_of_garbage(site: Site) -> None:
     submitted(site)
     site.lie(f"done/{ID}.json")
@@ -479,6 +484,10 @@ ELSEWHERE: Final[dict[str, tuple[Callable[[Site], object], Fate]]] = {
     "a running record too large to be ended": (
         lambda site: orphaned(site, record(raw_args=["x" * (SIZE_LIMIT - len(record()) + 2)])),
         rejected("it is larger than 1048576 bytes"),
+    ),
+    "a running record too large to be ended, of a task that may have run": (
+        too_large_and_announced,
+        Fate(Outcome.FAILED, Cause.INTERRUPTED, "cannot be read any more: it is larger than 1048576 bytes"),
     ),
     "a running record of 1e999": (
         lambda site: orphaned(site, raw("x", "1e999")),

@@ -860,3 +860,11 @@ def test_targets_are_equal_by_where_they_lead() -> None:
     assert tool == pickle.loads(pickle.dumps(tool))
     assert {tool: 1}[tool]
     assert FunctionTarget.to(plain) == FunctionTarget(Reference.to(plain))
+
+
+def test_the_tools_of_a_registry_may_be_added_twice_also_as_those_that_are_called_directly() -> None:
+    ours, theirs = Registry(), Registry()
+    theirs.add("words", "echo", lambda word: word)
+    for _ in range(2):
+        ours.add_registry(theirs, direct=True)
+    assert [("words echo", True)] == [(tool.command, tool.direct) for tool in ours.tools()]
