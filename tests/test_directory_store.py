@@ -1275,6 +1275,35 @@ def test_killed_while_it_submits_a_task_is_there_or_is_not(files: TaskStore, ste
     assert killed == (steps < 4), "the draft is taken away, and the journal has a line more"
 
 
+@pytest.mark.parametrize("owner", ["whole", "torn"])
+def test_killed_while_it_settles_a_task_that_may_have_run_and_cannot_be_read_it_is_told_of_once(
+    files: TaskStore, root: Path, owner: str
+) -> None:
+    for steps in itertools.count():
+        # given
+        claim = begin(files)
+        task_id = claim.task.id
+        die(claim)
+        (root / "running" / f"{task_id}.json").write_bytes(b"")
+        if owner == "torn":
+            (root / "running" / f"{task_id}.owner.json").write_bytes(b"{")
+
+        # when
+        killed = kill_after(steps, files.recover)
+        TaskStore(files.location, language="en", durability="process").recover()
+
+        # then
+        task = files.get(task_id)
+        assert (Outcome.FAILED, Cause.INTERRUPTED) == (task.outcome, task.cause)
+        assert 1 == notices(files).count(task_id)
+        kept = [name for name in os.listdir(root / "quarantine") if name.startswith(task_id)]
+        assert [f"{task_id}.json", f"{task_id}.json.why.txt"] == sorted(kept)
+        assert [] == [name for name in os.listdir(root / "running") if name.startswith(task_id)]
+        if not killed:
+            assert steps > 8
+            break
+
+
 @pytest.mark.parametrize("steps", range(12))
 def test_killed_while_it_prunes_a_task_is_there_or_is_not(files: TaskStore, clock: ManualClock, steps: int) -> None:
     # given
