@@ -10,25 +10,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
-    from animaworks_tasks._backends import (
-        Backend,
-        FuturesBackend,
-        InlineBackend,
-        ProcessBackend,
-        ThreadBackend,
-    )
-    from animaworks_tasks._context import ToolContext, Workspace
-    from animaworks_tasks._directory_store import TaskStore
-    from animaworks_tasks._discovery import discover, load_directory
-    from animaworks_tasks._executor import Executor
-    from animaworks_tasks._memory_store import MemoryTaskStore
-    from animaworks_tasks._notice import MarkdownRenderer
-    from animaworks_tasks._notifications import Drained, Notification, Notifications
-    from animaworks_tasks._registry import Registry
-    from animaworks_tasks._runner import run_task
-    from animaworks_tasks._states import Event
-    from animaworks_tasks._store import Claim, Doorbell, Progress, Recovery, Store, SubmitOptions
-    from animaworks_tasks._task import Cause, OnInterrupt, Outcome, State, Task
+    from animaworks_tasks.backends import Backend, FuturesBackend, InlineBackend, ProcessBackend, ThreadBackend
     from animaworks_tasks.errors import (
         BadArgument,
         MissingCredential,
@@ -37,46 +19,58 @@ if TYPE_CHECKING:
         TasksError,
         ToolError,
     )
+    from animaworks_tasks.executor.executor import Executor
+    from animaworks_tasks.notifications.inbox import Drained, Notification, Notifications
+    from animaworks_tasks.notifications.render import MarkdownRenderer
+    from animaworks_tasks.store.directory import TaskStore
+    from animaworks_tasks.store.memory import MemoryTaskStore
+    from animaworks_tasks.store.protocol import Claim, Doorbell, Progress, Recovery, Store, SubmitOptions
+    from animaworks_tasks.task.model import Cause, OnInterrupt, Outcome, State, Task
+    from animaworks_tasks.task.states import Event
+    from animaworks_tasks.tools.context import ToolContext, Workspace
+    from animaworks_tasks.tools.discovery import discover, load_directory
+    from animaworks_tasks.tools.registry import Registry
+    from animaworks_tasks.worker.runner import run_task
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Backend": "_backends",
+    "Backend": "backends",
     "BadArgument": "errors",
-    "Cause": "_task",
-    "Claim": "_store",
-    "Doorbell": "_store",
-    "Drained": "_notifications",
-    "Event": "_states",
-    "Executor": "_executor",
-    "FuturesBackend": "_backends",
-    "InlineBackend": "_backends",
-    "MarkdownRenderer": "_notice",
-    "MemoryTaskStore": "_memory_store",
+    "Cause": "task.model",
+    "Claim": "store.protocol",
+    "Doorbell": "store.protocol",
+    "Drained": "notifications.inbox",
+    "Event": "task.states",
+    "Executor": "executor.executor",
+    "FuturesBackend": "backends",
+    "InlineBackend": "backends",
+    "MarkdownRenderer": "notifications.render",
+    "MemoryTaskStore": "store.memory",
     "MissingCredential": "errors",
-    "Notification": "_notifications",
-    "Notifications": "_notifications",
-    "OnInterrupt": "_task",
-    "Outcome": "_task",
-    "ProcessBackend": "_backends",
-    "Progress": "_store",
-    "Recovery": "_store",
-    "Registry": "_registry",
-    "State": "_task",
-    "Store": "_store",
-    "SubmitOptions": "_store",
-    "Task": "_task",
+    "Notification": "notifications.inbox",
+    "Notifications": "notifications.inbox",
+    "OnInterrupt": "task.model",
+    "Outcome": "task.model",
+    "ProcessBackend": "backends",
+    "Progress": "store.protocol",
+    "Recovery": "store.protocol",
+    "Registry": "tools.registry",
+    "State": "task.model",
+    "Store": "store.protocol",
+    "SubmitOptions": "store.protocol",
+    "Task": "task.model",
     "TaskCancelled": "errors",
     "TaskNotFoundError": "errors",
-    "TaskStore": "_directory_store",
+    "TaskStore": "store.directory",
     "TasksError": "errors",
-    "ThreadBackend": "_backends",
-    "ToolContext": "_context",
+    "ThreadBackend": "backends",
+    "ToolContext": "tools.context",
     "ToolError": "errors",
-    "Workspace": "_context",
-    "discover": "_discovery",
-    "load_directory": "_discovery",
-    "run_task": "_runner",
+    "Workspace": "tools.context",
+    "discover": "tools.discovery",
+    "load_directory": "tools.discovery",
+    "run_task": "worker.runner",
 }
 
 __all__ = [

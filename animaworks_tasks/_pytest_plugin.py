@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:  # importing these is what would cost
-    from animaworks_tasks import Executor, Registry, Store
+    from animaworks_tasks.executor.executor import Executor
+    from animaworks_tasks.store.protocol import Store
     from animaworks_tasks.testing import ManualClock
+    from animaworks_tasks.tools.registry import Registry
 
 _MARKER = "task_store(kind='memory', *, language='en'): what the fixture task_store is; kind 'files' is a TaskStore"
 
@@ -45,11 +47,11 @@ def task_store(request: pytest.FixtureRequest, manual_clock: ManualClock) -> Sto
     kind, language = _asked_for(*marker.args, **marker.kwargs) if marker else _asked_for()
     kind = getattr(request, "param", kind)
     if kind == "memory":
-        from animaworks_tasks import MemoryTaskStore
+        from animaworks_tasks.store.memory import MemoryTaskStore
 
         return MemoryTaskStore(language=language, clock=manual_clock)
     if kind == "files":
-        from animaworks_tasks import TaskStore
+        from animaworks_tasks.store.directory import TaskStore
 
         directory = request.getfixturevalue("tmp_path") / "anima"
         return TaskStore(directory, language=language, durability="process", clock=manual_clock)
@@ -63,7 +65,7 @@ def _asked_for(kind: str = "memory", *, language: str = "en") -> tuple[str, str]
 @pytest.fixture
 def registry() -> Registry:
     """A registry for a test to fill; a fixture of yours with this name, which returns your tools, takes its place."""
-    from animaworks_tasks import Registry
+    from animaworks_tasks.tools.registry import Registry
 
     return Registry()
 
@@ -71,7 +73,8 @@ def registry() -> Registry:
 @pytest.fixture
 def executor(task_store: Store, registry: Registry, manual_clock: ManualClock) -> Iterator[Executor]:
     """An executor that runs the tools of *registry* where it is told to: in this thread, at once."""
-    from animaworks_tasks import Executor, InlineBackend
+    from animaworks_tasks.backends import InlineBackend
+    from animaworks_tasks.executor.executor import Executor
 
     running = Executor(task_store, registry, backend=InlineBackend(), clock=manual_clock).start()
     yield running

@@ -17,11 +17,11 @@ import textwrap
 from datetime import UTC, datetime, timedelta
 from typing import Final, Unpack
 
-from animaworks_tasks._context import ToolContext
-from animaworks_tasks._executor import Executor
-from animaworks_tasks._memory_store import MemoryWorkspace
-from animaworks_tasks._store import Store, SubmitOptions, utc_now
-from animaworks_tasks._task import Cause, Outcome, State, Task
+from animaworks_tasks.executor.executor import Executor
+from animaworks_tasks.store.memory import MemoryWorkspace
+from animaworks_tasks.store.protocol import Store, SubmitOptions, utc_now
+from animaworks_tasks.task.model import Cause, Outcome, State, Task
+from animaworks_tasks.tools.context import ToolContext
 
 __all__ = [
     "ManualClock", "RecordingContext", "assert_cancelled", "assert_completed", "assert_failed", "assert_notified",

@@ -9,9 +9,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from animaworks_tasks import MemoryTaskStore, OnInterrupt, Store, TaskStore, _locks
-from animaworks_tasks._memory_store import MemoryLock
-from animaworks_tasks._store import Claim
+from animaworks_tasks import MemoryTaskStore, OnInterrupt, Store, TaskStore
+from animaworks_tasks.fs import locks
+from animaworks_tasks.store.memory import MemoryLock
+from animaworks_tasks.store.protocol import Claim
 from animaworks_tasks.testing import ManualClock
 
 hypothesis.settings.register_profile("fast", max_examples=60, deadline=None)
@@ -58,5 +59,5 @@ def begin(
 
 def die(claim: Claim) -> None:
     """Let go of the lock and nothing else, which is what the kernel does when an owner dies."""
-    assert isinstance(claim.lock, _locks.Lock | MemoryLock)
+    assert isinstance(claim.lock, locks.Lock | MemoryLock)
     claim.lock.release()

@@ -15,11 +15,11 @@ from typing import Final
 from unittest import mock
 
 from animaworks_tasks import MemoryTaskStore, Registry, Task, TaskStore, run_task
-from animaworks_tasks._calls import Report, call
-from animaworks_tasks._discovery import load_directory
-from animaworks_tasks._memory_store import MemoryWorkspace
-from animaworks_tasks._store import utc_now
 from animaworks_tasks.cli import main
+from animaworks_tasks.store.memory import MemoryWorkspace
+from animaworks_tasks.store.protocol import utc_now
+from animaworks_tasks.tools.discovery import load_directory
+from animaworks_tasks.worker.call import Report, call
 
 TOOLS: Final = Path(__file__).parents[1] / "examples" / "tools"
 PROGRAM: Final = [sys.executable, "-c", "import sys; from animaworks_tasks.cli import main; sys.exit(main())"]

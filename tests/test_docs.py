@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from animaworks_tasks._states import diagram
+from animaworks_tasks.task.states import diagram
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_the_diagram_in_the_architecture_is_made_from_the_table() -> None:
-    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     shown = re.search(r"<!-- diagram -->\n```mermaid\n(.*?)\n```\n<!-- /diagram -->", text, re.DOTALL)
     assert shown is not None
     assert diagram() == shown[1]

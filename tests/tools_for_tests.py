@@ -21,7 +21,8 @@ from pathlib import Path
 
 import attrs
 
-from animaworks_tasks import Registry, TaskStore, ToolContext, _runner, run_task
+from animaworks_tasks import Registry, TaskStore, ToolContext, run_task
+from animaworks_tasks.worker import runner
 
 registry = Registry()
 
@@ -129,7 +130,7 @@ def inspect(*, context: ToolContext) -> dict[str, object]:
         "leads its session": os.getpid() == os.getsid(0) == os.getpgid(0),
         "handlers": {name: signal.getsignal(number).__name__ for name, number in _HANDLED.items()},  # type: ignore[union-attr]  # a function
         "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
-        "invoker": _runner._invoke.__name__,  # type: ignore[attr-defined]  # a function
+        "invoker": runner._invoke.__name__,  # type: ignore[attr-defined]  # a function
         "argv": sys.argv,
         "collected": gc.collect() if gc.isenabled() else 0,
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from animaworks_tasks.cli._basics import abandon_unwritable, remedy, say
+from animaworks_tasks.cli.basics import abandon_unwritable, remedy, say
 from animaworks_tasks.errors import RecordError, RegistryError, StoreError, TasksError, ToolLoadError, UsageError
 
 TYPE_CHECKING = False  # typing's own would import typing
@@ -59,20 +59,20 @@ def _run(options: Sequence[str], command: Sequence[str], rest: Sequence[str]) ->
 def _dispatch(options: Sequence[str], command: Sequence[str], rest: Sequence[str]) -> int:
     """Run the command; the *options* that stand before it are given to it as the first of its own."""
     if command == ["submit"]:
-        from animaworks_tasks.cli._submit import submit
+        from animaworks_tasks.cli.submit import submit
 
         return submit([*options, *rest])
     if command == ["__complete"]:  # what a shell asks on Tab; see _complete
-        from animaworks_tasks.cli._complete import complete
+        from animaworks_tasks.cli.complete import complete
 
         return complete(rest)
-    from animaworks_tasks.cli import _parser
+    from animaworks_tasks.cli import parser
 
     if not command:
-        return _parser.without_a_command(options)
-    if command[0] in _parser.COMMANDS:
-        return _parser.execute(command[0], [*options, *rest])
-    from animaworks_tasks.cli._direct import call
+        return parser.without_a_command(options)
+    if command[0] in parser.COMMANDS:
+        return parser.execute(command[0], [*options, *rest])
+    from animaworks_tasks.cli.direct import call
 
     return call(options, command[0], rest)
 

@@ -20,12 +20,12 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from animaworks_tasks.cli import _parser, _submit
+from animaworks_tasks.cli import parser as cli_parser
+from animaworks_tasks.cli import submit as cli_submit
 
 _ROOT: Final = Path(__file__).resolve().parent.parent.parent
 _ELSEWHERE: Final = {  # documents outside of docs/, and their pages
     "README.md": "index.md",
-    "ARCHITECTURE.md": "architecture.md",
     "CHANGELOG.md": "changelog.md",
     "benchmarks/README.md": "benchmarks.md",
 }
@@ -94,13 +94,13 @@ def _copy(document: str) -> str:
 
 
 def _command_line() -> str:
-    commands = starmap(_section, _parser.COMMANDS.items())
-    submit = f"## submit\n\n{_verbatim(_submit.HELP)}"
-    return "\n\n".join(["# Command line", _verbatim(_parser.OVERVIEW), submit, *commands])
+    commands = starmap(_section, cli_parser.COMMANDS.items())
+    submit = f"## submit\n\n{_verbatim(cli_submit.HELP)}"
+    return "\n\n".join(["# Command line", _verbatim(cli_parser.OVERVIEW), submit, *commands])
 
 
-def _section(name: str, command: _parser._Command) -> str:
-    parser = _parser.parser_of(name)
+def _section(name: str, command: cli_parser._Command) -> str:
+    parser = cli_parser.parser_of(name)
     parser.formatter_class = _AS_WIDE  # wherever it is built
     parser.description = parser.epilog = None  # they are prose
     exits = command.exits[:1].upper() + command.exits[1:]

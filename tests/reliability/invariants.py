@@ -21,11 +21,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from animaworks_tasks import Cause, State, Task, _records
-from animaworks_tasks._notice import MarkdownRenderer
-from animaworks_tasks._paths import Layout
-from animaworks_tasks._task import is_task_id
+from animaworks_tasks import Cause, State, Task
 from animaworks_tasks.errors import RecordError
+from animaworks_tasks.fs.layout import Layout
+from animaworks_tasks.notifications.render import MarkdownRenderer
+from animaworks_tasks.task import codec
+from animaworks_tasks.task.model import is_task_id
 
 Runs = Callable[[str], int]
 
@@ -63,7 +64,7 @@ def _on_disk(layout: Layout, *, pruning: bool) -> Iterator[str]:
     yield from (f"TWICE {stem} is told of" for stem in waiting & read)
     for stem in sorted(done):
         try:
-            task = _records.decode(_bytes(layout.done, f"{stem}.json"), stem)
+            task = codec.decode(_bytes(layout.done, f"{stem}.json"), stem)
         except RecordError as error:
             yield f"OUTCOME {stem} cannot be read: {error.reason}"
             continue
@@ -114,7 +115,7 @@ def _quarantine(layout: Layout, done: set[str]) -> Iterator[str]:
         stem = name.split(".", 1)[0]
         if stem not in done:
             yield f"QUARANTINE {name} belongs to no task that ended"
-        elif _records.decode(_bytes(layout.done, f"{stem}.json"), stem).cause is not Cause.REJECTED:
+        elif codec.decode(_bytes(layout.done, f"{stem}.json"), stem).cause is not Cause.REJECTED:
             yield f"QUARANTINE {name} was not rejected"
 
 
@@ -196,7 +197,7 @@ def _cause(layout: Layout, task_id: str) -> Cause | None:
 
 def _task(layout: Layout, task_id: str) -> Task | None:
     try:
-        return _records.decode(_bytes(layout.done, f"{task_id}.json"), task_id)
+        return codec.decode(_bytes(layout.done, f"{task_id}.json"), task_id)
     except RecordError:
         return None  # told of elsewhere
 

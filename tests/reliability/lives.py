@@ -17,12 +17,14 @@ from unittest import mock
 
 import attrs
 
-from animaworks_tasks import Cause, Registry, State, Task, TaskStore, ToolContext, _files, _records, run_task
-from animaworks_tasks._directory_records import DirectoryRecords
-from animaworks_tasks._directory_recovery import RIPE_AFTER
-from animaworks_tasks._pending import new_id
-from animaworks_tasks._runner import may_run_again
-from animaworks_tasks._states import Event, advance
+from animaworks_tasks import Cause, Registry, State, Task, TaskStore, ToolContext, run_task
+from animaworks_tasks.fs import files
+from animaworks_tasks.store.records import DirectoryRecords
+from animaworks_tasks.store.recovery import RIPE_AFTER
+from animaworks_tasks.task import codec
+from animaworks_tasks.task.pending import new_id
+from animaworks_tasks.task.states import Event, advance
+from animaworks_tasks.worker.runner import may_run_again
 from tests.conftest import die, own
 
 Say = Callable[..., object]
@@ -63,7 +65,7 @@ def registry(say: Say) -> Registry:
 
 def submit(store: TaskStore, say: Say, task_id: str = ONE, subcommand: str = "once") -> None:
     """Submit under an id that is known beforehand, so that one life is like the other."""
-    with mock.patch("animaworks_tasks._store.new_id", return_value=task_id):
+    with mock.patch("animaworks_tasks.store.protocol.new_id", return_value=task_id):
         task = store.submit("tool", subcommand)
     say("submitted", task.id)
 
@@ -139,7 +141,7 @@ def _keyed(store: TaskStore, say: Say) -> None:
 
 def _keyed_beside_another(store: TaskStore, say: Say) -> None:
     """Of two submits of a key the first has not made its record durable yet, and the second is acknowledged."""
-    with mock.patch.object(_files, "sync_directory"):
+    with mock.patch.object(files, "sync_directory"):
         store.submit("tool", "once", key="key")
     say("submitted", store.submit("tool", "once", key="key").id)
 
@@ -160,9 +162,9 @@ def _key_again(store: TaskStore, say: Say) -> None:
 
 def _key_again_beside_a_prune(store: TaskStore, say: Say) -> None:
     """The same while the prune is between the unlinking in done/ and its fsync, or has died there."""
-    sync = _files.sync_directory
+    sync = files.sync_directory
     with (
-        mock.patch.object(_files, "sync_directory", lambda path: None if path == store.layout.done else sync(path)),
+        mock.patch.object(files, "sync_directory", lambda path: None if path == store.layout.done else sync(path)),
         mock.patch.object(DirectoryRecords, "forget_traces"),
     ):
         _prune(store, say)
@@ -249,8 +251,8 @@ def _not_durable(store: TaskStore, say: Say) -> None:
     claim = own(store, ONE)
     say("ran", ONE, 1)
     done = advance(claim.task, Event.COMPLETE, finished_at=claim.task.submitted_at, result="worked")
-    with mock.patch.object(_files, "sync_directory"):
-        _files.publish(store.layout.done, f"{ONE}.json", _records.encode(done), tmp=store.layout.tmp, sync=True)
+    with mock.patch.object(files, "sync_directory"):
+        files.publish(store.layout.done, f"{ONE}.json", codec.encode(done), tmp=store.layout.tmp, sync=True)
     die(claim)
 
 
@@ -271,7 +273,7 @@ def _recover_beside(store: TaskStore, say: Say) -> None:
     def answer(task: Task) -> bool:
         if task.id == SAFE and claim.lock is not None:
             try:
-                with mock.patch.object(_files, "sync_directory"):
+                with mock.patch.object(files, "sync_directory"):
                     store._records.settle(done)
             finally:
                 die(claim)
@@ -285,7 +287,7 @@ def _recover_beside(store: TaskStore, say: Say) -> None:
 def _bad(store: TaskStore, _: Say) -> None:
     for name in (f"{ONE}.json", "what is this.json"):
         path = Path(store.layout.pending, name)
-        _files.append(str(path), b'{"task_id": ')
+        files.append(str(path), b'{"task_id": ')
         ripen(path)
 
 

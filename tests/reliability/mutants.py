@@ -14,23 +14,25 @@ from typing import Any
 
 import pytest
 
-from animaworks_tasks import Task, TaskStore, _files, _locks, _pending
-from animaworks_tasks._directory_records import DirectoryRecords
-from animaworks_tasks._directory_recovery import DirectoryRecovery
-from animaworks_tasks._notifications import DirectoryNotifications, Notification
-from animaworks_tasks._states import Event
+from animaworks_tasks import Task, TaskStore
 from animaworks_tasks.errors import RecordError
+from animaworks_tasks.fs import files, locks
+from animaworks_tasks.notifications.inbox import DirectoryNotifications, Notification
+from animaworks_tasks.store import enqueue
+from animaworks_tasks.store.records import DirectoryRecords
+from animaworks_tasks.store.recovery import DirectoryRecovery
+from animaworks_tasks.task.states import Event
 
 Patch = pytest.MonkeyPatch
 
 
 def a_file_is_not_fsynced(patch: Patch) -> None:
-    write = _files._write
-    patch.setattr(_files, "_write", lambda path, data, **options: write(path, data, **{**options, "sync": False}))
+    write = files._write
+    patch.setattr(files, "_write", lambda path, data, **options: write(path, data, **{**options, "sync": False}))
 
 
 def a_directory_is_not_fsynced(patch: Patch) -> None:
-    patch.setattr(_files, "sync_directory", lambda _: None)
+    patch.setattr(files, "sync_directory", lambda _: None)
 
 
 def the_directory_of_pending_tasks_is_not_fsynced(patch: Patch) -> None:
@@ -68,27 +70,27 @@ def an_acknowledged_notice_is_not_fsynced(patch: Patch) -> None:
 
 
 def _without_sync_of(patch: Patch, name: str) -> None:
-    real = _files.sync_directory
+    real = files.sync_directory
 
     def sync_directory(path: str) -> None:
         if os.path.basename(path) != name:
             real(path)
 
-    patch.setattr(_files, "sync_directory", sync_directory)
+    patch.setattr(files, "sync_directory", sync_directory)
 
 
 def a_key_is_used_again_before_the_prune_is_durable(patch: Patch) -> None:
-    place = _pending.place
+    place = enqueue.place
 
     def not_keyed(*args: Any, **options: Any) -> bool:  # noqa: ANN401 - as they are
         return place(*args, **{**options, "keyed": False})
 
-    patch.setattr("animaworks_tasks._directory_store.place", not_keyed)
+    patch.setattr("animaworks_tasks.store.directory.place", not_keyed)
 
 
 def a_read_notice_counts_as_gone_where_it_is_not_seen(patch: Patch) -> None:
     def forget_read(records: DirectoryRecords, task: Task) -> None:
-        if _files.discard(os.path.join(records.layout.read, f"{task.id}.md")):
+        if files.discard(os.path.join(records.layout.read, f"{task.id}.md")):
             records.sync_directory(records.layout.read)
 
     patch.setattr(DirectoryRecords, "forget_read", forget_read)
@@ -116,29 +118,29 @@ def a_record_is_renamed_instead_of_linked(patch: Patch) -> None:
         os.rename(source, target)
         return True
 
-    patch.setattr(_files, "link", link)
+    patch.setattr(files, "link", link)
 
 
 def a_record_is_written_where_others_read_it(patch: Patch) -> None:
     def publish(directory: str, name: str, data: bytes, *, sync: bool, **_: object) -> bool:
         with contextlib.suppress(FileExistsError):
-            _files._write(os.path.join(directory, name), data, sync=sync)
+            files._write(os.path.join(directory, name), data, sync=sync)
             return True
         return False
 
-    patch.setattr(_files, "publish", publish)
+    patch.setattr(files, "publish", publish)
 
 
 def an_outcome_replaces_an_earlier_one(patch: Patch) -> None:
-    real = _files.publish
+    real = files.publish
 
     def publish(directory: str, name: str, data: bytes, **options: Any) -> bool:  # noqa: ANN401 - as they are
         if os.path.basename(directory) == "done":
-            _files.replace(os.path.join(directory, name), data, tmp=options["tmp"])
+            files.replace(os.path.join(directory, name), data, tmp=options["tmp"])
             return True
         return real(directory, name, data, **options)
 
-    patch.setattr(_files, "publish", publish)
+    patch.setattr(files, "publish", publish)
 
 
 def the_agent_is_told_before_the_outcome_is_stored(patch: Patch) -> None:
@@ -172,8 +174,8 @@ def a_task_stops_running_before_it_waits_again(patch: Patch) -> None:
 
 
 def a_task_is_claimed_without_its_lock(patch: Patch) -> None:
-    real, number = _locks.hold, itertools.count()
-    patch.setattr(_locks, "hold", lambda path: real(f"{path}.{next(number)}") if "/locks/0" in path else real(path))
+    real, number = locks.hold, itertools.count()
+    patch.setattr(locks, "hold", lambda path: real(f"{path}.{next(number)}") if "/locks/0" in path else real(path))
 
 
 def a_lock_is_not_checked_for_its_name(patch: Patch) -> None:
@@ -203,28 +205,28 @@ def a_lock_is_let_go_before_the_task_has_stopped_running(patch: Patch) -> None:
 
 def an_orphan_is_settled_without_its_lock(patch: Patch) -> None:
     """Whoever recovers takes every running task for an orphan."""
-    real = _locks.Holding.__enter__
+    real = locks.Holding.__enter__
 
-    def enter(holding: _locks.Holding) -> _locks.Holding:
+    def enter(holding: locks.Holding) -> locks.Holding:
         real(holding)
         if holding.lock is None:
-            holding.lock = _locks.hold(f"{holding._path}.{os.urandom(4).hex()}")
+            holding.lock = locks.hold(f"{holding._path}.{os.urandom(4).hex()}")
         return holding
 
-    patch.setattr(_locks.Holding, "__enter__", enter)
+    patch.setattr(locks.Holding, "__enter__", enter)
 
 
 def two_may_drain_at_once(patch: Patch) -> None:
-    real, number = _locks.hold, itertools.count()
-    patch.setattr(_locks, "hold", lambda path: real(f"{path}.{next(number)}") if "drain" in path else real(path))
+    real, number = locks.hold, itertools.count()
+    patch.setattr(locks, "hold", lambda path: real(f"{path}.{next(number)}") if "drain" in path else real(path))
 
 
 def a_drain_deletes_before_it_puts_away(patch: Patch) -> None:
     def put_away(self: DirectoryNotifications, notifications: Iterable[Notification]) -> None:
         for notification in notifications:
-            _files.discard(os.path.join(self._layout.notifications, notification.name))
+            files.discard(os.path.join(self._layout.notifications, notification.name))
             data = notification.text.encode()
-            _files.publish(self._layout.read, notification.name, data, tmp=self._layout.tmp, sync=self._sync)
+            files.publish(self._layout.read, notification.name, data, tmp=self._layout.tmp, sync=self._sync)
 
     patch.setattr(DirectoryNotifications, "_put_away", put_away)
 

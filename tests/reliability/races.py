@@ -10,10 +10,12 @@ from typing import Final
 
 import attrs
 
-from animaworks_tasks import Registry, TaskStore, ToolContext, _files, _records, run_task
-from animaworks_tasks._pending import place
-from animaworks_tasks._states import Event, advance
-from animaworks_tasks._store import new_task, utc_now
+from animaworks_tasks import Registry, TaskStore, ToolContext, run_task
+from animaworks_tasks.fs import files
+from animaworks_tasks.store.enqueue import place
+from animaworks_tasks.store.protocol import new_task, utc_now
+from animaworks_tasks.task import codec
+from animaworks_tasks.task.states import Event, advance
 from tests.conftest import die, own
 from tests.reliability.invariants import problems, words
 from tests.reliability.lives import (
@@ -90,7 +92,7 @@ def _flaky(store: TaskStore, say: Say) -> None:
 def _littered(store: TaskStore, say: Say) -> None:
     """Leave the lock file of a process that died before it could claim the task."""
     submit(store, say)
-    _files.touch(store.layout.lock(ONE))
+    files.touch(store.layout.lock(ONE))
 
 
 def _keyed(store: TaskStore, say: Say) -> None:
@@ -108,7 +110,7 @@ def _keyed_orphaned(store: TaskStore, say: Say) -> None:
 def _keyed_late(store: TaskStore, say: Say) -> None:
     """Submit under a key that was looked up before the task began."""
     task = new_task("tool", ("once",), {"key": "key"}, anima_dir=store.location, at=utc_now())
-    place(store.layout, task.id, _records.encode(task), sync=False)
+    place(store.layout, task.id, codec.encode(task), sync=False)
     say("submitted", task.id)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from animaworks_tasks import _runner
+from animaworks_tasks.worker import runner
 from tests.reliability.counts import FULL
 from tests.reliability.lives import LIVES, Life
 from tests.reliability.stages import crash_points, double_kills, refusals
@@ -37,7 +37,7 @@ def test_refused_by_the_disk_a_life_loses_nothing_and_goes_on_or_says_why_not(
         pytest.skip("only a full disk stays as it is")
     monkeypatch.setattr(time, "sleep", lambda _: None)
     if lasting:  # the disk is not waited for
-        monkeypatch.setattr(_runner, "_PATIENCE", -1.0)
+        monkeypatch.setattr(runner, "_PATIENCE", -1.0)
     if not FULL and (LIVES.index(life) + [*FAULTS].index(error)) % 4 != lasting:
         pytest.skip("another fault is tried with this life, unless RELIABILITY=full")
     assert [] == [*refusals(ground, life, error, lasting=lasting, sample=None if FULL else 1)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from animaworks_tasks import Cause, TaskStore
-from animaworks_tasks._states import Event
+from animaworks_tasks.task.states import Event
 from tests.reliability.invariants import problems, words
 from tests.reliability.lives import ONE, TWO, drain, ripen, run, submit
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from animaworks_tasks import Outcome, Registry, TaskStore, ToolContext, run_task
-from animaworks_tasks._runner import may_run_again
-from animaworks_tasks._task import OnInterrupt
+from animaworks_tasks.task.model import OnInterrupt
+from animaworks_tasks.worker.runner import may_run_again
 from tests.reliability.counts import FULL, count
 from tests.reliability.invariants import problems
 

@@ -1,0 +1,1 @@
+"""The classes and records that AnimaWorks' own code expects."""

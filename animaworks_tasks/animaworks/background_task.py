@@ -1,0 +1,129 @@
+"""
+A task in AnimaWorks' words, and the files in which its own class kept such tasks.
+
+Those files lie where we have our views, ``background_tasks/<id>.json``. What AnimaWorks left there before it had our
+store is shown as it stands, and removed as AnimaWorks did it: nobody else will ever settle or remove it.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import logging
+import os
+import time
+from typing import Any, Final
+
+import attrs
+
+from animaworks_tasks.fs import files
+from animaworks_tasks.fs.layout import Layout
+from animaworks_tasks.task.pending import SIZE_LIMIT
+
+logger = logging.getLogger("animaworks_tasks")
+
+_PREVIEW: Final = 200  # characters of a result in a summary
+_STALE: Final = 48 * 3600.0  # seconds after which one that runs is dead: its process can be asked no more
+
+ToolArguments = dict[str, Any]
+
+
+class TaskStatus(str, enum.Enum):  # noqa: UP042 - as AnimaWorks has it: a StrEnum prints itself differently
+    """How a task stands, in AnimaWorks' words. A cancelled one has failed."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+@attrs.define
+class BackgroundTask:
+    """
+    A task, in AnimaWorks' words.
+
+    That of a manager's own call changes as the call does: *status* is the last to. Any other is as it was when it was
+    asked for.
+
+    Attributes:
+        task_id: 12 lowercase hex digits; the same in the record, the notification and the command line.
+        anima_name: The Anima.
+        tool_name: As it was submitted, with or without a subcommand.
+        tool_args: As they were submitted. Of another process's call, what JSON keeps of them; of what a shell
+            submitted, ``subcommand``, ``raw_args`` and ``anima_dir``.
+        status: How it stands.
+        created_at: When it was submitted, in Unix seconds.
+        completed_at: When it ended, in Unix seconds; None before.
+        result: What it returned, as text; None before, and where it returned nothing or failed.
+        error: What went wrong, ``ValueError: no such thing``; None where nothing did.
+    """
+
+    task_id: str
+    anima_name: str
+    tool_name: str
+    tool_args: ToolArguments
+    status: TaskStatus = TaskStatus.PENDING
+    created_at: float = attrs.field(factory=time.time)
+    completed_at: float | None = None
+    result: str | None = None
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data, fit for JSON if the arguments are."""
+        return attrs.asdict(self, recurse=False) | {"status": self.status.value}
+
+    def summary(self) -> str:
+        """Say it in one line: ``[tool] completed:`` and the beginning of the result; or ``failed:`` and the error."""
+        if self.status is TaskStatus.COMPLETED:
+            return f"[{self.tool_name}] completed: {(self.result or '')[:_PREVIEW]}"
+        if self.status is TaskStatus.FAILED:
+            return f"[{self.tool_name}] failed: {self.error}"
+        return f"[{self.tool_name}] {self.status.value}"
+
+
+class Leftovers:
+    """
+    What AnimaWorks' own class left in one store.
+
+    Args:
+        layout: Where it lies.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def ids(self) -> set[str]:
+        """Return the ids of all files, those of our own views among them."""
+        names = files.names(self._layout.root)
+        return {name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")}
+
+    def get(self, task_id: str) -> BackgroundTask | None:
+        """Return the task in the file of *task_id*; None if there is none, or it cannot be read."""
+        if os.path.basename(task_id) != task_id:
+            return None
+        try:
+            values = json.loads(files.read(self._layout.view(task_id), limit=SIZE_LIMIT))
+            return BackgroundTask(
+                task_id=values["task_id"],
+                anima_name=values["anima_name"],
+                tool_name=values["tool_name"],
+                tool_args=values.get("tool_args", {}),
+                status=TaskStatus(values["status"]),
+                created_at=float(values.get("created_at") or 0.0),
+                completed_at=None if values.get("completed_at") is None else float(values["completed_at"]),
+                result=values.get("result"),
+                error=values.get("error"),
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            logger.warning("background_tasks/%s.json cannot be read: %s", task_id, error)
+            return None
+
+    def remove(self, task_id: str, *, before: float) -> bool:
+        """Remove a task that ended before *before*, in Unix seconds, or began so long ago that it is dead."""
+        task = self.get(task_id)
+        if task is None:
+            return False
+        old = task.created_at < time.time() - _STALE if task.completed_at is None else task.completed_at < before
+        return old and files.discard(self._layout.view(task_id))

@@ -1,0 +1,168 @@
+"""
+One call of a host's own function, as a task of its store: how it is made, and what the record says of it.
+
+It is made in a thread of its own, or in the event loop that asked for it; that thread only waits then, and sees to it
+that the call is stopped when somebody asks for that, and settled when its loop goes away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, Final
+
+import attrs
+
+from animaworks_tasks.errors import TaskCancelled
+from animaworks_tasks.notifications.render import one_line
+from animaworks_tasks.store.protocol import Store, SubmitOptions, new_task, utc_now
+from animaworks_tasks.task.model import Cause, OnInterrupt, Task
+from animaworks_tasks.task.pending import SIZE_LIMIT
+from animaworks_tasks.tools.context import ToolContext
+from animaworks_tasks.tools.tool import FunctionTarget, Tool
+from animaworks_tasks.worker.call import Report
+from animaworks_tasks.worker.runner import call_here
+
+IN_PROCESS: Final = "in_process"  # the key of a record that says so
+NO_LIMIT: Final = 10 * 365 * 86400.0  # seconds; what the host calls is the host's to end
+
+_ARGUMENTS_LIMIT: Final = SIZE_LIMIT // 2  # bytes of the arguments that go into a record
+_LOOK: Final = 0.25  # seconds between looks at the wish to cancel, and at whether the event loop is still there
+
+
+def in_process_task(name: str, arguments: object, *, expected_seconds: float | None, location: str) -> Task:
+    """
+    Return the task, PENDING and new, for a call that only this process can make.
+
+    Args:
+        name: ``tool:subcommand``, or any other name that is not empty.
+        arguments: Kept as the only word of its ``argv``, in JSON.
+        expected_seconds: How long it takes; None where nobody knows.
+        location: Of the store.
+    """
+    tool, _, subcommand = name.partition(":")
+    if not tool or not subcommand:  # no two parts, but a name of its own
+        tool, subcommand = name, ""
+    options = SubmitOptions(
+        subcommand=subcommand,
+        expected_seconds=expected_seconds,
+        timeout_seconds=NO_LIMIT,
+        retries=0,
+        on_interrupt=OnInterrupt.FAIL,  # nobody else could call it again, whatever the tool of this name says
+    )
+    argv = (_written(arguments),) if arguments else ()
+    return attrs.evolve(new_task(tool, argv, options, anima_dir=location, at=utc_now()), extra={IN_PROCESS: True})
+
+
+def is_in_process(task: Task) -> bool:
+    """Say whether only the process that submitted *task* can run it."""
+    return task.extra.get(IN_PROCESS) is True
+
+
+def _written(arguments: object) -> str:
+    """Return what a record keeps of *arguments*: JSON."""
+    try:
+        text = json.dumps(arguments, ensure_ascii=False, default=str)
+        if len(text.encode("utf-8")) <= _ARGUMENTS_LIMIT:
+            return text
+    except Exception:  # noqa: BLE001 - a circle, half of a character, or whatever a __str__ raises
+        text = _told(arguments)
+    return json.dumps({"arguments": one_line(text, 1000)}, ensure_ascii=False)
+
+
+def _told(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception as error:  # noqa: BLE001 - anybody's __repr__
+        return f"{type(value).__name__} ({type(error).__name__})"
+
+
+def arguments_of(task: Task) -> dict[str, Any]:
+    """Return the arguments of *task*: what JSON has kept, or, of other tasks, what AnimaWorks has for them."""
+    if not is_in_process(task):
+        return {"subcommand": task.subcommand, "raw_args": list(task.argv), "anima_dir": task.anima_dir}
+    try:
+        arguments = json.loads(task.argv[0]) if task.argv else {}
+    except (ValueError, RecursionError):
+        arguments = None
+    return arguments if isinstance(arguments, dict) else {"arguments": list(task.argv)}
+
+
+class InProcessCall:
+    """One call of the host's, and whether its event loop went away under it."""
+
+    def __init__(self, execute: Callable[[], object], loop: asyncio.AbstractEventLoop | None) -> None:
+        self._execute, self._loop = execute, loop
+        self._lost = False
+
+    def tool(self) -> Tool:
+        """Return what the runner needs to make the call."""
+        return Tool(name="in-process", subcommand="call", target=FunctionTarget(None, self._work), parameters=())
+
+    def invoke(self, tool: Tool, task: Task, store: Store, timeout: float) -> Report:
+        """Make it, in this thread."""
+        report = call_here(tool, task, store, timeout)
+        if not self._lost:
+            return report
+        error = "it was cancelled by the end of its event loop, or from within; it may have partly run"
+        return attrs.evolve(report, cause=Cause.INTERRUPTED, error=error, cancelled=False)
+
+    def _work(self, context: ToolContext) -> object:
+        if self._loop is None:
+            return self._execute()
+        running: list[asyncio.Task[object]] = []
+
+        async def main() -> object:
+            current = asyncio.current_task()
+            assert current is not None  # noqa: S101 - for the type checker: this is a coroutine
+            running.append(current)
+            try:
+                return await self._execute()  # type: ignore[misc]  # what has a loop is async
+            except SystemExit as leaving:  # let through, it would end the host's loop
+                return leaving
+
+        coroutine = main()
+        future = begin(coroutine, self._loop)
+        asked = False
+        while future is not None and not future.done() and not self._loop.is_closed():
+            concurrent.futures.wait([future], _LOOK)
+            if context.cancelled and running and not asked:
+                asked = True
+                with contextlib.suppress(RuntimeError):  # its loop was closed meanwhile
+                    self._loop.call_soon_threadsafe(running[0].cancel)
+        if future is not None and future.cancelled() and asked:
+            raise TaskCancelled("it was asked to stop")
+        self._lost = future is None or not future.done() or future.cancelled()
+        if self._lost and not running:
+            coroutine.close()  # its loop was closed before it came to that, and nobody else will
+        value = None if future is None or self._lost else future.result()
+        if isinstance(value, SystemExit):
+            raise value
+        return value
+
+
+def begin(coroutine: Coroutine[Any, Any, object], loop: asyncio.AbstractEventLoop) -> Future[object] | None:
+    """Let *loop*, of another thread, run *coroutine*; None if it was closed."""
+    try:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop)
+    except RuntimeError:
+        coroutine.close()
+        return None
+
+
+def start(function: Callable[[], None], *, name: str) -> None:
+    """Run *function* in a thread of its own, which does not keep the process from exiting."""
+    threading.Thread(target=function, name=f"animaworks_tasks-{name}", daemon=True).start()
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs in this thread; None where none does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -1,0 +1,101 @@
+"""``animaworks-tool cancel``, ``retry`` and ``notifications``: what changes something that is there."""
+
+from __future__ import annotations
+
+import contextlib
+from argparse import Namespace
+
+from animaworks_tasks.cli.basics import put, say
+from animaworks_tasks.cli.stores import find, notice_language, obstacle, open_store
+from animaworks_tasks.cli.submit import nothing_queued, print_receipt
+from animaworks_tasks.cli.text import Standing, as_json, catalogued, described
+from animaworks_tasks.errors import PartlySubmittedError, TasksError
+from animaworks_tasks.notifications.inbox import Drained, within
+from animaworks_tasks.store.findings import several
+from animaworks_tasks.task.model import Outcome, State
+from animaworks_tasks.tools import arguments
+
+
+def cancel_(options: Namespace) -> int:
+    """Ask for a task to stop; 1 if it had ended otherwise."""
+    store = open_store(options, changing=True, language=notice_language(options))
+    had_ended = find(store, options.id).state is State.DONE
+    task = store.request_cancel(find(store, options.id).id)
+    if options.json:
+        put(as_json(described(Standing.of(store, task, catalogued(store)), store)))
+    elif task.state is State.RUNNING:
+        put(f"task {task.id} was asked to stop; `animaworks-tool wait {task.id}` tells when it has\n")
+    elif task.outcome is Outcome.CANCELLED:
+        put(f"task {task.id} {'was cancelled before' if had_ended else 'is cancelled'}\n")
+    else:
+        say(f"task {task.id} had ended already: {task.outcome and task.outcome.value}; nothing was changed")
+    blocked = obstacle(store, task)
+    if blocked is not None:
+        say(f"task {task.id}: {blocked}")
+    return 0 if task.outcome in {None, Outcome.CANCELLED} else 1
+
+
+def retry_(options: Namespace) -> int:
+    """Submit a done task once more and print the receipt."""
+    from animaworks_tasks.animaworks.in_process import (
+        is_in_process,  # here: it loads asyncio, which the others do without
+    )
+
+    store = open_store(options, changing=True)
+    task = find(store, options.id)
+    if task.state is not State.DONE:
+        raise TasksError(
+            f"task {task.id} is {task.state.value}, and only what is done is submitted once more: "
+            f"`animaworks-tool wait {task.id}` or `animaworks-tool cancel {task.id}` first"
+        )
+    if is_in_process(task):
+        raise TasksError(
+            f"task {task.id} was a call inside of its host, which alone can make it again: ask for it there"
+        )
+    tools = catalogued(store)
+    subcommand = arguments.check(tools, task.tool, task.argv) if tools else task.subcommand
+    try:
+        again = store.submit(
+            task.tool,
+            *task.argv,
+            subcommand=subcommand,
+            priority=task.priority,
+            retry_of=task.id,  # and no key: it would lead back to the task that is done
+            expected_seconds=task.expected_seconds,
+            timeout_seconds=task.timeout_seconds,
+            retries=task.retries,
+            on_interrupt=task.on_interrupt,
+            max_attempts=task.max_attempts,
+            cwd=task.cwd,
+        )
+    except PartlySubmittedError:
+        raise
+    except OSError as error:
+        raise TasksError(nothing_queued(error)) from error
+    return print_receipt(again.id, again.tool, again.subcommand)
+
+
+def notifications_(options: Namespace) -> int:
+    """Print what waits to be read; with ``--ack`` put away exactly what was printed, once it was."""
+    notifications = open_store(options, changing=options.ack).notifications
+    looking = contextlib.nullcontext(within(notifications.peek(), None))
+    with notifications.drain() if options.ack else looking as drained:
+        _print(drained, as_data=options.json)  # what raises here acknowledges nothing
+    if not options.ack and drained.notifications:
+        number = len(drained.notifications)
+        waiting, them = several(number, "waits", "wait"), "it" if number == 1 else "them"
+        say(f"{waiting} to be read; `animaworks-tool notifications --ack` acknowledges {them}")
+    return 0
+
+
+def _print(drained: Drained, *, as_data: bool) -> None:
+    if as_data:
+        waiting = [
+            {"name": each.name, "task_id": each.task_id, "failed": each.failed, "text": each.text}
+            for each in drained.notifications
+        ]
+        put(as_json(waiting))
+    elif drained.notifications:
+        put(drained.text)
+    else:
+        say("nothing waits to be read")

@@ -1,0 +1,282 @@
+"""
+``animaworks-tool __complete SHELL WORD...``: what the last word, perhaps empty, may become.
+
+A shell asks this on Tab, so it is quick, changes nothing, makes no store, imports nobody's tools, and never fails: what
+it cannot find out it does not offer. It answers with a line that says what else may stand there, ``files``,
+``directories`` or ``nothing``, and then a line per candidate: the word, and after a tab what it is.
+
+Why our own and no library: the words that matter are in the store, argcomplete would have to be installed beside us and
+runs in every Python program on Tab, and what shtab writes knows no task.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from argparse import Action
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+import attrs
+
+from animaworks_tasks.cli import submit
+from animaworks_tasks.cli.basics import put
+from animaworks_tasks.cli.parser import COMMANDS, OVERVIEW, parser_of
+from animaworks_tasks.fs import files, json
+from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE, Layout
+from animaworks_tasks.task import pending
+from animaworks_tasks.task.model import is_task_id
+from animaworks_tasks.tools import arguments
+from animaworks_tasks.tools.catalogue import known_tools
+
+_MOST: Final = 60  # tasks of one state; more nobody reads
+_LONGEST: Final = 80  # characters of what is said of a candidate
+_PLACES: Final = {"cancel": ("running", "pending"), "retry": ("done",)}  # whose tasks a command is for; else all
+_ENTRANCE: Final = {  # options before the command, with what their values are
+    "--anima-dir": ("DIR", "the Anima's directory"),
+    "--tools": ("DIR", "a directory of tools"),
+    "--registry": ("", "a Registry, or a module that has one"),
+    "--json": (None, "print JSON"),
+    "--help": (None, "what can be typed here"),
+    "--version": (None, "which version this is"),
+}
+
+_Words = list[tuple[str, str]]
+
+
+@attrs.frozen
+class Offer:
+    """
+    What may stand in a place.
+
+    Attributes:
+        words: Candidates, with what each is.
+        besides: ``files``, ``directories`` or ``nothing``.
+    """
+
+    words: Sequence[tuple[str, str]] = ()
+    besides: str = "nothing"
+
+
+_NOTHING: Final = Offer()
+_FILES: Final = Offer(besides="files")
+_OF_METAVAR: Final = {"DIR": Offer(besides="directories"), "FILE": _FILES}
+
+
+def complete(words: Sequence[str]) -> int:
+    """Print what the last of *words* may become; *words* begin with the name of the shell."""
+    try:
+        shell, typed = words[0], _joined([_unquoted(word) for word in words[1:]])
+        current = typed[-1]
+        option, equals, value = current.partition("=")
+        if equals and option.startswith("--"):  # --option=value: bash asks for the value only
+            offer = _offer([*typed[:-1], option], value)
+            before = "" if shell == "bash" else f"{option}="
+        else:
+            offer, before, value = _offer(typed[:-1], current), "", current
+    except Exception:  # noqa: BLE001 - somebody types: a message would land in the command line
+        offer, before, value = _NOTHING, "", ""
+    lines = [
+        f"{before}{word}\t{_plain(told)}" for word, told in offer.words if word.startswith(value) and _is_one(word)
+    ]
+    put("\n".join([offer.besides, *dict.fromkeys(lines)]) + "\n")
+    return 0
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """Put together what bash takes apart: ``--option``, ``=`` and the value."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1].startswith("--") and (word == "=" or joined[-1].endswith("=")):
+            joined[-1] += word
+        else:
+            joined.append(word)
+    return joined
+
+
+def _unquoted(word: str) -> str:
+    """Return *word* as the shell would hand it over, as far as that needs nobody to evaluate anything."""
+    if not any(quote in word for quote in "'\"\\"):
+        return word
+    import shlex
+
+    try:
+        return " ".join(shlex.split(word))
+    except ValueError:  # a quote that is still open
+        return word.lstrip("'\"")
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)[:_LONGEST]
+
+
+def _is_one(word: str) -> bool:
+    return bool(word) and word.isprintable()
+
+
+# What may stand where.
+
+
+def _offer(before: Sequence[str], current: str) -> Offer:
+    anima: str | None = None
+    position = 0
+    while position < len(before) and before[position].startswith("-"):
+        option, equals, value = before[position].partition("=")
+        position += 1
+        if _ENTRANCE.get(option, (None, ""))[0] is None or equals:
+            anima = value if option == "--anima-dir" else anima
+            continue
+        if position == len(before):
+            return _OF_METAVAR.get(_ENTRANCE[option][0] or "", _NOTHING)
+        anima = before[position] if option == "--anima-dir" else anima
+        position += 1
+    if position == len(before):
+        return _first(_Store(anima, current), current)
+    command, words = before[position], before[position + 1 :]
+    given = [word for option, word in pairwise(words) if option == "--anima-dir"]
+    given += [word.removeprefix("--anima-dir=") for word in words if word.startswith("--anima-dir=")]
+    store = _Store(next(iter(given), anima), current)
+    if command == "submit":
+        return _after_submit(store, words, current)
+    if command in COMMANDS:
+        return _after_command(store, command, words, current)
+    return _of_tool(store, command, words, current)
+
+
+def _first(store: _Store, current: str) -> Offer:
+    if current.startswith("-"):
+        return Offer([(option, told) for option, (_, told) in _ENTRANCE.items()])
+    commands: _Words = re.findall(r"^  ([a-z]+)\b.*?  +(.+)$", OVERVIEW, re.MULTILINE)
+    return Offer([*commands, *store.tool_names()])
+
+
+def _after_submit(store: _Store, words: Sequence[str], current: str) -> Offer:
+    options = dict(re.findall(r"^  (?:-h, )?(--[a-z-]+) [A-Z ]*\s*(.+)$", submit.HELP, re.MULTILINE))
+    position = 0
+    while position < len(words) and words[position].startswith("-"):
+        takes_value = words[position] in submit.VALUES
+        if takes_value and position + 1 == len(words):
+            return _OF_METAVAR["DIR"] if words[position] == "--anima-dir" else _NOTHING
+        position += 1 + takes_value
+    if position < len(words):
+        return _of_tool(store, words[position], words[position + 1 :], current)
+    return Offer(list(options.items())) if current.startswith("-") else Offer(store.tool_names())
+
+
+def _after_command(store: _Store, name: str, words: Sequence[str], current: str) -> Offer:
+    actions = parser_of(name).actions
+    options = {word: action for action in actions for word in action.option_strings}
+    free = 0  # words that are neither options nor their values
+    awaited: Action | None = None
+    for word in words:
+        if awaited is not None:
+            awaited = None
+        elif word in options:
+            awaited = options[word] if options[word].nargs is None else None
+        else:
+            free += not word.startswith("-")
+    if awaited is not None:
+        return _values(store, name, awaited)
+    if current.startswith("-"):
+        return Offer([(word, action.help or "") for word, action in options.items() if word.startswith("--")])
+    positionals = [action for action in actions if not action.option_strings]
+    for action in positionals[free:] or [action for action in positionals if action.nargs == "+"]:
+        return _values(store, name, action)
+    return _NOTHING
+
+
+def _values(store: _Store, command: str, action: Action) -> Offer:
+    if action.choices is not None:
+        return Offer([(str(choice), "") for choice in action.choices])
+    if action.metavar == "ID":
+        return Offer(store.tasks(*_PLACES.get(command, ("running", "pending", "done"))))
+    return _OF_METAVAR.get(str(action.metavar), _NOTHING)
+
+
+def _of_tool(store: _Store, tool: str, words: Sequence[str], current: str) -> Offer:
+    subcommands = store.tools().get(tool)
+    if subcommands is None:
+        return _FILES
+    position = arguments.locate(subcommands, words)
+    if position is None:
+        return Offer([(name, _summary(spec)) for name, spec in subcommands.items()])
+    parameters = subcommands[words[position]]["parameters"]
+    return _FILES if parameters is None else _of_parameters(parameters, words[position + 1 :], current)
+
+
+def _of_parameters(parameters: Sequence[Mapping[str, Any]], words: Sequence[str], current: str) -> Offer:
+    options = {word: parameter for parameter in parameters for word in arguments.option_words(parameter)}
+    last = options.get(words[-1]) if words else None
+    if last is not None and last["kind"] == "option":
+        return _of_parameter(last)
+    if current.startswith("-"):
+        return Offer([(word, str(parameter.get("help", ""))) for word, parameter in options.items()])
+    given = sum(
+        not word.startswith("-") and options.get(before, {"kind": ""})["kind"] != "option"
+        for before, word in zip(["", *words], words, strict=False)
+    )
+    positionals = [parameter for parameter in parameters if parameter["kind"] == "positional"]
+    for parameter in positionals[given:] or [parameter for parameter in positionals[-1:] if parameter.get("many")]:
+        return _of_parameter(parameter)
+    return _NOTHING
+
+
+def _of_parameter(parameter: Mapping[str, Any]) -> Offer:
+    if "choices" in parameter:
+        return Offer([(str(choice), "") for choice in parameter["choices"]])
+    return _FILES if parameter["type"] == "path" else _NOTHING
+
+
+def _summary(spec: Mapping[str, Any]) -> str:
+    return ("⚠ " if spec["long_running"] else "") + str(spec["summary"])
+
+
+class _Store:
+    """
+    What is known of an Anima's tools and tasks, by looking at its files only; nothing where none is named.
+
+    Args:
+        anima: Its directory; None for what the environment names.
+        beginning: Of the word that is completed: what begins otherwise need not be looked at.
+    """
+
+    def __init__(self, anima: str | None, beginning: str) -> None:
+        self._beginning = beginning
+        named = os.path.expanduser(anima or os.environ.get(ANIMA_DIR_VARIABLE, ""))
+        self._layout = Layout(named) if named else None
+
+    def tools(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+        """Return the tools of the catalogue."""
+        return (known_tools(self._layout) if self._layout else None) or {}
+
+    def tool_names(self) -> _Words:
+        """Return the names of the tools, with their subcommands."""
+        return [(name, ", ".join(subcommands)) for name, subcommands in self.tools().items() if name[:1] != "-"]
+
+    def tasks(self, *places: str) -> _Words:
+        """Return the ids of the tasks in these places, with what each is."""
+        return [word for place in places for word in self._tasks(place)] if self._layout else []
+
+    def _tasks(self, place: str) -> Iterator[tuple[str, str]]:
+        directory = os.path.join(self._layout.root, place) if self._layout else ""
+        paths = {
+            name.removesuffix(".json"): os.path.join(directory, name)
+            for name in files.names(directory)
+            if name.endswith(".json") and name.startswith(self._beginning) and is_task_id(name.removesuffix(".json"))
+        }
+        for task_id in sorted(paths, key=lambda task_id: files.age(paths[task_id]))[:_MOST]:
+            yield task_id, _told(paths[task_id], place)
+
+
+def _told(path: str, place: str) -> str:
+    """Say what the task of a record is; nothing where it cannot be read, or has just moved on."""
+    try:
+        record = json.load(files.read(path, limit=pending.SIZE_LIMIT))
+    except (OSError, ValueError):
+        return ""
+    if not isinstance(record, dict):
+        return ""
+    words = [record.get("tool_name"), record.get("subcommand")]
+    name = ":".join(word for word in words if isinstance(word, str) and word)
+    return f"{name} {record.get('outcome', 'done') if place == 'done' else place}"

@@ -1,0 +1,270 @@
+"""``animaworks-tool TOOL SUBCOMMAND ...``: call a tool here and now, as if it were a program of its own."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, BinaryIO, Final
+
+from animaworks_tasks.cli.basics import put, say, take, write_all
+from animaworks_tasks.cli.parser import COMMANDS, USAGE
+from animaworks_tasks.cli.text import as_json, duration
+from animaworks_tasks.cli.tools import named_anima, registry_of
+from animaworks_tasks.errors import TasksError, UsageError
+from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE, Layout
+from animaworks_tasks.notifications.render import one_line
+from animaworks_tasks.store.protocol import utc_now
+from animaworks_tasks.task.model import Cause, Task
+from animaworks_tasks.task.pending import new_id
+from animaworks_tasks.tools import arguments
+from animaworks_tasks.tools.catalogue import known_tools
+from animaworks_tasks.tools.registry import Registry
+from animaworks_tasks.tools.tool import FunctionTarget, Tool
+from animaworks_tasks.worker.call import Report
+from animaworks_tasks.worker.call import call as call_tool
+
+_HELP: Final = ("-h", "--help")
+_STOPPED: Final = 130  # exit status
+
+
+def call(words: Sequence[str], name: str, argv: Sequence[str]) -> int:
+    """
+    Call the tool *name*: its stdout, or what it returns, is ours; all else it says goes to stderr.
+
+    Args:
+        words: The options before the tool's name.
+        name: The tool.
+        argv: What follows.
+
+    Raises:
+        UsageError: There is no such tool, or it does not take these arguments.
+    """
+    given, _ = take(words, values=("--anima-dir", "--tools", "--registry"), flags=("-j", "--json", *_HELP), usage=USAGE)
+    anima = named_anima(next(iter(given.get("--anima-dir", [])[-1:]), None))
+    if anima is not None:
+        os.environ[ANIMA_DIR_VARIABLE] = os.path.abspath(anima)  # where the tool looks for it
+    registry = registry_of(Namespace(tools=given.get("--tools", []), registry=given.get("--registry", [])), anima)
+    subcommands = [tool for tool in registry.tools() if tool.name == name]
+    wants_help = bool(given.keys() & _HELP) or argv[:1] == ["--help"] or argv[:1] == ["-h"]
+    if not subcommands:
+        return _elsewhere(anima, name, argv, registry, wants_help=wants_help)
+    if wants_help:
+        put("".join(f"usage: animaworks-tool {_usage(tool)}\n" for tool in subcommands))
+        return 0
+    if help_for := _asks_for_help(registry, name, argv):
+        put(_help(_usage(help_for), help_for.summary, help_for.parameters or ()))
+        return 0
+    tool = registry.resolve(name, argv)
+    if (
+        registry.permits is not None
+    ):  # without a host nobody could say no, and a shell could not be kept from calling it
+        registry.check_permission(tool)
+    if tool.long_running:
+        say(_better_submitted(tool, argv))
+    return _call(tool, argv, as_data=bool(given.keys() & {"-j", "--json"}))
+
+
+def _call(tool: Tool, argv: Sequence[str], *, as_data: bool) -> int:
+    terminal = _Terminal()
+    returns = isinstance(tool.target, FunctionTarget)  # the others print what they have to say
+    task = Task(
+        id=new_id(),
+        tool=tool.name,
+        subcommand=tool.subcommand,
+        argv=argv,
+        submitted_at=utc_now(),
+        attempt=1,
+        cwd=os.getcwd(),
+    )
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what the tool started is stopped too
+    try:
+        out = terminal.forget if as_data else None if returns else terminal.print
+        report = call_tool(tool, task, terminal, log=terminal.write_log, stdout=out, as_typed=True)
+    except KeyboardInterrupt:
+        say(f"{tool.command} was stopped")
+        return _STOPPED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        terminal.close()
+    if terminal.refused is not None:
+        raise terminal.refused
+    result = report.result if terminal.kept is None else terminal.kept.decode("utf-8", "replace")
+    if as_data:
+        outcome = "cancelled" if report.cancelled else "failed" if report.cause else "completed"
+        told = {
+            "outcome": outcome,
+            "cause": report.cause and report.cause.value,
+            "error": report.error,
+            "hint": report.hint,
+        }
+        put(as_json({"tool": tool.name, "subcommand": tool.subcommand, **told, "result": result}))
+    elif returns and result:
+        put(result if result.endswith("\n") else result + "\n")
+    return _verdict(tool, report)
+
+
+def _verdict(tool: Tool, report: Report) -> int:
+    """Say why it failed, if it did, and return the exit status."""
+    if report.cancelled:
+        say(f"{tool.command} was stopped: {one_line(report.error or '', 500)}")
+        return _STOPPED
+    if report.cause is None:
+        return 0
+    say(f"{tool.command} failed ({report.cause.value}): {one_line(report.error or '', 500)}")
+    if report.hint:
+        say(f"what to do: {one_line(report.hint, 500)}")
+    return 2 if report.cause is Cause.ARGUMENTS else 1
+
+
+class _Terminal:
+    """
+    What a tool that is called directly works with, instead of a store: the streams of this process.
+
+    Attributes:
+        kept: A result that would be too large for a record.
+        refused: Why its output could not be written; the call is of no use then.
+    """
+
+    def __init__(self) -> None:
+        # Taken now: while the tool runs, sys.stdout and sys.stderr lead to us.
+        self._out: BinaryIO | None = None if sys.stdout is None else sys.stdout.buffer
+        self._err: BinaryIO | None = None if sys.stderr is None else sys.stderr.buffer
+        self._shows_progress = sys.stderr is not None and sys.stderr.isatty()
+        self._progress_stands = False
+        self._scratch: Path | None = None
+        self.kept: bytes | None = None
+        self.refused: OSError | None = None
+
+    def print(self, data: bytes) -> None:
+        """Write to stdout what the tool prints there; one that goes on printing where nobody reads is stopped by it."""
+        self._clear()
+        try:
+            if self._out is not None:
+                write_all(self._out, data)
+        except OSError as error:
+            self.refused = error
+            raise
+
+    def forget(self, data: bytes) -> None:
+        """Write *data* nowhere: the report has it."""
+
+    def write_log(self, data: bytes) -> None:
+        """Write to stderr what is no result."""
+        self._clear()
+        self._murmur(data)
+
+    def report_progress(self, fraction: float | None, message: str) -> None:
+        """Show it in a line that the next one replaces, if somebody looks."""
+        if self._shows_progress:
+            percent = "" if fraction is None else f"{fraction:.0%} "
+            self._murmur(f"\r\x1b[K{percent}{one_line(message, 70)}".encode("utf-8", "backslashreplace"))
+            self._progress_stands = True
+
+    def cancel_requested(self) -> bool:
+        """Say no: Ctrl-C is an exception."""
+        return False
+
+    def keep_result(self, data: bytes) -> str:
+        """Keep all of it in memory."""
+        self.kept = data
+        return ""
+
+    def scratch(self) -> Path:
+        """Return a directory of this call's own; it stays, because the result may name files in it."""
+        if self._scratch is None:
+            self._scratch = Path(mkdtemp(prefix="animaworks-tool-"))
+            say(f"files of this call are kept in {self._scratch}")
+        return self._scratch
+
+    def close(self) -> None:
+        """Leave the terminal in order."""
+        self._clear()
+
+    def _clear(self) -> None:
+        if self._progress_stands:
+            self._progress_stands = False
+            self._murmur(b"\r\x1b[K")
+
+    def _murmur(self, data: bytes) -> None:
+        try:
+            if self._err is not None:
+                write_all(self._err, data)
+        except OSError:
+            pass  # nobody listens, which is no reason to stop
+
+
+def _elsewhere(anima: str | None, name: str, argv: Sequence[str], registry: Registry, *, wants_help: bool) -> int:
+    """
+    Explain a tool that is not found here, but that the Anima's host has in its own code.
+
+    Raises:
+        UsageError: The host has none of this name, or no such subcommand.
+        TasksError: It has; but to call it is the host's.
+    """
+    tools = {} if anima is None else known_tools(Layout(anima)) or {}
+    if name not in tools:
+        raise _unknown(name, registry)
+    if wants_help:
+        put("".join(f"usage: animaworks-tool {_told(name, each, spec)}\n" for each, spec in tools[name].items()))
+        return 0
+    subcommand, spec = arguments.find(tools, name, argv)
+    if any(word in _HELP for word in argv):
+        put(_help(_told(name, subcommand, spec), spec["summary"], spec["parameters"] or ()))
+        return 0
+    line = one_line(shlex.join([name, *argv]), 200)
+    raise TasksError(f"only the host of this Anima has {name}, and can call it: `animaworks-tool submit {line}`")
+
+
+def _told(name: str, subcommand: str, spec: Mapping[str, Any]) -> str:
+    return "submit " + arguments.usage(f"{name} {subcommand}", spec["parameters"])
+
+
+def _unknown(name: str, registry: Registry) -> TasksError:
+    for where, reason in registry.problems:
+        if Path(where).stem == name:
+            return TasksError(f"{where} is no tool that can be called: {one_line(reason, 500)}")
+    names = list(dict.fromkeys(["submit", *COMMANDS, *(tool.name for tool in registry.tools())]))
+    near = [each for each in names if each.startswith(name)] or get_close_matches(name, names)
+    guess = f": did you mean {' or '.join(near)}?" if near else "; `animaworks-tool tools` lists the tools"
+    return UsageError(f"{name!r} is neither a command nor a tool{guess}", USAGE)
+
+
+def _asks_for_help(registry: Registry, name: str, argv: Sequence[str]) -> Tool | None:
+    """Return the tool whose help is asked for; one that parses its own arguments has its own."""
+    words = argv[: argv.index("--")] if "--" in argv else argv
+    if not any(word in _HELP for word in words):
+        return None
+    tool = next((tool for tool in registry.tools() if tool.name == name and tool.subcommand == argv[0]), None)
+    return tool if tool is not None and isinstance(tool.target, FunctionTarget) else None
+
+
+def _help(usage: str, summary: str, parameters: Iterable[Mapping[str, Any]]) -> str:
+    lines = [f"usage: animaworks-tool {usage}", ""]
+    lines += [summary, ""] if summary else []
+    for parameter in parameters:
+        told = parameter.get("help", "")
+        default = parameter.get("default")
+        if default not in (None, False, []):
+            told = f"{told} (default: {default})".strip()
+        lines.append(f"  {arguments.usage('', [parameter]).strip():<24} {told}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def _usage(tool: Tool) -> str:
+    return ("submit " if tool.long_running else "") + tool.usage
+
+
+def _better_submitted(tool: Tool, argv: Sequence[str]) -> str:
+    takes = "long" if tool.expected_seconds is None else f"about {duration(tool.expected_seconds)}"
+    line = one_line(shlex.join([tool.name, *argv]), 200)
+    return (
+        f"⚠ {tool.command} takes {takes}: `animaworks-tool submit {line}` would have returned at once; "
+        "it runs here now, and Ctrl-C stops it"
+    )

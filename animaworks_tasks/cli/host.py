@@ -1,0 +1,270 @@
+"""
+``animaworks-tool run``: a host in the foreground, with a line for everything that happens.
+
+On a terminal, what runs is shown below these lines, with how far it is, if rich is installed.
+
+The first Ctrl-C starts nothing more and waits for what runs; the second one leaves. SIGTERM, which comes from programs
+with little patience, leaves as the executor does by default: in processes tasks go on, threads are given ten seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import queue
+import signal
+import sys
+import threading
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from animaworks_tasks.backends import ProcessBackend, ThreadBackend
+from animaworks_tasks.cli.basics import anima_dir, put, say
+from animaworks_tasks.cli.signals import Signals
+from animaworks_tasks.cli.stores import is_orphan, open_store
+from animaworks_tasks.cli.terminal import Lines, Screen, screen
+from animaworks_tasks.cli.text import Standing, catalogued, described, said
+from animaworks_tasks.cli.tools import no_tools, registry_of, report_problems
+from animaworks_tasks.errors import ExecutorClosedError, TasksError
+from animaworks_tasks.executor.executor import Executor
+from animaworks_tasks.notifications.render import one_line
+from animaworks_tasks.store.directory import TaskStore
+from animaworks_tasks.store.findings import several
+from animaworks_tasks.task.model import State, Task
+from animaworks_tasks.tools.registry import Given, Registry
+
+_LOOK: Final = 0.5  # seconds between two looks at what has started and how far it is
+_RETRY_LOOK: Final = 0.2  # seconds between two looks at whether a retry has come to its end
+_LOOKING_SHARE: Final = 4.0  # a look that took long, because very many wait, is followed by a rest so much longer
+_READ_AT_MOST: Final = 100  # records, to see whether they are tasks
+_NO_LIMIT: Final = 10 * 365 * 86400.0  # seconds; what a lock can be waited for is finite
+
+
+def run_(options: Namespace) -> int:
+    """Serve the Anima's tasks until told to stop; with ``--until-idle`` until nothing is left to do."""
+    anima = anima_dir(options.anima_dir)
+    registry = registry_of(options, anima)
+    report_problems(registry)
+    if not registry.tools():  # every task that waits would be rejected
+        raise TasksError(f"nothing could be run: {no_tools(options)}")
+    if options.permit:
+        registry.permits = Given(options.permit)
+    store = open_store(options, changing=True, language=options.language)
+    picture = None if options.json else screen(whole=False)
+    with Signals(pausing=picture is not None) as signals:
+        return _Host(store, registry, signals, picture, options).serve()
+
+
+class _Host:
+    """An executor, and what is told of it."""
+
+    def __init__(
+        self, store: TaskStore, registry: Registry, signals: Signals, picture: Screen | None, options: Namespace
+    ) -> None:
+        self._store, self._registry, self._signals, self._options = store, registry, signals, options
+        self._picture, self._lines = picture, Lines(picture, signals.wake)
+        self._tools: Mapping[str, Any] = {}
+        self._waiting, self._is_leaving = 0, False
+        self._orphaned: frozenset[tuple[str, int]] = frozenset()
+        self._ended: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._running: dict[str, Task] = {}
+        self._progress: dict[str, str] = {}
+        self._idle = threading.Event()
+        self._detaches = options.backend == "process"
+        self._executor = Executor(
+            store,
+            registry,
+            backend=ProcessBackend() if self._detaches else ThreadBackend(),
+            max_workers=options.max_workers,
+            on_finish=self._on_finish,
+        )
+
+    def serve(self) -> int:
+        """Run tasks until a signal, or until idle, and then stop in the manner that was asked for."""
+        with _said_plainly(self._lines.say):
+            self._waiting = self._count_waiting()  # before any of them is taken
+            # Likewise: while it is being settled, an orphan looks like a task that runs.
+            orphans = (task for task in self._look().values() if is_orphan(self._store, task))
+            self._orphaned = frozenset((task.id, task.attempt) for task in orphans)
+            self._executor.start()
+            with self._lines.showing():
+                self._serve()
+            self._say_what_is_left()
+        return 0
+
+    def _serve(self) -> None:
+        stopping = None
+        try:
+            self._announce()
+            if self._options.until_idle:
+                threading.Thread(target=self._wait_for_idle, daemon=True).start()
+            self._tell_until(lambda: bool(self._signals.taken) or self._idle.is_set())
+        finally:  # also where nobody reads any more what we tell
+            self._is_leaving = True
+            patient = self._signals.taken[:1] == [signal.SIGINT]
+            stopping = threading.Thread(target=self._stop, args=(_NO_LIMIT if patient else None,), daemon=True)
+            stopping.start()
+        self._say_what_is_waited_for()
+        self._tell_until(lambda: not stopping.is_alive() or len(self._signals.taken) > 1)
+
+    # In other threads.
+
+    def _on_finish(self, task: Task) -> None:
+        self._ended.put(task)
+        self._signals.wake()
+
+    def _wait_for_idle(self) -> None:
+        """Wait until nothing is to be done; a retry that waits for its time is, what its submitter delayed is not."""
+        try:
+            while not self._is_idle():
+                time.sleep(_RETRY_LOOK)
+        except ExecutorClosedError:
+            pass  # a signal came first
+        finally:
+            self._idle.set()
+            self._signals.wake()
+
+    def _is_idle(self) -> bool:
+        try:
+            self._executor.run_until_idle_sync()
+            return not any(task.attempt for task in self._store.list(State.PENDING))
+        except OSError:  # as in _look
+            return False
+
+    def _stop(self, patience: float | None) -> None:
+        self._executor.stop(drain_timeout=patience)
+        self._signals.wake()
+
+    # What is told.
+
+    def _tell_until(self, enough: Callable[[], bool]) -> None:
+        while True:
+            is_enough = enough()  # asked first, so that what happened before is told
+            began = time.monotonic()
+            self._tell()
+            self._lines.flush()
+            self._show()
+            if is_enough:
+                return
+            self._signals.wait(max(_LOOK, _LOOKING_SHARE * (time.monotonic() - began)))
+            if self._signals.pause_asked and self._picture is not None:
+                self._picture.beside(self._signals.pause)
+
+    def _tell(self) -> None:
+        ended = []
+        while not self._ended.empty():
+            ended.append(self._ended.get())
+        before, self._running = self._running, self._look()
+        for task in reversed(self._running.values()):  # the list has the last one first
+            if task.id not in before:
+                again = f", attempt {task.attempt}" if task.attempt > 1 else ""
+                self._line("started", task, f"{task.id} {task.name} started{again}")
+            self._tell_progress(task)
+        for task in ended:
+            self._progress.pop(task.id, None)
+            self._line("ended", task, task.summary())
+
+    def _show(self) -> None:
+        """Draw what runs."""
+        if self._picture is None:
+            return
+        self._tools = self._tools or self._registry.catalogue()["tools"]
+        standings = [Standing.of(self._store, task, self._tools) for task in reversed(self._running.values())]
+        with contextlib.suppress(OSError):  # as in _look
+            self._waiting = self._count_waiting()
+        leaving = "; starting nothing more" if self._is_leaving else ""
+        self._picture.show(standings, [f"{len(standings)} running, {self._waiting} waiting{leaving}"])
+
+    def _count_waiting(self) -> int:
+        """Return how many tasks wait; of many how many records there are, whatever is in them."""
+        records = len(self._store.pending_ids())
+        if records <= _READ_AT_MOST:
+            with contextlib.suppress(OSError):  # as in _look
+                return len(self._store.list(State.PENDING))
+        return records
+
+    def _look(self) -> dict[str, Task]:
+        try:
+            running = self._store.list(State.RUNNING)
+            return {task.id: task for task in running if (task.id, task.attempt) not in self._orphaned}
+        except OSError:  # too many open files, say: the executor goes on, and so do we
+            return self._running
+
+    def _tell_progress(self, task: Task) -> None:
+        if self._picture is not None or not (self._options.json or sys.stdout.isatty()):
+            return
+        news = said(self._store.read_progress(task.id))
+        if news and news != self._progress.get(task.id):
+            self._progress[task.id] = news
+            self._line("progress", task, f"{task.id} {task.name} {news}")
+
+    def _announce(self) -> None:
+        tools = self._registry.tools()
+        where, waiting = self._store.location, self._waiting
+        if self._options.json:
+            self._event("serving", anima_dir=where, tools=[tool.key for tool in tools], pending=waiting)
+            return
+        keys = [f"{'⚠ ' if tool.long_running else ''}{tool.command}" for tool in tools]
+        backlog = f", {waiting} waiting" if waiting else ""
+        self._lines.put(
+            f"serving {one_line(where, 400)}: {several(len(tools), 'tool', 'tools')}{backlog}\n  {', '.join(keys)}\n"
+        )
+        self._lines.say("Ctrl-C waits for what runs and leaves; a second one does not wait")
+
+    def _say_what_is_waited_for(self) -> None:
+        is_patient = self._signals.taken[:1] == [signal.SIGINT] or not self._detaches
+        if self._running and is_patient:
+            leaves = "leaves it running" if self._detaches else "interrupts it"
+            self._lines.say(
+                f"starting nothing more, and waiting for {_names(self._running.values())}; Ctrl-C again {leaves}"
+            )
+
+    def _say_what_is_left(self) -> None:
+        running, pending = self._store.list(State.RUNNING), self._store.list(State.PENDING)
+        if running:
+            one = len(running) == 1
+            goes_on = "goes on and ends by itself" if one else "go on and end by themselves"
+            settled = f"{'is' if one else 'are'} interrupted; the next host settles {'it' if one else 'them'}"
+            say(f"left: {_names(running)}, which {goes_on if self._detaches else settled}")
+        if pending:
+            say(f"left: {len(pending)} pending; the next host runs {'it' if len(pending) == 1 else 'them'}")
+
+    def _line(self, event: str, task: Task, text: str) -> None:
+        if self._options.json:
+            standing = Standing.of(self._store, task, catalogued(self._store))
+            self._event(event, task=described(standing, self._store))
+        else:
+            self._lines.put(f"{time.strftime('%H:%M:%S')} {one_line(text, 400)}\n")
+
+    @staticmethod
+    def _event(event: str, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON can say
+        put(json.dumps({"event": event, "at": time.time(), **facts}, ensure_ascii=False) + "\n")
+
+
+def _names(tasks: Iterable[Task]) -> str:
+    return ", ".join(f"{task.id} {one_line(task.name, 60)}" for task in tasks)
+
+
+class _Plain(logging.Handler):
+    """Says warnings and errors as a command line does: in a line, and without a traceback."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        self._tell(one_line(record.getMessage() + (f": {error}" if error else ""), 500))
+
+
+@contextlib.contextmanager
+def _said_plainly(tell: Callable[[str], None]) -> Iterator[None]:
+    logger, handler = logging.getLogger("animaworks_tasks"), _Plain(tell)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

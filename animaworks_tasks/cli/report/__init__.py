@@ -1,0 +1,1 @@
+"""``animaworks-tool report``: one HTML page about many tasks."""

@@ -1,0 +1,157 @@
+"""``animaworks-tool report``: what the store has come to, as one page to look at or to hand on."""
+
+from __future__ import annotations
+
+import os
+import stat
+from argparse import Namespace
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final
+
+import attrs
+
+from animaworks_tasks.cli.basics import put, say
+from animaworks_tasks.cli.listing import not_done
+from animaworks_tasks.cli.report.data import Report
+from animaworks_tasks.cli.report.page import page
+from animaworks_tasks.cli.stores import open_store
+from animaworks_tasks.cli.text import Standing, as_json, catalogued, duration
+from animaworks_tasks.errors import TasksError, UsageError
+from animaworks_tasks.fs import files
+from animaworks_tasks.store.directory import TaskStore
+from animaworks_tasks.store.findings import several
+from animaworks_tasks.store.protocol import utc_now
+from animaworks_tasks.store.records import ids
+from animaworks_tasks.task.model import State
+
+_LIMIT: Final = 1000  # done tasks, and waiting ones; a browser shows so many at once
+_STDOUT: Final = "-"
+
+
+def report_(options: Namespace) -> int:
+    """
+    Write the page and say where it is.
+
+    Raises:
+        UsageError: It would stand in the place of something that is no file.
+        TasksError: It could not be written; what stood there before is as it was.
+    """
+    store = open_store(options)
+    if options.html == _STDOUT:
+        if options.json:
+            raise UsageError("-j says where the page is, and with --html - that is stdout: leave out one")
+        put(page(_report(store, options)))
+        return 0
+    target = _target(options.html)
+    report = _report(store, options)
+    _write(target, page(report))
+    if options.json:
+        put(as_json({"file": target, "tasks": len(report.standings), "remarks": list(report.remarks)}))
+        return 0
+    put(f"{target}\n")
+    say(f"a report of {several(len(report.standings), 'task', 'tasks')} is in this file; open it in a browser")
+    for remark in report.remarks:
+        say(remark)
+    return 0
+
+
+def _report(store: TaskStore, options: Namespace) -> Report:
+    limit = options.limit or _LIMIT
+    now = utc_now()
+    kept = len(ids(store.layout.done))
+    latest = store.list(State.DONE, limit=limit)
+    since = None if options.since is None else now - options.since
+    done = [task for task in latest if since is None or (task.finished_at is not None and task.finished_at >= since)]
+    unfinished = not_done(store)
+    running = [task for task in unfinished if task.state is State.RUNNING]
+    waiting = [task for task in unfinished if task.state is State.PENDING]
+    tools = catalogued(store)
+    left_out = _LeftOut(
+        older=len(latest) - len(done),
+        beyond=max(0, kept - limit),
+        unreadable=max(0, min(kept, limit) - len(latest)),
+        waiting=max(0, len(waiting) - limit),
+    )
+    return Report(
+        anima=store.location,
+        made_at=now,
+        standings=[Standing.of(store, task, tools) for task in (*running, *waiting[:limit], *done)],
+        remarks=list(left_out.told(limit, options.since)),
+    )
+
+
+@attrs.frozen(kw_only=True)
+class _LeftOut:
+    """
+    How many tasks are not on the page, and why.
+
+    Attributes:
+        older: Done before what ``--since`` asks for, among the latest.
+        beyond: Done before the latest, of which there are as many as ``--limit`` says.
+        unreadable: Among the latest.
+        waiting: More than ``--limit`` says.
+    """
+
+    older: int
+    beyond: int
+    unreadable: int
+    waiting: int
+
+    def told(self, limit: int, since: timedelta | None) -> Iterator[str]:
+        """Yield a sentence for each reason, and what to do."""
+        if since is not None and self.older:  # so all that is not older is here
+            number = several(self.older + self.beyond, "task", "tasks")
+            yield f"left out: {number} done more than {duration(since.total_seconds())} ago (--since)"
+        elif self.beyond:
+            number = several(self.beyond, "task", "tasks")
+            yield f"left out: {number} done before the last {limit}; a larger --limit shows more"
+        if self.waiting:
+            yield f"left out: {several(self.waiting, 'task', 'tasks')} that wait; a larger --limit shows more"
+        if self.unreadable:
+            number = several(self.unreadable, "record", "records")
+            yield f"left out: {number} that cannot be read; `animaworks-tool doctor` says why"
+
+
+def _target(given: str) -> str:
+    """
+    Return the absolute path of the file that *given* is, or will be.
+
+    Raises:
+        UsageError: Something else is there, and would be replaced, be it /dev/null.
+        TasksError: There is no place for it.
+    """
+    if not given:
+        raise UsageError("--html needs the name of a file; - is stdout")
+    try:
+        status = os.stat(given)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _not_written(given, error) from error
+    else:
+        if stat.S_ISDIR(status.st_mode):
+            example = os.path.join(given, "report.html")
+            raise UsageError(f"{given!r} is a directory: name a file in it, {example!r} say")
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"{given!r} is no regular file, and would be replaced by one: name another; - is stdout")
+    target = os.path.realpath(given)  # so that a link stays one
+    directory = os.path.dirname(target)
+    if not os.path.isdir(directory):
+        raise TasksError(f"there is no directory {directory}: make it first, or name a file elsewhere")
+    return target
+
+
+def _write(target: str, data: bytes) -> None:
+    """Put the page in its place, whole, at once; only its owner may read it, as everything of an Anima's."""
+    try:
+        files.replace(target, data, tmp=os.path.dirname(target))
+    except OSError as error:
+        raise _not_written(target, error) from error
+
+
+def _not_written(target: str, error: OSError) -> TasksError:
+    return TasksError(
+        f"the report was not written: {error.strerror or error}: {target}; see that the disk has room and that you "
+        "may write there, or name a file elsewhere; what was there before is as it was"
+    )

@@ -1,0 +1,126 @@
+"""``animaworks-tool show``: everything about one task, and what to do next."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from argparse import Namespace
+from collections.abc import Iterator
+
+from animaworks_tasks.cli.basics import put
+from animaworks_tasks.cli.events import in_words, notice_of
+from animaworks_tasks.cli.stores import find, obstacle, open_store
+from animaworks_tasks.cli.text import Standing, as_json, catalogued, described, duration, moment, said
+from animaworks_tasks.errors import TasksError
+from animaworks_tasks.notifications.render import ENGLISH, one_line, preview, said_by_tool
+from animaworks_tasks.store.directory import TaskStore
+from animaworks_tasks.store.workspace import kept_result
+from animaworks_tasks.task.model import Cause, Outcome, State, Task
+
+
+def show_(options: Namespace) -> int:
+    """Print one task; with ``--result`` its result and nothing else."""
+    store = open_store(options)
+    task = find(store, options.id)
+    if options.result:
+        put(_whole_result(store, task))
+        return 0
+    standing = Standing.of(store, task, catalogued(store))
+    next_step = _next_step(store, task)
+    if options.json:
+        put(as_json({**described(standing, store), "next": next_step}))
+        return 0
+    lines = [f"{label + ':':<11} {text}" for label, text in [*_facts(standing, store), ("next", next_step)] if text]
+    told = preview(task)
+    if told:
+        lines += ["", told]
+    put("\n".join(lines) + "\n")
+    return 0
+
+
+def _facts(standing: Standing, store: TaskStore) -> Iterator[tuple[str, str]]:
+    task = standing.task
+    yield "task", f"{task.id} {one_line(task.name, 100)}"
+    how = standing.note() if standing.orphaned else standing.time()
+    yield "state", f"{standing.status}, {how}" + (" (overdue)" if standing.overdue else "")
+    yield "progress", said(standing.progress)
+    yield "call", one_line(shlex.join(["animaworks-tool", "submit", task.tool, *task.argv]), 2000)
+    yield "in", one_line(task.cwd or "", 500)
+    yield "options", ", ".join(_options(task))
+    yield "submitted", moment(task.submitted_at)
+    yield "not before", moment(task.not_before) if task.not_before else ""
+    yield "started", moment(task.started_at) + f", attempt {task.attempt}" if task.started_at else ""
+    yield "finished", moment(task.finished_at) if task.finished_at else ""
+    yield "cause", f"{task.cause.value}: {ENGLISH.advice[task.cause]}" if task.cause else ""
+    yield "error", "" if said_by_tool(task) else one_line(task.error or "", 2000)
+    yield "hint", one_line(task.hint or "", 500)
+    if task.state is State.RUNNING and task.owner_pid:
+        yield "process", str(task.owner_pid)
+    if task.attempt:
+        yield "log", os.path.join(store.layout.logs, f"{task.id}.log")
+    if task.result_file:
+        yield "result", os.path.join(store.layout.root, one_line(task.result_file, 500))
+    if task.state is State.DONE:
+        yield "notice", in_words(notice_of(store, task.id, list(store.events(task.id))))
+
+
+def _options(task: Task) -> Iterator[str]:
+    if task.priority:
+        yield f"priority {task.priority}"
+    if task.key is not None:
+        yield f"key {one_line(task.key, 100)!r}"
+    if task.timeout_seconds is not None:
+        yield f"timeout {duration(task.timeout_seconds)}"
+    if task.retries is not None:
+        yield f"retries {task.retries}"
+    if task.retry_of is not None:
+        yield f"a retry of {one_line(task.retry_of, 20)}"
+
+
+def _next_step(store: TaskStore, task: Task) -> str:
+    """Say what can be done now."""
+    if task.state is State.DONE:
+        if task.outcome is Outcome.COMPLETED:
+            return f"`animaworks-tool show --result {task.id}` prints the whole result" if task.result else "nothing"
+        if task.cause in {Cause.ARGUMENTS, Cause.REJECTED}:
+            return "correct the call, and submit it again"
+        log = f"`animaworks-tool logs {task.id}`, then " if task.attempt else ""
+        return f"{log}`animaworks-tool retry {task.id}` submits it once more"
+    blocked = obstacle(store, task)
+    if blocked is not None:
+        return blocked
+    if task.state is State.PENDING:
+        return f"nothing: it is started when its turn comes; `animaworks-tool cancel {task.id}` takes it back"
+    return f"`animaworks-tool logs -f {task.id}` follows it, `animaworks-tool cancel {task.id}` stops it"
+
+
+def _whole_result(store: TaskStore, task: Task) -> bytes:
+    """
+    Return all that the tool returned or printed.
+
+    Raises:
+        TasksError: It has no result (yet).
+    """
+    try:
+        whole = kept_result(store.layout, task)
+    except OSError as error:
+        where = one_line(str(error.filename or task.result_file), 500)
+        raise TasksError(
+            f"the whole result cannot be read: {error.strerror or error}: {where}; "
+            f"`animaworks-tool show {task.id}` prints what the record has of it, and `retry` makes it anew"
+        ) from error
+    if whole is not None:
+        return whole
+    if task.result_size is not None:
+        raise TasksError(
+            f"the whole result, of {task.result_size} bytes, was not stored; `animaworks-tool show {task.id}` prints "
+            "its beginning and its end, and `retry` makes it anew"
+        )
+    if task.result is None:
+        if task.state is not State.DONE:
+            raise TasksError(f"task {task.id} is {task.state.value}: `animaworks-tool wait {task.id}`, then ask again")
+        if task.outcome is not Outcome.COMPLETED:
+            raise TasksError(f"task {task.id} has no result; `animaworks-tool show {task.id}` tells why")
+        return b""
+    data = task.result.encode("utf-8")
+    return data if data.endswith(b"\n") or not data else data + b"\n"

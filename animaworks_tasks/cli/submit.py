@@ -1,0 +1,243 @@
+"""
+``animaworks-tool submit``: queue a call, print a receipt, be gone.
+
+It exits with 0 exactly if the task is queued and will survive a power cut. Nothing is imported here that would be felt:
+no argparse, json, re, attrs or typing. The record that is written is the one that :meth:`TaskStore.submit` would write.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from animaworks_tasks.cli.basics import anima_dir, put, remedy, say, take
+from animaworks_tasks.errors import PartlySubmittedError, TasksError, UsageError
+from animaworks_tasks.fs import files, json
+from animaworks_tasks.fs.layout import Layout
+from animaworks_tasks.store import enqueue
+from animaworks_tasks.task import pending
+from animaworks_tasks.tools import arguments
+from animaworks_tasks.tools.catalogue import known_tools
+
+TYPE_CHECKING = False  # typing's own would import typing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Final
+
+USAGE: Final = "animaworks-tool [--anima-dir DIR] submit [OPTIONS] TOOL [ARGS...]"
+HELP: Final = f"""\
+usage: {USAGE}
+
+Queue a call of a tool and return at once. A host (`animaworks-tool run`, or one that embeds the library) runs it, and
+its end is told in a notification. Prints a receipt as JSON. Everything after TOOL belongs to the tool.
+
+options:
+  --anima-dir DIR     the Anima's directory; default: the environment variable ANIMAWORKS_ANIMA_DIR
+  --key KEY           a name for this piece of work: while a task with it is kept, there will be no second one
+  --priority N        higher runs earlier; default 0
+  --delay SECONDS     start it no earlier than in so many seconds
+  --timeout SECONDS   longest run of one attempt; default: the tool's
+  --retries N         how often a failure is run again; default: the tool's
+  -h, --help          show this; after TOOL it is an argument like any other
+
+exit status: 0 it is queued; 1 nothing was queued, or a power cut may still take it away, as stderr says;
+2 nothing was queued, because of how it was called
+
+example:
+  animaworks-tool submit --timeout 900 transcribe audio talk.wav --language ja
+"""
+
+VALUES: Final = ("--anima-dir", "--key", "--priority", "--delay", "--timeout", "--retries")
+_FLAGS: Final = ("-j", "--json", "-h", "--help")  # the receipt is JSON in any case
+_LONGEST: Final = 10 * 365 * 86400.0  # seconds; ten years, so that every moment has a date
+
+
+def submit(words: Sequence[str]) -> int:
+    """
+    Queue what *words*, all but ``submit`` itself, ask for.
+
+    Raises:
+        UsageError: No host would accept it. Nothing was queued.
+        TasksError: It could not be kept, or not durably, as it says.
+    """
+    given, call = take(words, values=VALUES, flags=_FLAGS, usage=USAGE)
+    if "-h" in given or "--help" in given:
+        put(HELP)
+        return 0
+    if not call or not call[0]:
+        raise UsageError("submit needs the name of a tool; `animaworks-tool tools` lists them", USAGE)
+    options = {name: values[-1] for name, values in given.items() if values}
+    for text in (*call, *options.values()):
+        _check_utf8(text)
+    tool, argv = call[0], call[1:]
+    if options.get("--key") == "":
+        raise UsageError("--key must not be empty: it would be the same for all that have none", USAGE)
+    ours = _ours(options)
+    layout = Layout(anima_dir(options.get("--anima-dir")))
+    tools = known_tools(layout)
+    subcommand = pending.first_word(argv) if tools is None else _checked(tools, tool, argv)
+    task_id = pending.new_id(options.get("--key"))
+    fields = pending.pending_fields(
+        task_id=task_id,
+        tool=tool,
+        subcommand=subcommand,
+        argv=argv,
+        anima_name=os.path.basename(layout.anima),
+        anima_dir=layout.anima,
+        at=time.time(),
+    )
+    is_new = _keep(layout, task_id, {**fields, "version": pending.VERSION, **ours, "cwd": _cwd()})
+    if not is_new:
+        there = _call_of(layout, task_id) or (tool, subcommand, argv)
+        is_same = (there[0], there[2]) == (tool, argv)
+        other = f"{there[0]} {there[1]}".rstrip()[:100]
+        of = "" if is_same else f", of another call ({other!r}),"  # repr: anybody may have written the record
+        todo = f"`animaworks-tool show {task_id}`"
+        say(f"a task with this key{of} is there already, and no second one was queued: {todo}")
+        tool, subcommand, _ = there
+    return print_receipt(task_id, tool, subcommand)
+
+
+def _checked(tools: Mapping[str, Mapping[str, Mapping[str, Any]]], tool: str, argv: Sequence[str]) -> str:
+    """
+    Return the subcommand of a call that the host would accept.
+
+    Raises:
+        UsageError: It would not; who asks for help is told where it is.
+    """
+    try:
+        return arguments.check(tools, tool, argv)
+    except UsageError as error:
+        if tool not in tools or not {"-h", "--help"}.intersection(argv):
+            raise
+        subcommand = next((f"{word} " for word in argv if word in tools[tool]), "")
+        problem = f"`animaworks-tool {tool} {subcommand}--help` tells what it takes; nothing was queued"
+        raise UsageError(problem, error.usage) from None
+
+
+def _call_of(layout: Layout, task_id: str) -> tuple[str, str, list[str]] | None:
+    """Return tool, subcommand and arguments of a task that is there; None where its record cannot be read."""
+    for place in (layout.pending, layout.running, layout.done):  # in the order in which it moves on
+        try:
+            record = json.load(files.read(os.path.join(place, f"{task_id}.json"), limit=pending.SIZE_LIMIT))
+        except (OSError, ValueError):
+            continue
+        if not isinstance(record, dict):
+            continue
+        call = record.get("tool_args", record)  # as it stands from the claim on, or before
+        tool = record.get("tool_name")
+        if not isinstance(call, dict) or not isinstance(tool, str):
+            continue
+        subcommand, argv = call.get("subcommand") or "", call.get("raw_args")
+        if isinstance(subcommand, str) and isinstance(argv, list):
+            return tool.removesuffix(f":{subcommand}") if call is not record else tool, subcommand, argv
+    return None
+
+
+def print_receipt(task_id: str, tool: str, subcommand: str) -> int:
+    """Print what the submitter gets; return 0, because the task is queued, whether anybody reads it or not."""
+    receipt = {
+        "task_id": task_id,
+        "status": "submitted",
+        "tool": tool,
+        "subcommand": subcommand,
+        "message": f"バックグラウンドタスクを投入しました。完了時にinboxに通知されます。(task_id: {task_id})",
+    }
+    try:
+        put(json.dump(receipt))
+    except OSError as error:
+        say(f"task {task_id} is queued, do not submit it again; its receipt was not printed: {error.strerror}")
+    return 0
+
+
+def _ours(options: Mapping[str, str]) -> dict[str, object]:
+    """Return the keys of the record that *options* ask for, in the order in which every record has them."""
+    values: dict[str, object] = {
+        "priority": _whole(options, "--priority") or None,
+        "not_before": _seconds(options, "--delay", at_least=0),
+        "key": options.get("--key"),
+        "timeout_seconds": _seconds(options, "--timeout", at_least=0.001),
+        "retries": _whole(options, "--retries", at_least=0),
+    }
+    delay = values["not_before"]
+    if isinstance(delay, float):
+        values["not_before"] = time.time() + delay
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _whole(options: Mapping[str, str], option: str, *, at_least: int | None = None) -> int | None:
+    if option not in options:
+        return None
+    try:
+        number = int(options[option])
+    except ValueError:
+        raise UsageError(f"{option} must be a whole number, not {options[option]!r}", USAGE) from None
+    if at_least is not None and number < at_least:
+        raise UsageError(f"{option} must be at least {at_least}, not {number}", USAGE)
+    return number
+
+
+def _seconds(options: Mapping[str, str], option: str, *, at_least: float) -> float | None:
+    if option not in options:
+        return None
+    try:
+        number = float(options[option])
+    except ValueError:
+        raise UsageError(f"{option} must be a number of seconds, not {options[option]!r}", USAGE) from None
+    if not at_least <= number <= _LONGEST:  # nan is neither
+        raise UsageError(f"{option} must be from {at_least:g} to {_LONGEST:.0f} seconds, not {options[option]}", USAGE)
+    return number
+
+
+def _check_utf8(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise UsageError(f"an argument is not UTF-8, so nobody could be given it: {shown}", USAGE) from None
+
+
+def _cwd() -> str:
+    """Return the current directory, where paths among the arguments begin."""
+    try:
+        cwd = os.getcwd()
+        cwd.encode("utf-8")
+    except FileNotFoundError:
+        raise TasksError(
+            "nothing was queued: the current directory is gone; cd to another one, and submit again"
+        ) from None
+    except UnicodeEncodeError:
+        raise TasksError("nothing was queued: the current directory's name is not UTF-8; cd to another one") from None
+    return cwd
+
+
+def _keep(layout: Layout, task_id: str, record: Mapping[str, object]) -> bool:
+    """Store the record durably; False where the task is there already, which only a key can bring about."""
+    data = json.dump(record)
+    if len(data) > pending.SUBMIT_LIMIT:
+        raise TasksError(
+            f"nothing was queued: the arguments make a record of {len(data)} bytes, and {pending.SUBMIT_LIMIT} is the "
+            "limit; put them into a file, and submit its name"
+        )
+    try:
+        enqueue.create(layout, sync=True)
+        # In the order in which a task moves on, so that it cannot slip by; placing it looks at pending/.
+        for place in (layout.running, layout.done):
+            if os.path.lexists(os.path.join(place, f"{task_id}.json")):
+                files.sync_directory(place)  # whoever has put it there may not have come to that
+                return False
+        return enqueue.place(layout, task_id, data, sync=True, keyed="key" in record)
+    except PartlySubmittedError as error:
+        raise TasksError(
+            f"task {task_id} is queued and will run, do not submit it again; but {error.reason}; "
+            f"`animaworks-tool show {task_id}` tells what has become of it"
+        ) from error
+    except OSError as error:
+        raise TasksError(nothing_queued(error)) from error
+
+
+def nothing_queued(error: OSError) -> str:
+    """Say that the disk refused a task, why, and what to do."""
+    where = f" ({error.filename})" if error.filename else ""
+    return f"nothing was queued: {error.strerror or error}{where}; {remedy(error)}, then submit again"

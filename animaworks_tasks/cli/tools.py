@@ -1,0 +1,133 @@
+"""``animaworks-tool tools`` and ``guide``: what can be called; and where the tools of a command line come from."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from animaworks_tasks.cli.basics import anima_dir, put, say
+from animaworks_tasks.cli.text import as_json, duration, table
+from animaworks_tasks.errors import TasksError
+from animaworks_tasks.fs import layout as layouts
+from animaworks_tasks.notifications.render import one_line
+from animaworks_tasks.tools import arguments, guide
+from animaworks_tasks.tools.catalogue import read_tools
+from animaworks_tasks.tools.discovery import discover, load_directory, load_entry_points, load_import_path
+from animaworks_tasks.tools.registry import Registry
+
+
+def tools_(options: Namespace) -> int:
+    """List the tools; those that did not load too, with their reasons."""
+    source, tools, registry = _known(options)
+    if options.json:
+        problems = [{"where": where, "reason": reason} for where, reason in registry.problems]
+        put(as_json({"source": source, "tools": tools, "problems": problems}))
+        return 0
+    rows = list(_rows(tools))
+    if rows:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        put(table(rows, width=width))
+    else:
+        say(no_tools(options))
+    if source == "catalogue":
+        say("these are the tools that the host had when it last started; one that was added since needs its next start")
+    report_problems(registry)
+    return 0
+
+
+def guide_(options: Namespace) -> int:
+    """Print the guide."""
+    _, tools, registry = _known(options)
+    text = guide.guide(tools, options.language)
+    put(as_json({"language": options.language, "guide": text}) if options.json else text)
+    report_problems(registry)
+    return 0
+
+
+def named_anima(given: str | None) -> str | None:
+    """Return the Anima's directory, or None where none is named: tools that are no Anima's can do without."""
+    return anima_dir(given) if given or os.environ.get(layouts.ANIMA_DIR_VARIABLE) else None
+
+
+def registry_of(options: Namespace, anima: str | None) -> Registry:
+    """
+    Return the tools that *options* name, and after them those that are always looked for.
+
+    Raises:
+        TasksError: What was named is not there, or does not load.
+    """
+    found = Registry()
+    if options.registry:
+        sys.path.insert(0, os.getcwd())  # as `python -m` has it; a console script has only its own directory
+    for path in options.registry:
+        load_import_path(found, path)
+    for directory in options.tools:
+        if not os.path.isdir(directory):
+            raise TasksError(f"there is no directory {directory}: correct --tools")
+        load_directory(found, directory)
+    found.add_registry(_everybodys() if anima is None else discover(anima), skip_taken=True)
+    return found
+
+
+def no_tools(options: Namespace) -> str:
+    """Say that nothing was found, and what to do."""
+    own = options.anima_dir or os.environ.get(layouts.ANIMA_DIR_VARIABLE)
+    places = [*([os.path.join(own, "tools")] if own else []), _common_tools()]
+    remedy = "put one there, install a package of them, or name others with --tools or --registry"
+    return f"there are no tools in {' or '.join(places)}: {remedy}"
+
+
+def report_problems(registry: Registry) -> None:
+    """Tell which files are no tools, and why."""
+    for where, reason in registry.problems:
+        say(f"did not load: {one_line(where, 300)}: {one_line(reason, 500)}")
+
+
+def _known(options: Namespace) -> tuple[str, Mapping[str, Any], Registry]:
+    """Return the host's catalogue if there is one, or else what is found here; and the registry it was found with."""
+    anima = named_anima(options.anima_dir)
+    if anima is not None and not options.tools and not options.registry:
+        tools = _host_tools(layouts.Layout(anima))
+        if tools is not None:
+            return "catalogue", tools, Registry()
+    registry = registry_of(options, anima)
+    return "files", registry.catalogue()["tools"], registry
+
+
+def _host_tools(layout: layouts.Layout) -> Mapping[str, Any] | None:
+    """Return the tools of the host's catalogue; None where there is none, or, which is said, none that can be used."""
+    try:
+        return read_tools(layout)
+    except FileNotFoundError:  # no host has been here yet
+        pass
+    except (OSError, ValueError) as error:
+        reason = one_line(getattr(error, "strerror", None) or str(error), 200)
+        say(f"what the host has cannot be told: {layout.catalogue}: {reason}; `animaworks-tool doctor` tells more")
+    return None
+
+
+def _everybodys() -> Registry:
+    registry = Registry()
+    load_entry_points(registry)
+    load_directory(registry, _common_tools(), direct=True)
+    return registry
+
+
+def _common_tools() -> str:
+    return os.path.join(layouts.data_dir(os.environ), "common_tools")
+
+
+def _rows(tools: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for name, subcommands in tools.items():
+        for subcommand, spec in subcommands.items():
+            seconds = spec["expected_seconds"] if spec["long_running"] else None
+            yield (
+                "⚠" if spec["long_running"] else "",
+                arguments.usage(f"{name} {subcommand}", spec["parameters"]),
+                "" if seconds is None else duration(seconds),
+                one_line(spec["summary"], 200),
+            )

@@ -1,0 +1,1 @@
+"""Lives in the host, and decides what runs next."""

@@ -1,0 +1,121 @@
+r"""
+JSON as our records are written: UTF-8, indent 2, non-ASCII kept, one newline at the end.
+
+The same bytes as ``json.dumps(value, indent=2, ensure_ascii=False) + "\n"`` for every value we write (a property test
+compares them), without importing :mod:`json`, which brings :mod:`re` along and takes longer than a durable submit. The
+C parts of the standard library's JSON are used directly where the interpreter has them.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # typing's own would import typing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+try:
+    from _json import encode_basestring, make_scanner
+except ImportError:  # pragma: no cover - an interpreter without the C parts
+    from json.encoder import encode_basestring  # the same function, in Python
+    from json.scanner import make_scanner  # as above
+
+
+class _Scanning:
+    """What the C scanner wants to know of its decoder."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+
+    @staticmethod
+    def parse_constant(name: str) -> object:
+        raise ValueError(f"{name} is not JSON")
+
+
+_scan = make_scanner(_Scanning())  # type: ignore[arg-type]  # it has all that is asked of it
+
+
+def dump(value: Mapping[str, object]) -> bytes:
+    """
+    Return *value* as one record.
+
+    Raises:
+        ValueError: A number is not finite, or a text has a lone surrogate (such bytes came from outside UTF-8).
+        TypeError: A value is none of dict, list, tuple, str, int, float, bool and None.
+    """
+    return (_text(value, "\n") + "\n").encode("utf-8")
+
+
+def dump_line(facts: dict[str, object]) -> bytes:
+    """Return *facts* as one line; errors as for :func:`dump`."""
+    encode = encode_basestring  # as in _text
+    pairs = [
+        f"{encode(key)}: {encode(value) if type(value) is str else _text(value, '')}" for key, value in facts.items()
+    ]
+    return f"{{{', '.join(pairs)}}}\n".encode()
+
+
+def load(data: bytes) -> object:
+    """
+    Return the value that *data* holds, for files that we wrote ourselves; others go through ``task/codec.py``.
+
+    Raises:
+        ValueError: It is not JSON.
+    """
+    text = data.decode("utf-8").strip()
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration as error:
+        raise ValueError(f"no JSON value at {error.value}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    if end != len(text):
+        raise ValueError(f"more after the JSON value, at {end}")
+    return value
+
+
+def _number(value: float) -> str:
+    if value - value != 0:  # inf and nan, without importing math
+        raise ValueError(f"{value} is not JSON")
+    return repr(value)
+
+
+def _text(value: object, newline: str) -> str:
+    if isinstance(value, str):
+        return encode_basestring(value)
+    if value is None or value is True or value is False:
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float):
+        return _number(value)
+    inner = newline + "  "
+    if isinstance(value, dict):
+        encode = encode_basestring  # for what nearly all keys and values are, without a call of ours
+        return _group(
+            "{}",
+            [
+                f"{encode(key) if type(key) is str else _key(key)}: "
+                f"{encode(item) if type(item) is str else _text(item, inner)}"
+                for key, item in value.items()
+            ],
+            newline,
+        )
+    if isinstance(value, list | tuple):
+        return _group("[]", [_text(item, inner) for item in value], newline)
+    raise TypeError(f"a record cannot hold {type(value).__name__}")
+
+
+def _key(key: object) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"a record's keys are text, not {type(key).__name__}")
+    return encode_basestring(key)
+
+
+def _group(brackets: str, items: list[str], newline: str) -> str:
+    if not items:
+        return brackets
+    inner = newline + "  "
+    return f"{brackets[0]}{inner}{(',' + inner).join(items)}{newline}{brackets[1]}"

@@ -1,0 +1,1 @@
+"""Where tasks are kept: the protocol, the directory, the memory."""

@@ -1,0 +1,335 @@
+"""
+Tasks in memory: the same promise as :class:`TaskStore`, as long as the process lives. For tests.
+
+Records pass through the same strict check, so what a directory would refuse is refused here too.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, Unpack
+
+from animaworks_tasks.errors import ClaimLostError, TaskNotFoundError
+from animaworks_tasks.notifications.inbox import MemoryNotifications
+from animaworks_tasks.notifications.render import MarkdownRenderer, Renderer, rendered
+from animaworks_tasks.store.protocol import (
+    Claim,
+    Clock,
+    Progress,
+    Recovery,
+    SubmitOptions,
+    changed_at,
+    given_back,
+    is_due,
+    never_began,
+    new_task,
+    new_tasks,
+    utc_now,
+)
+from animaworks_tasks.task import codec
+from animaworks_tasks.task.model import OWNER_DIED, Cause, State, Task
+from animaworks_tasks.task.pending import ROOM
+from animaworks_tasks.task.states import Event, advance
+
+
+class MemoryTaskStore:
+    """
+    A store without files, threads of its own, or anything to clean up.
+
+    Args:
+        language: Of the notifications, ``"ja"`` or ``"en"``.
+        render: Writes the notification of a done task instead, as for :class:`TaskStore`.
+        clock: Tells the time in UTC; pass a manual one to make time stand still.
+
+    Raises:
+        ValueError: *language* is none of these words.
+    """
+
+    def __init__(self, *, language: str = "ja", render: Renderer | None = None, clock: Clock = utc_now) -> None:
+        self._render: Renderer = render or MarkdownRenderer(language)
+        self._clock = clock
+        self._mutex = threading.RLock()
+        self._tasks: dict[str, Task] = {}
+        self._owned: dict[str, MemoryLock] = {}
+        self._cancelled: set[str] = set()
+        self._workspaces: dict[str, MemoryWorkspace] = {}
+        self._bells: list[MemoryDoorbell] = []
+        self.notifications = MemoryNotifications()
+
+    def __repr__(self) -> str:
+        return f"MemoryTaskStore({len(self._tasks)} tasks)"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError(
+            "a MemoryTaskStore cannot go to another process; use a TaskStore, or InlineBackend or ThreadBackend"
+        )
+
+    @property
+    def location(self) -> str:
+        """Where the tasks are kept, for messages."""
+        return "memory"
+
+    def submit(self, tool: str, *argv: str, **options: Unpack[SubmitOptions]) -> Task:
+        task = new_task(tool, argv, options, anima_dir=self.location, at=self._clock())
+        codec.check(task, room=2 * ROOM)
+        with self._mutex:
+            task = self._tasks.setdefault(task.id, task)
+        self._ring(task.id)
+        return task
+
+    def submit_many(
+        self, tool: str, argvs: Iterable[Sequence[str]], **options: Unpack[SubmitOptions]
+    ) -> Sequence[Task]:
+        tasks = list(new_tasks(tool, argvs, options, anima_dir=self.location, at=self._clock()))
+        for task in tasks:
+            codec.check(task, room=2 * ROOM)
+        with self._mutex:
+            self._tasks.update((task.id, task) for task in tasks)
+        for task in tasks:
+            self._ring(task.id)
+        return tasks
+
+    def begin(self, task: Task, *, durably: bool = True) -> Claim:  # noqa: ARG002 - memory survives nothing
+        codec.check(task, room=ROOM)
+        with self._mutex:
+            self._tasks[task.id] = task
+            claim = self.claim(task.id)
+        assert claim is not None  # noqa: S101 - for the type checker: nobody else has seen it
+        return claim
+
+    def secure(self, claim: Claim) -> None:
+        """Nothing is: it is memory."""
+
+    def get(self, task_id: str) -> Task:
+        with self._mutex:
+            if task_id not in self._tasks:
+                raise TaskNotFoundError(task_id, self.location)
+            return self._tasks[task_id]
+
+    def waits(self, task_id: str) -> bool:
+        return self.pending(task_id) is not None
+
+    def runs(self, task_id: str) -> bool:
+        with self._mutex:
+            return task_id in self._owned
+
+    def pending(self, task_id: str) -> Task | None:
+        with self._mutex:
+            task = self._tasks.get(task_id)
+        return task if task is not None and task.state is State.PENDING else None
+
+    def list(self, state: State | None = None, *, limit: int | None = None) -> Sequence[Task]:
+        with self._mutex:
+            found = [task for task in self._tasks.values() if state in {None, task.state}]
+        return sorted(found, key=changed_at, reverse=True)[:limit]
+
+    def pending_ids(self) -> set[str]:
+        return {task.id for task in self.list(State.PENDING)}
+
+    def claim(self, task_id: str, *, due_by: datetime | None = None) -> Claim | None:
+        with self._mutex:
+            task = self._tasks.get(task_id)
+            if task is None or task.state is not State.PENDING or not is_due(task, due_by):
+                return None
+            running = advance(task, Event.CLAIM, attempt=task.attempt + 1, started_at=self._clock(), owner_pid=None)
+            self._tasks[task_id] = running
+            lock = self._owned[task_id] = MemoryLock()
+            return Claim(running, lock)
+
+    def announce(self, claim: Claim) -> None:
+        with self._mutex:
+            self._lock_of(claim)
+            self._tasks[claim.task.id] = claim.task
+
+    def finish(self, claim: Claim, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - attributes of the task
+        with self._mutex:
+            self._lock_of(claim)
+            task = advance(claim.task, event, finished_at=self._clock(), **changes)
+            codec.check(task)
+            self._settle(task)
+            claim.lock = None
+        self._ring(task.id)
+        return task
+
+    def release(self, claim: Claim, *, pause: float = 0.0, began: bool = True) -> Task:
+        with self._mutex:
+            self._lock_of(claim)
+            task = self._return(claim.task, pause=pause, began=began)
+            claim.lock = None
+        self._ring(task.id)
+        return task
+
+    def _lock_of(self, claim: Claim) -> None:
+        lock = self._owned.get(claim.task.id)
+        if lock is None or lock is not claim.lock or not lock.held:
+            raise ClaimLostError(claim.task.id)
+
+    def _settle(self, task: Task) -> Task:
+        self._tasks[task.id] = task
+        self._owned.pop(task.id, None)
+        self._cancelled.discard(task.id)
+        self.notifications.publish(task, rendered(self._render, task))
+        return task
+
+    def _return(self, task: Task, *, pause: float = 0.0, began: bool = True) -> Task:
+        back = given_back(task, pause=pause, began=began, now=self._clock())
+        self._tasks[task.id] = back
+        self._owned.pop(task.id, None)
+        return back
+
+    def recover(
+        self, may_run_again: Callable[[Task], bool] = lambda _: False, *, concerns: Callable[[Task], bool] | None = None
+    ) -> Recovery:
+        settled: list[Task] = []
+        returned: list[Task] = []
+        with self._mutex:
+            alive = tuple(sorted(task_id for task_id, lock in self._owned.items() if lock.held))
+            for task_id in sorted(self._owned.keys() - set(alive)):
+                task = self._tasks[task_id]
+                if concerns is not None and not concerns(task):
+                    continue
+                if task_id not in self._cancelled and may_run_again(task):
+                    returned.append(self._return(task))
+                else:
+                    settled.append(self._settle(self._interrupted(task)))
+        return Recovery(alive, tuple(settled), tuple(returned))
+
+    def _interrupted(self, task: Task) -> Task:
+        if task.id in self._cancelled:
+            return advance(task, Event.CANCEL, finished_at=self._clock(), error=OWNER_DIED)
+        return advance(task, Event.FAIL, finished_at=self._clock(), cause=Cause.INTERRUPTED, error=OWNER_DIED)
+
+    def request_cancel(self, task_id: str) -> Task:
+        with self._mutex:
+            task = self.get(task_id)
+            claim = self.claim(task_id)
+            if claim is not None:
+                return self.finish(claim, Event.CANCEL, **never_began(claim.task))
+            if task.state is State.RUNNING:
+                self._cancelled.add(task_id)
+            return task
+
+    def prune(self, *, finished_before: datetime | None = None, keep: int | None = None) -> Sequence[str]:
+        with self._mutex:
+            newest_first = self.list(State.DONE)
+            newest = len(newest_first) if keep is None else keep
+            pruned = [
+                task.id
+                for place, task in enumerate(newest_first)
+                if not self.notifications.waits(task.id)
+                and (place >= newest or (finished_before and task.finished_at and task.finished_at < finished_before))
+            ]
+            for task_id in pruned:
+                del self._tasks[task_id]
+                self._workspaces.pop(task_id, None)
+                self.notifications.forget(task_id)
+        return pruned
+
+    def workspace(self, task_id: str) -> MemoryWorkspace:
+        with self._mutex:
+            return self._workspaces.setdefault(
+                task_id, MemoryWorkspace(lambda: task_id in self._cancelled, self._clock)
+            )
+
+    def read_log(self, task_id: str) -> bytes:
+        return bytes(self.workspace(task_id).log)
+
+    def read_result(self, task_id: str) -> str | None:
+        task = self.get(task_id)
+        if task.result_file is None:
+            return task.result
+        return self.workspace(task_id).results[task.result_file].decode("utf-8", "replace")
+
+    def read_progress(self, task_id: str) -> Progress | None:
+        return self.workspace(task_id).progress
+
+    def publish_catalogue(self, catalogue: Mapping[str, object]) -> None:
+        """Nobody is elsewhere: it is memory."""
+
+    def doorbell(self) -> MemoryDoorbell:
+        bell = MemoryDoorbell(self._bells.remove)
+        self._bells.append(bell)
+        return bell
+
+    def _ring(self, task_id: str) -> None:
+        for bell in list(self._bells):
+            bell.ring(task_id)
+
+
+class MemoryLock:
+    """What a claim holds; :meth:`release` without a finish is what the death of an owner looks like."""
+
+    def __init__(self) -> None:
+        self.held = True
+
+    def release(self) -> None:
+        """Let go without having finished: the task is an orphan."""
+        self.held = False
+
+
+class MemoryWorkspace:
+    """See :class:`~animaworks_tasks.tools.context.Workspace`; results too large for a record stay in *results*."""
+
+    def __init__(self, cancelled: Callable[[], bool], clock: Clock) -> None:
+        self.log = bytearray()
+        self.progress: Progress | None = None
+        self.results: dict[str, bytes] = {}
+        self.cancel_requested = cancelled
+        self._clock = clock
+        self._scratch: Path | None = None
+
+    def write_log(self, data: bytes) -> None:
+        self.log += data
+
+    def report_progress(self, fraction: float | None, message: str) -> None:
+        self.progress = Progress(fraction, message, self._clock())
+
+    def keep_result(self, data: bytes) -> str:
+        self.results["result.txt"] = data
+        return "result.txt"
+
+    def scratch(self) -> Path:
+        if self._scratch is None:
+            self._scratch = Path(mkdtemp(prefix="animaworks_tasks-"))
+            # Not a TemporaryDirectory: that warns when nobody closes it, and there is nothing to close here.
+            weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
+        return self._scratch
+
+
+class MemoryDoorbell:
+    """Rings within the process."""
+
+    def __init__(self, leave: Callable[[MemoryDoorbell], None]) -> None:
+        self._leave = leave
+        self._rung: set[str] = set()
+        self._changed = threading.Condition()
+        self._awake = False
+
+    def ring(self, task_id: str) -> None:
+        """Wake whoever waits, for *task_id*."""
+        with self._changed:
+            self._rung.add(task_id)
+            self._changed.notify_all()
+
+    def wait(self, timeout: float) -> set[str]:
+        """Sleep until someone rings, or *timeout* seconds; return the ids that were rung, perhaps none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._rung or self._awake, timeout)
+            rung, self._rung, self._awake = self._rung, set(), False
+            return rung
+
+    def wake(self) -> None:
+        """End the current or the next :meth:`wait`; from any thread."""
+        with self._changed:
+            self._awake = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._leave(self)

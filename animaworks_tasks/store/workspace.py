@@ -1,0 +1,96 @@
+"""The files of one running task: its log, its progress, its results."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from animaworks_tasks.fs import files, json
+from animaworks_tasks.fs.layout import Layout
+from animaworks_tasks.store.protocol import Progress
+from animaworks_tasks.task.model import Task
+
+
+class DirectoryWorkspace:
+    """The files of one running task; see :class:`~animaworks_tasks.tools.context.Workspace`."""
+
+    def __init__(self, layout: Layout, task_id: str, *, sync: bool) -> None:
+        self._layout, self._task_id, self._sync = layout, task_id, sync
+
+    @property
+    def log_path(self) -> str:
+        """Where the task's log is."""
+        return f"{self._layout.logs}/{self._task_id}.log"
+
+    @property
+    def progress_path(self) -> str:
+        """Where its last progress report is."""
+        return f"{self._layout.progress}/{self._task_id}.json"
+
+    def write_log(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            files.append(self.log_path, data)
+
+    def report_progress(self, fraction: float | None, message: str) -> None:
+        report = {"fraction": fraction, "message": message, "at": time.time()}
+        with contextlib.suppress(OSError, ValueError):
+            files.replace(self.progress_path, json.dump(report), tmp=self._layout.tmp)
+
+    def cancel_requested(self) -> bool:
+        return os.path.lexists(self._layout.cancel(self._task_id))
+
+    def keep_result(self, data: bytes) -> str:
+        directory = self._results()
+        name = "result.txt"
+        files.discard(os.path.join(directory, name))  # of an earlier attempt
+        files.publish(directory, name, data, tmp=self._layout.tmp, sync=self._sync)
+        return os.path.join("results", self._task_id, name)
+
+    def scratch(self) -> Path:
+        return Path(self._results())
+
+    def _results(self) -> str:
+        directory = os.path.join(self._layout.results, self._task_id)
+        for changed in files.make_directory(directory):
+            if self._sync:
+                files.sync_directory(changed)
+        if os.path.islink(directory):  # what is written there would land elsewhere, and a prune would not find it
+            raise NotADirectoryError(errno.ENOTDIR, "it is a symbolic link", directory)
+        return directory
+
+
+def kept_result(layout: Layout, task: Task) -> bytes | None:
+    """
+    Return the whole result of *task* where its record says that a file has it; None where it says of none.
+
+    Raises:
+        UnreadableFileError: What it names is no file of this task: a record may be written by anyone.
+        OSError: It cannot be read.
+    """
+    if task.result_file is None:
+        return None
+    path = os.path.normpath(os.path.join(layout.root, task.result_file))
+    if not path.startswith(os.path.join(layout.results, task.id) + os.sep):
+        raise files.UnreadableFileError(errno.EINVAL, "it is none of the task's own results", path)
+    try:
+        return files.read(path, limit=sys.maxsize)
+    except ValueError:  # a NUL in it
+        raise files.UnreadableFileError(errno.EINVAL, "no file can have this name", path) from None
+
+
+def progress_from(value: object) -> Progress | None:
+    """Return the report that a progress file holds; None where it holds none."""
+    if not isinstance(value, dict):
+        return None
+    fraction, message, at = value.get("fraction"), value.get("message"), value.get("at")
+    if not isinstance(message, str) or not isinstance(at, float) or not isinstance(fraction, float | int | None):
+        return None
+    try:
+        return Progress(None if fraction is None else float(fraction), message, datetime.fromtimestamp(at, UTC))
+    except (ValueError, OverflowError, OSError):  # a number beyond all bounds, or a time beyond the calendar
+        return None

@@ -1,0 +1,1 @@
+"""What a task is: frozen data, its states, its bytes."""

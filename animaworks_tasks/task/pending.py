@@ -1,0 +1,50 @@
+"""
+What a submit needs to know of a record: its id, its first keys, how large it may be.
+
+Imports nothing that ``animaworks-tool submit`` does not need.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False  # typing's own would import typing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Final
+
+VERSION: Final = 1
+SIZE_LIMIT: Final = 1 << 20  # bytes, of a record
+ROOM: Final = 1 << 14  # bytes that a task leaves free when it is claimed, so that its end can always be told
+SUBMIT_LIMIT: Final = SIZE_LIMIT - 2 * ROOM  # bytes; claimed again after a release, a record is a little larger
+
+
+def new_id(key: str | None = None) -> str:
+    """Return 12 hex digits: at random, or for a *key* always the same."""
+    if key is None:
+        return os.urandom(6).hex()
+    from hashlib import sha256
+
+    return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def first_word(argv: Sequence[str]) -> str:
+    """Return the first word that is no option: what a subcommand usually is, until its tool is asked."""
+    return next((word for word in argv if not word.startswith("-")), "")
+
+
+def pending_fields(
+    *, task_id: str, tool: str, subcommand: str, argv: Iterable[str], anima_name: str, anima_dir: str, at: float
+) -> dict[str, object]:
+    """Return the eight keys that begin every pending record, in order."""
+    return {
+        "task_id": task_id,
+        "tool_name": tool,
+        "subcommand": subcommand,
+        "raw_args": list(argv),
+        "anima_name": anima_name,
+        "anima_dir": anima_dir,
+        "submitted_at": at,
+        "status": "pending",
+    }

@@ -1,0 +1,189 @@
+"""
+Modules as AnimaWorks writes its tools: EXECUTION_PROFILE, a mapping from subcommand to facts, and ``cli_main(argv)``.
+
+    EXECUTION_PROFILE = {"3d": {"expected_seconds": 600, "background_eligible": True}}
+
+A profile that is a literal is read from the source: importing such a module can take half a second, and asking whether
+a tool is long-running must not.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+from collections.abc import Iterator, Mapping
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import resolve_name
+from typing import Any, Final
+
+from animaworks_tasks.errors import RegistryError, ToolLoadError
+from animaworks_tasks.tools.reference import Reference
+
+UNKNOWN_TIME: Final = 60  # seconds; of a subcommand that takes long, whose profile gives no number
+PROFILE: Final = "EXECUTION_PROFILE"
+MAIN: Final = "cli_main"
+
+_ASYNC: Final = (
+    f"its {MAIN} is async: called, it would run nothing. Make it a plain function that calls asyncio.run(...)"
+)
+
+_MOST_FACADES: Final = 4  # AnimaWorks' image_gen has its profile from a module that has it from another one
+_TOO_DEEP: Final = (RecursionError, MemoryError)  # what ast says of source that is nested too deeply
+
+_Bound = ast.expr | ast.stmt | None  # the value, or the statement, by which a name comes
+
+_EXPECTED: Final = (
+    f"{PROFILE} must be a dict of subcommands, each with 'background_eligible' (a bool) and perhaps 'expected_seconds' "
+    "(a number), 'gated' (a bool) and 'summary' (text)"
+)
+
+
+def read(reference: Reference) -> object | None:
+    """
+    Return the profile of the module at *reference*, unchecked; None if it has none, or no ``cli_main``.
+
+    The module is imported only if the profile is no literal.
+
+    Raises:
+        RegistryError: Its ``cli_main`` is async.
+        ToolLoadError: It is not Python, or had to be imported and that failed.
+    """
+    literal = _read_literal(reference) if reference.file.endswith(".py") else None
+    if literal is not None:
+        return literal
+    module = reference.load()
+    profile: object = getattr(module, PROFILE, None)
+    main = getattr(module, MAIN, None)
+    if profile is None or not callable(main):
+        return None
+    if inspect.iscoroutinefunction(main):
+        raise RegistryError(f"{reference} is no tool: {_ASYNC}")
+    return profile
+
+
+def lack(module: object) -> str:
+    """Say which of the two a module has not that are needed for a tool."""
+    has_profile, has_main = getattr(module, PROFILE, None) is not None, callable(getattr(module, MAIN, None))
+    match has_profile, has_main:
+        case True, False:
+            return f"it has {PROFILE}, and no function {MAIN}(argv)"
+        case False, True:
+            return f"it has {MAIN}, and no {PROFILE}"
+    return f"it has neither {PROFILE} and {MAIN}, nor a Registry"
+
+
+def makes_registry(reference: Reference) -> bool:
+    """Say whether the source of a module makes a :class:`Registry` of ours at its top, without running it."""
+    bound = _names(reference) if reference.file.endswith(".py") else {}
+    return any(isinstance(value, ast.Call) and _is_registry(value.func, bound) for value in bound.values())
+
+
+def _is_registry(made_of: ast.expr, bound: Mapping[str, _Bound]) -> bool:
+    match made_of:
+        case ast.Attribute(value=ast.Name(id="animaworks_tasks"), attr="Registry"):
+            return True
+        case ast.Name(id=name):
+            match bound.get(name):
+                case ast.ImportFrom(module=str(module), names=names):
+                    ours = module.partition(".")[0] == "animaworks_tasks"
+                    return ours and any(
+                        each.name == "Registry" and (each.asname or each.name) == name for each in names
+                    )
+    return False
+
+
+def check(profile: object) -> dict[str, dict[str, Any]]:
+    """
+    Return what :class:`Tool` calls the facts in *profile*, by subcommand.
+
+    Raises:
+        RegistryError: It lacks something or has it in another type; the message says what is expected.
+    """
+    if not isinstance(profile, Mapping) or not profile:
+        raise RegistryError(f"{_EXPECTED}, not {profile!r}")
+    return {subcommand: _check(subcommand, facts) for subcommand, facts in profile.items()}
+
+
+def _check(subcommand: object, facts: object) -> dict[str, Any]:
+    if not isinstance(subcommand, str) or not isinstance(facts, Mapping):
+        raise RegistryError(f"{_EXPECTED}, not {subcommand!r}: {facts!r}")
+    seconds = facts.get("expected_seconds")
+    eligible, gated, summary = facts.get("background_eligible"), facts.get("gated", False), facts.get("summary", "")
+    problems = {
+        "expected_seconds": isinstance(seconds, bool) or not isinstance(seconds, int | float | None),
+        "background_eligible": not isinstance(eligible, bool),
+        "gated": not isinstance(gated, bool),
+        "summary": not isinstance(summary, str),
+    }
+    if wrong := [name for name, is_wrong in problems.items() if is_wrong]:
+        raise RegistryError(f"{subcommand!r} has no usable {' and '.join(map(repr, wrong))}: {_EXPECTED}")
+    if seconds is None and eligible:
+        seconds = UNKNOWN_TIME
+    return {"expected_seconds": seconds, "long_running": eligible, "gated": gated, "summary": summary}
+
+
+def _read_literal(reference: Reference) -> object | None:
+    bound = _names(reference)
+    value = _follow(bound.get(PROFILE), reference)
+    if MAIN not in bound or value is None:
+        return None
+    main = bound[MAIN]
+    if isinstance(main, ast.AsyncFunctionDef) and not main.decorator_list:  # which may make a plain function of it
+        raise RegistryError(f"{reference} is no tool: {_ASYNC}")
+    try:
+        profile: object = ast.literal_eval(value)
+    except (ValueError, TypeError, *_TOO_DEEP):  # a name or a call; an unhashable key
+        return None
+    return profile
+
+
+def _follow(value: _Bound, there: Reference) -> ast.expr | None:
+    """Return the profile that *there* imports, perhaps through others; none of them, nor its package, is executed."""
+    name = PROFILE
+    for _ in range(_MOST_FACADES):
+        if not isinstance(value, ast.ImportFrom):
+            return value if isinstance(value, ast.expr) else None
+        name = next(each.name for each in value.names if (each.asname or each.name) == name)
+        try:
+            there = _module(value, there)
+            value = _names(there).get(name)
+        except (ToolLoadError, ImportError):  # importing the tool tells why, in Python's own words
+            return None
+    return None
+
+
+def _module(statement: ast.ImportFrom, importer: Reference) -> Reference:
+    """Return the module that *statement* imports from, found as Python would find it in directories."""
+    is_package = os.path.basename(importer.file) == "__init__.py"
+    package = importer.module if is_package else importer.module.rpartition(".")[0]
+    name = resolve_name("." * statement.level + (statement.module or ""), package)
+    spec: ModuleSpec | None = None
+    for count in range(1, name.count(".") + 2):
+        places = spec and spec.submodule_search_locations
+        spec = PathFinder.find_spec(".".join(name.split(".")[:count]), places or None)
+        if spec is None or (count > 1 and not places):
+            raise ImportError(name)
+    return Reference(module=name, file=(spec and spec.has_location and spec.origin) or "")
+
+
+def _names(reference: Reference) -> dict[str, _Bound]:
+    try:
+        with open(reference.file, "rb") as source:
+            return dict(_bound(ast.parse(source.read(), os.path.basename(reference.file))))
+    except (OSError, SyntaxError, ValueError, *_TOO_DEEP) as error:  # a ValueError is what null bytes raise
+        raise ToolLoadError(str(reference), f"{type(error).__name__}: {error}") from error
+
+
+def _bound(tree: ast.Module) -> Iterator[tuple[str, _Bound]]:
+    """Yield the names bound at the top of a module, each with its value, or the statement that it comes by."""
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name, node
+            case ast.Assign(targets=targets, value=value):
+                yield from ((target.id, value) for target in targets if isinstance(target, ast.Name))
+            case ast.AnnAssign(target=ast.Name(id=name), value=value):
+                yield name, value
+            case ast.ImportFrom(names=names):
+                yield from ((each.asname or each.name, node) for each in names)

@@ -1,0 +1,417 @@
+"""
+The table of tools: typed functions, modules with EXECUTION_PROFILE, and commands, all by (tool, subcommand).
+
+What can be wrong with a tool is found when it is registered, and what can be wrong with a call when it is submitted:
+:meth:`Registry.catalogue` is everything that a submitter elsewhere needs for the same verdict.
+
+A registry belongs to who fills it; it is filled before it is used, and takes no locks.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import pickle
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import ModuleType
+from typing import Any, Final, Self, TypedDict, TypeVar, Unpack
+
+import attrs
+
+from animaworks_tasks.errors import NotPermittedError, RegistryError
+from animaworks_tasks.task.model import OnInterrupt, words_of
+from animaworks_tasks.tools import arguments, catalogue, guide, signature
+from animaworks_tasks.tools import profile as profiles
+from animaworks_tasks.tools.reference import Reference
+from animaworks_tasks.tools.tool import COMMANDS, CommandTarget, FunctionTarget, ModuleTarget, Target, Tool
+
+logger = logging.getLogger("animaworks_tasks")
+
+Permits = Callable[[str], bool]
+_Specs = dict[str, dict[str, dict[str, Any]]]
+
+_JSON_TYPES: Final = {"int": "integer", "float": "number", "bool": "boolean"}  # else text
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _frozen(permissions: Iterable[str]) -> frozenset[str]:
+    return frozenset(permissions)
+
+
+@attrs.frozen
+class Given:
+    """A word on permissions that can be pickled: these are given, and no others."""
+
+    permissions: frozenset[str] = attrs.field(converter=_frozen)
+
+    def __call__(self, permission: str) -> bool:
+        """Say whether *permission* is given."""
+        return permission in self.permissions
+
+
+class ToolOptions(TypedDict, total=False):
+    """What can be said of any tool; :meth:`Registry.tool` tells what each means. None takes the default."""
+
+    expected_seconds: float | None
+    long_running: bool | None
+    timeout_seconds: float | None
+    retries: int
+    on_interrupt: OnInterrupt | str
+    max_attempts: int
+    grace_seconds: float
+    summary: str
+    gated: bool
+
+
+def _of(*types: type) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, types) and (bool in types or not isinstance(value, bool))
+
+
+_POLICIES: Final = [*OnInterrupt, *(policy.value for policy in OnInterrupt)]
+_NUMBER: Final = (_of(int, float), "a number of seconds")
+_OPTIONS: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {  # what each may be, besides None
+    "expected_seconds": _NUMBER,
+    "long_running": (_of(bool), "True or False"),
+    "timeout_seconds": _NUMBER,
+    "retries": (_of(int), "a whole number"),
+    "on_interrupt": (lambda value: value in _POLICIES, "'fail' or 'retry'"),
+    "max_attempts": (_of(int), "a whole number"),
+    "grace_seconds": _NUMBER,
+    "summary": (_of(str), "text"),
+    "gated": (_of(bool), "True or False"),
+}
+
+
+class Registry:
+    """
+    The tools that a host can run.
+
+    Attributes:
+        problems: Where something was that is no tool, and why; filled by whoever looks for tools in files.
+        permits: The host's word on permissions: called with one, ``<tool>_<subcommand>``, from any thread, it says
+            whether it is given. Where it raises, or is None, no permission is. It is asked at each submit and before
+            each run; it stays in the host: what goes to another process is which permissions are given at that moment.
+    """
+
+    def __init__(self, *, permits: Permits | None = None) -> None:
+        self.permits = permits
+        self.problems: list[tuple[str, str]] = []
+        self._tools: dict[str, dict[str, Tool]] = {}
+        self._known_specs: _Specs | None = None  # until a tool is added
+        self._packed: tuple[Given, bytes] | None = None  # likewise, and for these permissions
+
+    def tool(self, name: str, subcommand: str, **options: Unpack[ToolOptions]) -> Callable[[F], F]:
+        """
+        Register the decorated function, sync or async, and leave it as it is.
+
+        Its signature is the command line: parameters without a default are positionals, those with one options, bools
+        flags. A parameter annotated with ToolContext is given the context. The docstring's first line is the summary.
+
+        Args:
+            name: The tool.
+            subcommand: Its subcommand; a tool may have many.
+            **options: ``expected_seconds``: how long it takes, promised to the agent. ``long_running``: to be submitted
+                instead of called; by default if it promises a time. ``timeout_seconds``: longest run; by default the
+                larger of 1800 and twice the expectation. ``retries``: how often a failure is run again (0).
+                ``on_interrupt``: "fail" or "retry", if whoever runs it dies; ``max_attempts``: how many runs may end so
+                (3). ``grace_seconds``: from being asked to stop until being killed (5). ``summary``: instead of the
+                docstring's. ``gated``: needs a permission.
+
+        Raises:
+            RegistryError: The name is taken, an option impossible, or the signature no command line.
+        """
+
+        def register(function: F) -> F:
+            self.add(name, subcommand, function, **options)
+            return function
+
+        return register
+
+    def add(self, name: str, subcommand: str, function: Callable[..., Any], **options: Unpack[ToolOptions]) -> None:
+        """
+        Register *function* as :meth:`tool` does, without a decorator.
+
+        Raises:
+            RegistryError: As :meth:`tool`.
+        """
+        try:
+            parameters = signature.describe(function)
+        except RegistryError as error:
+            raise RegistryError(f"{name} {subcommand}: {error}") from error
+        options.setdefault("summary", next(iter(signature.documentation(function).splitlines()), ""))
+        self._put([_tool(name, subcommand, target=FunctionTarget.to(function), parameters=parameters, **options)])
+
+    def add_command(self, name: str, subcommand: str, argv: Sequence[str], **options: Unpack[ToolOptions]) -> None:
+        """
+        Register a plain command. There is no shell: *argv* is the program and its first arguments.
+
+        Raises:
+            RegistryError: As :meth:`tool`; or *argv* is empty or one string.
+        """
+        if isinstance(argv, str) or not argv or not all(isinstance(word, str) for word in argv):
+            raise RegistryError(f"{name} {subcommand}: a command is a list of words, not {argv!r}: there is no shell")
+        self._put([_tool(name, subcommand, target=CommandTarget(tuple(argv)), **options)])
+
+    def add_module(self, name: str, module: ModuleType | str | os.PathLike[str]) -> None:
+        """
+        Register every subcommand in the EXECUTION_PROFILE of a module.
+
+        A profile that is a literal is read from the source, and the module is not imported before it is called.
+
+        Args:
+            name: The tool.
+            module: The module, its import path, or its file (a path with a slash or ``.py``).
+
+        Raises:
+            RegistryError: It has no profile or no ``cli_main``, or what they say is not what is expected.
+            ToolLoadError: There is no such module, or it had to be imported and that failed.
+        """
+        reference = Reference.to(module) if isinstance(module, ModuleType) else Reference.find(module)
+        if reference is None:
+            raise RegistryError(f"{name}: {module!r} has no file that another process could load")
+        profile = profiles.read(reference)
+        if profile is None:
+            lacks = profiles.lack(reference.load())
+            raise RegistryError(f"{reference} is no tool: {lacks}; what has a Registry is added with add_registry")
+        try:
+            facts = profiles.check(profile)
+        except RegistryError as error:
+            raise RegistryError(f"{name} ({reference}): {error}") from error
+        target = ModuleTarget(attrs.evolve(reference, qualname=profiles.MAIN))
+        self._put([_tool(name, subcommand, target=target, **each) for subcommand, each in facts.items()])
+
+    def add_registry(self, other: Registry, *, skip_taken: bool = False, direct: bool = False) -> None:
+        """
+        Register every tool of *other* here too, and take over its problems. What is here already stays once.
+
+        Args:
+            other: It stays as it is.
+            skip_taken: Pass over all of a tool whose name is taken, instead of refusing a subcommand that is.
+            direct: They stand where ``animaworks-tool`` looks by itself, so the guide may have them called directly.
+
+        Raises:
+            RegistryError: A name is taken; nothing was taken over.
+        """
+        known = {id(tool.target) for tool in self.tools()}
+        new = [tool for tool in other.tools() if id(tool.target) not in known]
+        tools = [tool for tool in new if not (skip_taken and tool.name in self._tools)]
+        self._put([attrs.evolve(tool, direct=True) for tool in tools] if direct else tools)
+        self.problems += other.problems
+
+    def tools(self) -> list[Tool]:
+        """Return all tools, in the order of their registration; the subcommands of a tool stand together."""
+        return [tool for subcommands in self._tools.values() for tool in subcommands.values()]
+
+    def get(self, name: str, subcommand: str) -> Tool:
+        """
+        Return one tool.
+
+        Raises:
+            UnknownToolError: There is none; the message names the nearest.
+        """
+        arguments.find(self._specs(), name, [subcommand])
+        return self._tools[name][subcommand]
+
+    def resolve(self, name: str, argv: Sequence[str]) -> Tool:
+        """
+        Return the tool that a call means, with its arguments checked as a submitter checks them.
+
+        Args:
+            name: The tool.
+            argv: The subcommand and its arguments.
+
+        Raises:
+            UnknownToolError: There is no such tool or subcommand; the message names the nearest.
+            WrongArgumentError: It does not take these arguments.
+            TypeError: One of these is no text.
+        """
+        subcommand = arguments.check(self._specs(), name, words_of(argv))  # first: it is what knows the nearest name
+        return self._tools[name][subcommand]
+
+    def check_permission(self, tool: Tool) -> None:
+        """
+        Let *tool* pass if it is not gated, or its permission is given.
+
+        Raises:
+            NotPermittedError: It is gated, and the permission is not given.
+        """
+        if tool.permission is not None and not self._permitted(tool.permission):
+            raise NotPermittedError(tool.command, tool.permission)
+
+    def is_long_running(self, key: str) -> bool:
+        """Say whether ``tool:subcommand`` is to be submitted; what is not registered is not."""
+        name, _, subcommand = key.partition(":")
+        tool = self._tools.get(name, {}).get(subcommand)
+        return tool is not None and tool.long_running
+
+    def profiles(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return all tools as their EXECUTION_PROFILE would have them: by tool, then by subcommand."""
+        return {
+            name: {
+                subcommand: {
+                    "expected_seconds": tool.expected_seconds,
+                    "background_eligible": tool.long_running,
+                    "gated": tool.gated,
+                }
+                for subcommand, tool in subcommands.items()
+            }
+            for name, subcommands in self._tools.items()
+        }
+
+    def catalogue(self) -> dict[str, Any]:
+        """Return what others need to know of the tools, as JSON: names, times, arguments; nothing of their code."""
+        return {"version": catalogue.VERSION, "tools": _specs(self._tools)}
+
+    def json_schema(self, name: str, subcommand: str) -> dict[str, Any]:
+        """
+        Return the arguments of a tool as a JSON Schema (draft 2020-12) of an object.
+
+        Where only the tool knows its parameters, the object is ``{"argv": [...]}``: the words after the subcommand.
+
+        Raises:
+            UnknownToolError: There is no such tool.
+        """
+        tool = self.get(name, subcommand)
+        argv = {"name": "argv", "type": "str", "many": True, "default": [], "help": "the words after the subcommand"}
+        parameters: Sequence[Mapping[str, Any]] = [argv] if tool.parameters is None else tool.parameters
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": tool.command,
+            "type": "object",
+            **({"description": tool.summary} if tool.summary else {}),
+            "properties": {each["name"]: _property(each) for each in parameters},
+            "required": [each["name"] for each in parameters if "default" not in each],
+            "additionalProperties": False,
+        }
+
+    def guide(self, language: str = "ja") -> str:
+        """
+        Write the tool guide that goes into an agent's system prompt, in Markdown.
+
+        Args:
+            language: "ja" or "en".
+
+        Raises:
+            ValueError: It is neither.
+        """
+        return guide.guide(self._specs(), language)
+
+    def _permitted(self, permission: str) -> bool:
+        try:
+            return self.permits is not None and bool(self.permits(permission))
+        except Exception:  # the host's own code: whatever ails it, it has not said yes
+            logger.exception("%r raised when asked for %s, which is taken for a no", self.permits, permission)
+            return False
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A supervisor is sent its registry with every task: it is packed once, and unpacked there once. So whoever is
+        # sent the same gets the same, and leaves it as it is.
+        needed = {permission for tool in self.tools() if (permission := tool.permission) is not None}
+        given = Given(filter(self._permitted, needed))
+        packed = self._packed
+        if packed is None or packed[0] != given:
+            state = {**vars(self), "permits": given, "_known_specs": None, "_packed": None}
+            packed = self._packed = given, pickle.dumps((type(self), state), pickle.HIGHEST_PROTOCOL)
+        return _unpacked, (packed[1],)
+
+    def __copy__(self) -> Self:
+        copied = type(self).__new__(type(self))
+        state = {"problems": list(self.problems), "_tools": {name: dict(each) for name, each in self._tools.items()}}
+        vars(copied).update(vars(self) | state)
+        return copied
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self.__copy__()  # what is in it does not change
+
+    def _put(self, tools: Sequence[Tool]) -> None:
+        for tool in tools:
+            taken = self._tools.get(tool.name, {}).get(tool.subcommand)
+            if taken is not None:
+                raise RegistryError(
+                    f"there is already a tool {tool.command!r}{_origin(taken)}: choose another name or subcommand"
+                )
+        for tool in tools:
+            self._tools.setdefault(tool.name, {})[tool.subcommand] = tool
+        self._known_specs = self._packed = None
+
+    def _specs(self) -> _Specs:
+        """Return what all tools are to a submitter; not to be changed."""
+        if self._known_specs is None:
+            self._known_specs = _specs(self._tools)
+        return self._known_specs
+
+
+@functools.lru_cache(maxsize=16)
+def _unpacked(data: bytes) -> Registry:
+    kind, state = pickle.loads(data)  # noqa: S301 - what Registry.__reduce__ has packed
+    registry: Registry = kind.__new__(kind)
+    vars(registry).update(state)
+    return registry
+
+
+def _specs(tools: Mapping[str, Mapping[str, Tool]]) -> _Specs:
+    return {
+        name: {subcommand: _spec(tool) for subcommand, tool in subcommands.items()}
+        for name, subcommands in tools.items()
+    }
+
+
+def _origin(tool: Tool) -> str:
+    """Say in brackets where the code of *tool* is, if it is known."""
+    return f" ({tool.origin})" if tool.origin else ""
+
+
+def _tool(
+    name: str,
+    subcommand: str,
+    *,
+    target: Target,
+    parameters: tuple[Mapping[str, Any], ...] | None = None,
+    **options: Any,  # noqa: ANN401 - those of ToolOptions, which is all that a type checker would let through
+) -> Tool:
+    if name in COMMANDS:
+        raise RegistryError(f"{name} {subcommand}: `animaworks-tool {name}` is a command already: choose another name")
+    try:
+        for option, value in options.items():
+            _check_option(option, value)
+        given = {option: value for option, value in options.items() if value is not None}
+        return Tool(name=name, subcommand=subcommand, target=target, parameters=parameters, **given)
+    except (TypeError, ValueError) as error:
+        raise RegistryError(f"{name} {subcommand}: {error}") from error
+
+
+def _check_option(option: str, value: object) -> None:
+    if option not in _OPTIONS:
+        from difflib import get_close_matches  # here, because only an error should pay for it
+
+        near = get_close_matches(option, _OPTIONS, n=1, cutoff=0.5)
+        instead = f"did you mean {near[0]}?" if near else f"choose from {', '.join(_OPTIONS)}"
+        raise ValueError(f"there is no option {option}: {instead}")
+    fits, words = _OPTIONS[option]
+    if value is not None and not fits(value):
+        raise ValueError(f"{option} must be {words}, not {value!r}")
+
+
+def _spec(tool: Tool) -> dict[str, Any]:
+    return {
+        "long_running": tool.long_running,
+        "expected_seconds": tool.expected_seconds,
+        "timeout_seconds": tool.timeout_seconds,
+        "gated": tool.gated,
+        "direct": tool.direct,
+        "summary": tool.summary,
+        "parameters": None if tool.parameters is None else [dict(each) for each in tool.parameters],
+    }
+
+
+def _property(parameter: Mapping[str, Any]) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": _JSON_TYPES.get(parameter["type"], "string")}
+    if "choices" in parameter:
+        schema["enum"] = [arguments.convert(parameter, text) for text in parameter["choices"]]
+    if parameter.get("many"):
+        schema = {"type": "array", "items": schema} | ({} if "default" in parameter else {"minItems": 1})
+    if parameter.get("default") is not None:
+        schema["default"] = parameter["default"]
+    return schema | ({"description": parameter["help"]} if "help" in parameter else {})

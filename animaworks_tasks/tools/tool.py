@@ -1,0 +1,248 @@
+"""
+A tool as data: what it is called, what it takes, how long it may run, and what is called.
+
+A tool can be pickled, and unpickled without importing its code: a function object stays behind, and is loaded again,
+through its reference, only where it is called.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Final, Self
+
+import attrs
+
+from animaworks_tasks.errors import ToolLoadError
+from animaworks_tasks.task.model import OnInterrupt
+from animaworks_tasks.tools import arguments, signature
+from animaworks_tasks.tools.context import ToolContext
+from animaworks_tasks.tools.reference import Reference, is_at_its_name
+
+COMMANDS: Final = frozenset({  # of animaworks-tool: a tool of such a name could not be called there
+    "cancel", "completion", "doctor", "events", "guide", "list", "logs", "notifications", "prune", "report", "retry",
+    "run", "show", "submit", "tools", "wait",
+})  # fmt: skip
+SHORTEST_TIMEOUT: Final = 1800.0  # seconds; what a tool may run that promises nothing
+MAX_ATTEMPTS: Final = 3  # runs; how many may end with the death of the owner, where a tool does not say
+
+_NOT_PORTABLE: Final = (
+    "it is a lambda, stands inside a function, or is not what its module has under its name, so only the process that "
+    "registered it can call it: define it at the top of a module, or use ThreadBackend"
+)
+
+
+@attrs.frozen
+class FunctionTarget:
+    """
+    A typed Python function.
+
+    Attributes:
+        reference: Where it is; None if only this process can call it.
+        function: Itself. Stays behind when the target is pickled.
+    """
+
+    reference: Reference | None
+    function: Callable[..., Any] | None = attrs.field(default=None, eq=False)
+
+    @classmethod
+    def to(cls, function: Callable[..., Any]) -> Self:
+        """Return the target that calls *function*."""
+        return cls(Reference.to(function), function)
+
+    @property
+    def portable(self) -> bool:
+        """Whether another process can load it: it stands at the top of a module, under its own name."""
+        return self.reference is not None and (self.function is None or is_at_its_name(self.function))
+
+    def load(self) -> Callable[..., Any]:
+        """
+        Return the function.
+
+        Raises:
+            ToolLoadError: It does not load, or was left behind in the process that registered it.
+        """
+        if self.function is not None:
+            return self.function
+        if self.reference is None:
+            raise ToolLoadError("<lambda>", _NOT_PORTABLE)
+        loaded: Callable[..., Any] = self.reference.load()
+        return loaded
+
+    def __getstate__(self) -> tuple[Reference | None]:
+        # What its name leads to may be something else than the function that was registered: the same without its
+        # decorator, say. Better refused there than run differently.
+        return (self.reference if self.portable else None,)
+
+    def __setstate__(self, state: tuple[Reference | None]) -> None:
+        object.__setattr__(self, "reference", state[0])
+        object.__setattr__(self, "function", None)
+
+
+@attrs.frozen
+class ModuleTarget:
+    """
+    A module with EXECUTION_PROFILE and ``cli_main(argv)``; what that prints is the result.
+
+    Attributes:
+        reference: Where ``cli_main`` is.
+    """
+
+    reference: Reference
+
+    portable: ClassVar[bool] = True
+
+    def load(self) -> Callable[[list[str]], Any]:
+        """
+        Return its ``cli_main``.
+
+        Raises:
+            ToolLoadError: The module does not load, or has none.
+        """
+        loaded: Callable[[list[str]], Any] = self.reference.load()
+        return loaded
+
+
+@attrs.frozen
+class CommandTarget:
+    """
+    A plain command; there is no shell.
+
+    Attributes:
+        argv: The program and its first arguments; those of the call follow.
+    """
+
+    argv: tuple[str, ...] = attrs.field(validator=attrs.validators.min_len(1))
+
+    portable: ClassVar[bool] = True
+
+
+Target = FunctionTarget | ModuleTarget | CommandTarget
+
+
+def _name(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+    if not re.fullmatch(r"\w[\w.-]*", value):
+        raise ValueError(f"{attribute.name} {value!r} is no name: letters, digits, '_', '-' and '.' make one")
+
+
+def _seconds(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    if value is not None and not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{attribute.name} must be a finite number of seconds, not {value}")
+
+
+@attrs.frozen(kw_only=True)
+class Tool:
+    """
+    One subcommand of a tool, as the registry knows it.
+
+    Attributes:
+        name: The tool's name, without the subcommand.
+        subcommand: The subcommand.
+        target: What is called.
+        expected_seconds: A promise to the agent, past which a task is overdue; None promises nothing.
+        long_running: Whether it is to be submitted instead of called.
+        timeout_seconds: Longest run of one attempt; by default the larger of 1800 and twice the expectation.
+        retries: How often a failure is run again.
+        on_interrupt: What to do with a task whose owner died.
+        max_attempts: How many runs are begun at most where the owner dies in each; by default 3, or retries + 1.
+        grace_seconds: From being asked to stop until being killed.
+        summary: What it does, in one line; may be empty.
+        parameters: What it takes; None if only it knows.
+        gated: Whether it needs the permission ``<name>_<subcommand>``.
+        direct: Whether a shell can call it as well, because `animaworks-tool` finds it without the host.
+    """
+
+    name: str = attrs.field(validator=_name)
+    subcommand: str = attrs.field(validator=_name)
+    target: Target
+    expected_seconds: float | None = attrs.field(default=None, validator=_seconds)
+    long_running: bool = attrs.field()
+    timeout_seconds: float = attrs.field(validator=_seconds)
+    retries: int = attrs.field(default=0, validator=[attrs.validators.instance_of(int), attrs.validators.ge(0)])
+    on_interrupt: OnInterrupt = attrs.field(default=OnInterrupt.FAIL, converter=OnInterrupt)
+    max_attempts: int = attrs.field(validator=[attrs.validators.instance_of(int), attrs.validators.ge(1)])
+    grace_seconds: float = attrs.field(default=5.0, validator=_seconds)
+    summary: str = ""
+    parameters: tuple[Mapping[str, Any], ...] | None = attrs.field(default=None, hash=False)
+    gated: bool = False
+    direct: bool = attrs.field(default=False, eq=False)
+
+    @long_running.default
+    def _promises(self) -> bool:
+        return self.expected_seconds is not None
+
+    @max_attempts.default
+    def _a_few(self) -> int:
+        return max(self.retries + 1, MAX_ATTEMPTS)
+
+    @timeout_seconds.default
+    def _generous(self) -> float:
+        return max(SHORTEST_TIMEOUT, 2 * (self.expected_seconds or 0))
+
+    @property
+    def key(self) -> str:
+        """``tool:subcommand``, the name by which agents and AnimaWorks know it."""
+        return f"{self.name}:{self.subcommand}"
+
+    @property
+    def command(self) -> str:
+        """``tool subcommand``, as it is typed."""
+        return f"{self.name} {self.subcommand}"
+
+    @property
+    def permission(self) -> str | None:
+        """The permission that it needs; None if it is not gated."""
+        return f"{self.name}_{self.subcommand}" if self.gated else None
+
+    @property
+    def usage(self) -> str:
+        """The line that shows how it is called."""
+        return arguments.usage(self.command, self.parameters)
+
+    @property
+    def origin(self) -> str:
+        """Where its code is, for people; empty for a command, and where it is not known."""
+        reference = None if isinstance(self.target, CommandTarget) else self.target.reference
+        return "" if reference is None else str(reference)
+
+    @property
+    def portable(self) -> bool:
+        """Whether another process can run it."""
+        return self.target.portable
+
+    def load(self) -> Callable[..., Any]:
+        """
+        Return what Python is to call: the function, or the module's ``cli_main``.
+
+        Raises:
+            ToolLoadError: Its code does not load here.
+            TypeError: It is a command, which has no code.
+        """
+        if isinstance(self.target, CommandTarget):
+            raise TypeError(f"{self.key} is a command: run its argv")
+        try:
+            return self.target.load()
+        except ToolLoadError as error:
+            raise ToolLoadError(self.command, error.reason) from error.__cause__
+
+    def bind(self, argv: Sequence[str], context: ToolContext | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """
+        Return the arguments to call a function tool with.
+
+        Args:
+            argv: As in the task: the subcommand and what follows it.
+            context: Given to the parameter annotated with ToolContext, if there is one.
+
+        Raises:
+            WrongArgumentError: *argv* does not fit its parameters.
+            ToolLoadError: Its code does not load here.
+        """
+        return signature.bind(self.load(), arguments.parse(self.command, self.parameters or (), argv[1:]), context)
+
+    def command_line(self, argv: Sequence[str]) -> list[str]:
+        """Return the argument list of a command tool for *argv* of a task, whose subcommand only we need."""
+        if not isinstance(self.target, CommandTarget):
+            raise TypeError(f"{self.key} is no command")
+        position = arguments.locate([self.subcommand], argv)
+        return [*self.target.argv, *(word for i, word in enumerate(argv) if i != position)]

@@ -1,0 +1,168 @@
+"""
+Tools that are plain commands: run one, pass on what it prints, tell it to stop.
+
+No shell. Its stdout is the result; both streams go to the log as they come. It reports progress by adding lines
+(``0.4 half way there``) to the file named in ``ANIMAWORKS_TASK_PROGRESS_FILE``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import IO, Final
+
+from animaworks_tasks.errors import TaskCancelled
+from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE, PROGRESS_FILE_VARIABLE, TASK_ID_VARIABLE
+from animaworks_tasks.task.model import Cause, Task
+from animaworks_tasks.tools.context import ToolContext
+from animaworks_tasks.tools.tool import Tool
+from animaworks_tasks.worker.output import Printed
+
+_LOOK: Final = 0.2  # seconds between looks at the wish to cancel, the progress file, and the process
+_CHUNK: Final = 1 << 16  # bytes; as much as a pipe holds, so that one read empties it
+
+
+class CommandFailed(Exception):  # noqa: N818 - an outcome on its way to the report, seen by nobody else
+    """A command that did not end well."""
+
+    def __init__(self, cause: Cause, text: str, hint: str | None = None) -> None:
+        super().__init__(text)
+        self.cause, self.text, self.hint = cause, text, hint
+
+
+def run(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Printed) -> str:
+    """
+    Run the command of *tool* with the arguments of *task* and return what it printed.
+
+    Raises:
+        CommandFailed: It could not be started, or ended with another status than 0.
+        TaskCancelled: It was asked to stop, and has.
+    """
+    argv = tool.command_line(task.argv)
+    with tempfile.TemporaryDirectory(prefix="animaworks_tasks-") as directory:
+        reports = Path(directory, "progress")
+        reports.touch()
+        environment = {
+            **os.environ,
+            ANIMA_DIR_VARIABLE: task.anima_dir,
+            TASK_ID_VARIABLE: task.id,
+            PROGRESS_FILE_VARIABLE: str(reports),
+        }
+        try:
+            process = subprocess.Popen(  # noqa: S603 - the program is the registry's, and there is no shell
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                cwd=task.cwd if task.cwd and os.path.isdir(task.cwd) else None,
+                start_new_session=True,  # so that what it starts can be stopped with it
+            )
+        except (OSError, ValueError) as error:
+            raise CommandFailed(
+                Cause.REJECTED, f"{argv[0]} could not be started: {error}", f"install {argv[0]}, or correct its path"
+            ) from error
+        with process:
+            try:
+                _follow(process, context, out, err, _Reports(reports, context))
+            finally:
+                _stop(process, tool.grace_seconds)
+    if process.returncode == 0:
+        return out.text()
+    raise _failure(process.returncode, err)
+
+
+def _follow(
+    process: subprocess.Popen[bytes], context: ToolContext, out: Printed, err: Printed, reports: _Reports
+) -> None:
+    """Pass on what it prints until it ends; what it started and left running may keep the pipes, we do not wait."""
+    with selectors.DefaultSelector() as selector:
+        for stream, printed in ((process.stdout, out), (process.stderr, err)):
+            assert stream is not None  # noqa: S101 - for the type checker: both are pipes
+            selector.register(stream, selectors.EVENT_READ, printed)
+        next_look = 0.0
+        while process.poll() is None:
+            for key, _ in selector.select(_LOOK) if selector.get_map() else _wait(process):
+                _pass_on(selector, key)
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + _LOOK
+                reports.look()
+                context.raise_if_cancelled()
+        for key, _ in selector.select(0):  # once, not to the end: what it left running may go on printing for ever
+            _pass_on(selector, key)
+        reports.look()
+
+
+def _wait(process: subprocess.Popen[bytes]) -> list[tuple[selectors.SelectorKey, int]]:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_LOOK)
+    return []
+
+
+def _pass_on(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
+    stream: IO[bytes] = key.fileobj  # type: ignore[assignment]  # as registered
+    data = os.read(stream.fileno(), _CHUNK)
+    if data:
+        key.data.write(data)
+    else:
+        selector.unregister(stream)
+
+
+class _Reports:
+    """Reads the progress file as it grows."""
+
+    def __init__(self, path: Path, context: ToolContext) -> None:
+        self._path, self._context = path, context
+        self._read = 0
+
+    def look(self) -> None:
+        with contextlib.suppress(OSError), self._path.open("rb") as file:
+            file.seek(self._read)
+            lines = file.read(_CHUNK).rpartition(b"\n")[0]
+            if lines:
+                self._read += len(lines) + 1
+                self._report(lines.splitlines()[-1].decode("utf-8", "replace"))
+
+    def _report(self, line: str) -> None:
+        number, _, message = line.strip().partition(" ")
+        try:
+            self._context.progress(float(number), message)
+        except ValueError:
+            self._context.progress(None, line.strip())
+
+
+def _stop(process: subprocess.Popen[bytes], grace: float) -> None:
+    """End the command and its process group, if it still runs: SIGTERM, the grace, SIGKILL."""
+    if process.poll() is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + grace
+    while process.poll() is None and (left := deadline - time.monotonic()) > 0:
+        # TaskCancelled: the wish to stop reaches us a second time, as a signal, and must not cost the grace.
+        with contextlib.suppress(subprocess.TimeoutExpired, TaskCancelled):
+            process.wait(left)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _failure(status: int, err: Printed) -> CommandFailed:
+    said = err.text().strip()
+    if status < 0:
+        return CommandFailed(Cause.CRASHED, f"it was killed by {signal_name(-status)}" + (f": {said}" if said else ""))
+    return CommandFailed(Cause.TOOL, f"exit status {status}" + (f": {said}" if said else ""))
+
+
+def signal_name(number: int) -> str:
+    """Return what people call a signal."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most of the real-time signals have no name
+        return f"signal {number}"

@@ -1,0 +1,215 @@
+"""
+Claim one task, run it, finish it: the same wherever a backend puts it.
+
+The process that runs :func:`run_task` owns the task from the claim until the outcome is stored. The call itself is made
+by the *invoker* of this process: on the spot, or, in a supervisor, in the tool process that it watches over.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+import attrs
+
+from animaworks_tasks.errors import NotPermittedError, RecordError, UnknownToolError, UsageError
+from animaworks_tasks.store.protocol import Claim, Store, may_begin_again, never_began
+from animaworks_tasks.task.model import Cause, Task
+from animaworks_tasks.task.states import Event
+from animaworks_tasks.tools.registry import Registry
+from animaworks_tasks.tools.tool import Tool
+from animaworks_tasks.worker.call import Report, call
+
+logger = logging.getLogger("animaworks_tasks")
+
+_WORTH_A_RETRY: Final = {Cause.TOOL, Cause.CRASHED, Cause.TIMEOUT}  # the rest fails the same way again
+_ERROR_LIMIT: Final = 4000  # characters; an error may quote the name of a tool, which may be as long as a record
+_LONGEST_BACKOFF: Final = 600.0  # seconds
+_PATIENCE: Final = 600.0  # seconds for which an outcome that the disk refuses is offered again
+_LAST_TRIES: Final = 5.0  # seconds for the same where this process is to go
+_NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT}
+
+
+class NotBegunError(Exception):
+    """What an invoker raises that will not call the tool, now: the task goes back to wait, as if never claimed."""
+
+
+Invoker = Callable[[Tool, Task, Store, float], Report]
+
+
+def call_here(tool: Tool, task: Task, store: Store, timeout: float) -> Report:
+    """Call the tool in this thread. Its timeout is told to it, and held against it when it comes back."""
+    return call(tool, task, store.workspace(task.id), deadline=time.monotonic() + timeout)
+
+
+_invoke: Invoker = call_here
+_is_leaving: Callable[[], bool] | None = None  # whether this process is to go; None in one that is no supervisor
+
+
+def invoke_with(invoker: Invoker, is_leaving: Callable[[], bool] | None = None) -> None:
+    """
+    Let all tasks that this process runs be called by *invoker*: what a supervisor does at its start.
+
+    Args:
+        invoker: Makes the calls.
+        is_leaving: Whether this process is to go, and must not be patient any more; None in one that is no supervisor.
+    """
+    global _invoke, _is_leaving
+    _invoke, _is_leaving = invoker, is_leaving
+
+
+def run_task(store: Store, registry: Registry, task_id: str, due_by: datetime | None = None) -> Task | None:
+    """
+    Claim the task, run it and finish it.
+
+    Args:
+        store: Where it is.
+        registry: What it may call.
+        task_id: As returned by :meth:`Store.submit`.
+        due_by: Only if its ``not_before`` has come by then; None in any case.
+
+    Returns:
+        The task as it is stored then: DONE, or PENDING again for another attempt. None: it was not to be had.
+
+    Raises:
+        OSError: The store could not be written for ten minutes. The task's lock is free: recovery settles it. For room
+            on a full disk supervisors and daemon threads wait as long as it takes.
+    """
+    claim = store.claim(task_id, due_by=due_by)
+    if claim is None:
+        return None
+    try:
+        return _run(store, registry, claim)
+    finally:
+        give_up(claim)
+
+
+def give_up(claim: Claim) -> None:
+    """Let go of a claim that has not ended: whoever finds it sees what the death of its owner would look like."""
+    if claim.lock is not None:
+        claim.lock.release()  # type: ignore[attr-defined]  # the lock of either store has it
+
+
+def _run(store: Store, registry: Registry, claim: Claim) -> Task:
+    try:
+        tool = registry.resolve(claim.task.tool, claim.task.argv)
+        registry.check_permission(tool)
+    except UsageError as error:
+        cause = Cause.REJECTED if isinstance(error, UnknownToolError | NotPermittedError) else Cause.ARGUMENTS
+        return _finish(
+            store, claim, Event.FAIL, **{**never_began(claim.task), "cause": cause, "error": str(error)[:_ERROR_LIMIT]}
+        )
+    if store.workspace(claim.task.id).cancel_requested():  # while it was being claimed, or between two attempts
+        return _finish(store, claim, Event.CANCEL, **never_began(claim.task))
+    if claim.task.subcommand != tool.subcommand:
+        claim.task = attrs.evolve(claim.task, subcommand=tool.subcommand)
+    try:
+        store.announce(claim)
+    except OSError as error:  # for people only: a full disk must not keep the tool from running
+        logger.warning("task %s runs, but others cannot see by whom: %s", claim.task.id, error)
+    try:
+        return run_owned(store, claim, tool, _invoke)
+    except NotBegunError:
+        return _patiently(lambda: store.release(claim, began=False), claim.task.id)
+
+
+def run_owned(store: Store, claim: Claim, tool: Tool, invoke: Invoker) -> Task:
+    """
+    Call *tool* for a task that is ours and announced, and finish it.
+
+    Raises:
+        OSError: As :func:`run_task`; the lock is still held.
+    """
+    given = claim.task.timeout_seconds
+    timeout = tool.timeout_seconds if given is None else given
+    # Where the record lies, not what it says: it may have been copied, or written by anyone.
+    here = claim.task if claim.task.anima_dir == store.location else attrs.evolve(claim.task, anima_dir=store.location)
+    report = invoke(tool, here, store, timeout)
+    return _conclude(store, claim, tool, report, timeout)
+
+
+def _conclude(store: Store, claim: Claim, tool: Tool, report: Report, timeout: float) -> Task:
+    kept = {
+        "result": report.result,
+        "result_file": report.result_file,
+        "result_size": report.result_size,
+        "result_tail": report.result_tail,
+    }
+    if (report.cancelled and not report.timed_out) or store.workspace(claim.task.id).cancel_requested():
+        return _finish(store, claim, Event.CANCEL, error=report.error or "it was cancelled", hint=report.hint, **kept)
+    if report.timed_out:
+        error = f"it ran longer than {timeout:g} s" + (f": {report.error}" if report.error else "")
+        report = attrs.evolve(report, cause=Cause.TIMEOUT, error=error)
+    if report.cause is None:
+        return _finish(store, claim, Event.COMPLETE, **kept)
+    if report.cause is Cause.INTERRUPTED and _survives(tool, claim.task):
+        return _patiently(lambda: store.release(claim), claim.task.id)
+    retries = tool.retries if claim.task.retries is None else claim.task.retries
+    if report.cause in _WORTH_A_RETRY and claim.task.attempt <= retries:
+        return _again(store, claim, report)
+    return _finish(store, claim, Event.FAIL, cause=report.cause, error=report.error, hint=report.hint, **kept)
+
+
+def _again(store: Store, claim: Claim, report: Report) -> Task:
+    pause = backoff(claim.task.attempt)
+    words = f"attempt {claim.task.attempt} failed: {report.error}; the next one is in {pause:.1f} s\n"
+    store.workspace(claim.task.id).write_log(words.encode("utf-8", "backslashreplace"))
+    return _patiently(lambda: store.release(claim, pause=pause), claim.task.id)
+
+
+def backoff(attempt: int) -> float:
+    """Return the seconds to wait after failed attempt number *attempt*: 1, 2, 4 ... 600, and up to a quarter more."""
+    return min(2.0 ** min(attempt - 1, 16), _LONGEST_BACKOFF) * random.uniform(1.0, 1.25)  # noqa: S311 - no secret
+
+
+def _finish(store: Store, claim: Claim, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - as Store.finish
+    try:
+        return _patiently(lambda: store.finish(claim, event, **changes), claim.task.id)
+    except RecordError as refused:  # what it returned cannot be stored, and that can be said
+        error = f"its outcome could not be stored: {refused.reason}"
+        return _patiently(lambda: store.finish(claim, Event.FAIL, cause=Cause.RESULT, error=error), claim.task.id)
+
+
+def _patiently(step: Callable[[], Task], task_id: str) -> Task:
+    """Take a step that the disk may refuse, full for a night, say, until it is taken: the outcome is ours alone."""
+    since, pause = time.monotonic(), 0.1
+    while True:
+        try:
+            return step()
+        except OSError as error:
+            if error.errno in _NO_ROOM and _waits_for_room():  # room is made sooner or later
+                since = time.monotonic()
+            leaving = _is_leaving is not None and _is_leaving()
+            if time.monotonic() - since > (_LAST_TRIES if leaving else _PATIENCE):
+                raise
+            logger.warning("the outcome of task %s cannot be stored yet, trying again: %s", task_id, error)
+        time.sleep(pause)
+        pause = min(2 * pause, 5.0)
+
+
+def _waits_for_room() -> bool:
+    """Say whether this thread may wait as long as it takes: nobody waits for it who wants to go himself."""
+    return threading.current_thread().daemon if _is_leaving is None else not _is_leaving()
+
+
+def may_run_again(registry: Registry) -> Callable[[Task], bool]:
+    """Return the question that recovery asks of an orphan: does its tool, or its submitter, say that it is safe?"""
+
+    def answer(task: Task) -> bool:
+        try:
+            tool = registry.resolve(task.tool, task.argv)
+        except UsageError:
+            return False
+        return _survives(tool, task)
+
+    return answer
+
+
+def _survives(tool: Tool, task: Task) -> bool:
+    return may_begin_again(task, on_interrupt=tool.on_interrupt, max_attempts=tool.max_attempts)

@@ -1,0 +1,479 @@
+"""``animaworks-tool submit``: queued and acknowledged, or refused with a reason; nothing in between, and fast."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from animaworks_tasks import Cause, Executor, InlineBackend, Outcome, Registry, State, Task, TaskStore
+from animaworks_tasks.cli import main
+from animaworks_tasks.fs import files
+from animaworks_tasks.task.pending import SIZE_LIMIT
+from animaworks_tasks.task.states import Event
+from tests.conftest import own
+
+# Imported by submit, and not by an interpreter that does nothing.
+ALLOWED = {"__future__", "_json", "errno"}
+
+
+@pytest.fixture
+def anima(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An Anima's directory, empty, named by the environment."""
+    (tmp_path / "mei").mkdir()
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # nobody cuts the power in these tests
+    monkeypatch.setenv("ANIMAWORKS_ANIMA_DIR", str(tmp_path / "mei"))
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # what is held back and cannot be written is the harder case
+    return tmp_path / "mei"
+
+
+def stored(anima: Path) -> TaskStore:
+    return TaskStore(anima, durability="process")
+
+
+def receipt_of(output: str) -> dict[str, Any]:
+    receipt: dict[str, Any] = json.loads(output)
+    return receipt
+
+
+def command(
+    *words: str, program: str = "sys.exit(main())", environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the command line in a process of its own."""
+    program = f"import sys; from animaworks_tasks.cli import main; {program}"
+    return subprocess.run([sys.executable, "-c", program, *words], capture_output=True, check=False, env=environment)
+
+
+def test_a_submit_is_acknowledged_with_a_receipt_and_stands_in_pending(
+    anima: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 0 == main(["submit", "image_gen", "3d", "猫.png", "--size", "4"])
+
+    output = capsys.readouterr().out
+    task_id = receipt_of(output)["task_id"]
+    assert (
+        f"""\
+{{
+  "task_id": "{task_id}",
+  "status": "submitted",
+  "tool": "image_gen",
+  "subcommand": "3d",
+  "message": "バックグラウンドタスクを投入しました。完了時にinboxに通知されます。(task_id: {task_id})"
+}}
+"""
+        == output
+    )
+    record = json.loads((anima / "state/background_tasks/pending" / f"{task_id}.json").read_text())
+    assert ["task_id", "tool_name", "subcommand", "raw_args", "anima_name", "anima_dir", "submitted_at", "status"] == (
+        list(record)[:8]
+    )
+    assert ["3d", "猫.png", "--size", "4"] == record["raw_args"]
+    assert ("mei", str(anima), "pending") == (record["anima_name"], record["anima_dir"], record["status"])
+    assert os.getcwd() == record["cwd"]
+
+
+def test_the_installed_command_submits(anima: Path) -> None:
+    script = Path(sys.executable).with_name("animaworks-tool")
+    done = subprocess.run([script, "submit", "web", "fetch"], capture_output=True, check=True)
+    assert [receipt_of(done.stdout.decode())["task_id"]] == [task.id for task in stored(anima).list()]
+
+
+def test_submit_imports_next_to_nothing(anima: Path) -> None:
+    """It must start in the time of a bare interpreter; one careless import costs more than all of its work."""
+    stored(anima).publish_catalogue(_a_registry().catalogue())
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    show = "print(*sys.modules, file=sys.stderr)"
+    bare = subprocess.run(
+        [sys.executable, "-c", f"import sys; {show}"], capture_output=True, check=True, env=environment
+    ).stderr.split()
+    options = ["--priority", "3", "--delay", "5", "--timeout", "60", "--retries", "1"]
+    done = command(
+        "submit", *options, "words", "count", "a.txt", program=f"main(sys.argv[1:]); {show}", environment=environment
+    )
+
+    imported = {name.decode() for name in done.stderr.split()} - {name.decode() for name in bare}
+    foreign = {name for name in imported if name.partition(".")[0] != "animaworks_tasks"}
+    assert done.stdout
+    assert foreign <= ALLOWED
+
+
+def _a_registry() -> Registry:
+    registry = Registry()
+
+    @registry.tool("words", "count", expected_seconds=60)
+    def count(file: Path, *, longest: int = 20) -> None:
+        """Count words."""
+
+    return registry
+
+
+argument = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+
+
+@given(
+    tool=argument.filter(lambda word: word != "" and not word.startswith("-")),
+    argv=st.lists(argument, max_size=4),
+    key=st.none() | argument.filter(bool),
+    priority=st.integers(-9, 9),
+    timeout=st.none() | st.floats(0.001, 1e6),
+    retries=st.none() | st.integers(0, 5),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_submit_writes_is_what_the_store_would_write(
+    anima: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    tool: str,
+    argv: list[str],
+    key: str | None,
+    priority: int,
+    timeout: float | None,
+    retries: int | None,
+) -> None:
+    """The fast way and the library's way leave the same record, byte for byte but for id, time and place."""
+    ours, theirs = tmp_path_factory.mktemp(anima.name), tmp_path_factory.mktemp("store")
+    given = {"--key": key, "--priority": priority, "--timeout": timeout, "--retries": retries}
+    options = [f"{name}={value}" for name, value in given.items() if value is not None]
+    assert 0 == main(["submit", f"--anima-dir={ours}", *options, tool, *argv])
+    wanted = TaskStore(theirs, durability="process").submit(
+        tool, *argv, key=key, priority=priority, timeout_seconds=timeout, retries=retries, cwd=os.getcwd()
+    )
+
+    (found,) = stored(ours).list()
+    alike = {"id": wanted.id, "submitted_at": wanted.submitted_at, "anima_dir": str(theirs), "anima_name": theirs.name}
+    assert wanted == attrs.evolve(found, **alike)
+    assert _keys(theirs, wanted) == _keys(ours, found)
+    if key is not None:
+        assert wanted.id == found.id
+
+
+def _keys(anima: Path, task: Task) -> Sequence[str]:
+    return list(json.loads((anima / f"state/background_tasks/pending/{task.id}.json").read_text()))
+
+
+def test_a_delay_is_a_moment_before_which_it_is_not_started(anima: Path) -> None:
+    before = time.time()
+    assert 0 == main(["submit", "--delay", "100", "web", "fetch"])
+    (task,) = stored(anima).list()
+    assert task.not_before is not None
+    assert before + 100 <= task.not_before.timestamp() <= time.time() + 100
+
+
+def test_everything_after_the_tool_is_the_tools(anima: Path) -> None:
+    assert 0 == main(["-j", "submit", "--json", "local_llm", "--help", "-j", "--key", "x", "--", "generate"])
+    (task,) = stored(anima).list()
+    assert ("--help", "-j", "--key", "x", "--", "generate") == task.argv
+    assert ("x", None) == (task.subcommand, task.key)
+
+
+def test_the_anima_may_be_named_before_the_command_and_after_it(tmp_path: Path, anima: Path) -> None:
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
+    assert 0 == main(["--anima-dir", str(tmp_path / "one"), "submit", "web", "fetch"])
+    assert 0 == main(["submit", f"--anima-dir={tmp_path / 'two'}", "web", "fetch"])
+    assert 0 == main(["--anima-dir", "x", "submit", "--anima-dir", str(tmp_path / "three"), "web", "fetch"])
+    for name in ("one", "two", "three"):
+        assert 1 == len(stored(tmp_path / name).list())
+    assert not (anima / "state").exists()
+
+
+# A key.
+
+
+def _pending(store: TaskStore, key: str) -> Task:
+    return store.submit("web", "fetch", key=key)
+
+
+def _running(store: TaskStore, key: str) -> Task:
+    return own(store, _pending(store, key).id).task
+
+
+def _done(store: TaskStore, key: str) -> Task:
+    return store.finish(own(store, _pending(store, key).id), Event.COMPLETE)
+
+
+@pytest.mark.parametrize("earlier", [_pending, _running, _done])
+def test_a_key_that_has_a_task_gets_its_receipt_and_no_second_task(
+    anima: Path, capsys: pytest.CaptureFixture[str], earlier: Callable[[TaskStore, str], Task]
+) -> None:
+    task = earlier(stored(anima), "the one")
+    assert 0 == main(["submit", "--key", "the one", "web", "fetch"])
+    said = capsys.readouterr()
+    assert task.id == receipt_of(said.out)["task_id"]
+    assert f"no second one was queued: `animaworks-tool show {task.id}`" in said.err
+    assert [(task.id, task.state)] == [(each.id, each.state) for each in stored(anima).list()]
+
+
+@pytest.mark.parametrize("earlier", [_pending, _running, _done])
+def test_a_key_that_has_another_call_gets_the_receipt_of_that_and_is_told(
+    anima: Path, capsys: pytest.CaptureFixture[str], earlier: Callable[[TaskStore, str], Task]
+) -> None:
+    """Who submits something else under a name that is taken must not believe that it will be run."""
+    task = earlier(stored(anima), "the one")
+    assert 0 == main(["submit", "--key", "the one", "odd", "quick"])
+    said = capsys.readouterr()
+    receipt = receipt_of(said.out)
+    assert (task.id, "web", "fetch") == (receipt["task_id"], receipt["tool"], receipt["subcommand"])
+    assert "a task with this key, of another call ('web fetch'), is there already, and no second one was" in said.err
+
+
+@pytest.mark.parametrize("found", ["{", "[]", '{"tool_name": 3}', '{"tool_name": "a", "tool_args": []}', "{}"])
+def test_a_key_whose_task_cannot_be_read_is_taken_all_the_same(
+    anima: Path, capsys: pytest.CaptureFixture[str], found: str
+) -> None:
+    task = _pending(stored(anima), "the one")
+    Path(stored(anima).layout.pending, f"{task.id}.json").write_text(found)
+    assert 0 == main(["submit", "--key", "the one", "odd", "quick"])
+    said = capsys.readouterr()
+    assert (task.id, "odd") == (receipt_of(said.out)["task_id"], receipt_of(said.out)["tool"])
+    assert f"no second one was queued: `animaworks-tool show {task.id}`" in said.err
+
+
+# Checked against what the host published.
+
+
+def test_the_catalogue_tells_the_subcommand(anima: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = {"long_running": True, "expected_seconds": 9, "timeout_seconds": 9, "gated": False, "summary": ""}
+    tools = {"local_llm": {"generate": {**spec, "parameters": None}}}
+    stored(anima).publish_catalogue({"version": 1, "tools": tools})
+    assert 0 == main(["submit", "local_llm", "-m", "llama3", "generate", "hello"])
+    assert "generate" == receipt_of(capsys.readouterr().out)["subcommand"]
+
+
+@pytest.mark.parametrize(
+    ("call", "where"),
+    [
+        (["words", "--help"], "words --help"),
+        (["words", "count", "--help"], "words count --help"),
+        (["words", "count", "a", "-h"], "words count --help"),
+    ],
+)
+def test_who_asks_submit_for_the_help_of_a_tool_is_told_where_it_is(
+    anima: Path, capsys: pytest.CaptureFixture[str], call: list[str], where: str
+) -> None:
+    # given
+    stored(anima).publish_catalogue(_a_registry().catalogue())
+    # when
+    status = main(["submit", *call])
+    # then
+    assert 2 == status
+    assert f"animaworks-tool: `animaworks-tool {where}` tells what it takes; nothing" in capsys.readouterr().err
+    assert [] == stored(anima).list()
+    assert 0 == main(where.split())
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (["word", "count", "a"], "there is no tool 'word' (`animaworks-tool tools` lists all): did you mean words?"),
+        (["words", "cout", "a"], "words has no subcommand 'cout': did you mean count?\nusage: words {count} ..."),
+        (["words", "count"], "missing: FILE\nusage: words count FILE [--longest INT]"),
+        (
+            ["words", "count", "a", "--longest", "x"],
+            "--longest must be a whole number, not 'x'\nusage: words count FILE",
+        ),
+    ],
+)
+def test_a_call_that_no_tool_takes_is_refused_and_nothing_is_queued(
+    anima: Path, capsys: pytest.CaptureFixture[str], call: list[str], reason: str
+) -> None:
+    store = stored(anima)
+    store.publish_catalogue(_a_registry().catalogue())
+    assert 2 == main(["submit", *call])
+    said = capsys.readouterr()
+    assert said.err.startswith(f"animaworks-tool: {reason}")
+    assert "" == said.out
+    assert [] == list(store.list())
+
+
+@pytest.mark.parametrize("catalogue", [b"", b"{", b"[]", b'{"version": 99, "tools": {}}', b"\xff"])
+def test_a_catalogue_that_nobody_understands_refuses_nothing(anima: Path, catalogue: bytes) -> None:
+    store = stored(anima)
+    Path(store.layout.catalogue).write_bytes(catalogue)
+    assert 0 == main(["submit", "web", "fetch"])
+    assert 1 == len(store.list())
+
+
+# What people get wrong.
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ([], "submit needs the name of a tool"),
+        ([""], "submit needs the name of a tool"),
+        (["--key"], "--key needs a value"),
+        (["--wait", "web"], "there is no option --wait here"),
+        (["--json=1", "web"], "there is no option --json=1 here"),
+        (["--key", "", "web"], "--key must not be empty"),
+        (["--priority", "high", "web"], "--priority must be a whole number, not 'high'"),
+        (["--retries", "-1", "web"], "--retries must be at least 0, not -1"),
+        (["--retries", "1.5", "web"], "--retries must be a whole number"),
+        (["--delay", "soon", "web"], "--delay must be a number of seconds, not 'soon'"),
+        (["--delay", "-1", "web"], "--delay must be from 0 to"),
+        (["--delay", "nan", "web"], "--delay must be from 0 to"),
+        (["--delay", "1e300", "web"], "--delay must be from 0 to"),
+        (["--timeout", "0", "web"], "--timeout must be from 0.001 to"),
+        (["web", os.fsdecode(b"caf\xe9")], "an argument is not UTF-8, so nobody could be given it: caf\\xe9"),
+        (["--key", os.fsdecode(b"\xff"), "web"], "an argument is not UTF-8"),
+        ([os.fsdecode(b"\xff")], "an argument is not UTF-8"),
+    ],
+)
+def test_wrong_usage_is_refused_with_the_usage_line(
+    anima: Path, capsys: pytest.CaptureFixture[str], words: list[str], reason: str
+) -> None:
+    assert 2 == main(["submit", *words])
+    said = capsys.readouterr()
+    assert said.err.startswith(f"animaworks-tool: {reason}")
+    assert "\nusage: animaworks-tool [--anima-dir DIR] submit [OPTIONS] TOOL [ARGS...]\n" in said.err
+    assert not (anima / "state").exists()
+
+
+def test_help_is_printed_before_the_tool_only(anima: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["submit", "--help"], ["submit", "-h", "web"], ["--help", "submit"]):
+        assert 0 == main(words)
+        assert capsys.readouterr().out.startswith("usage: animaworks-tool [--anima-dir DIR] submit")
+    assert not (anima / "state").exists()
+
+
+def test_no_anima_is_an_error_that_says_what_to_set(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ANIMAWORKS_ANIMA_DIR", raising=False)
+    assert 1 == main(["submit", "web", "fetch"])
+    wanted = "animaworks-tool: no Anima is named: set ANIMAWORKS_ANIMA_DIR to its directory, or give --anima-dir DIR"
+    assert capsys.readouterr().err.startswith(wanted)
+
+
+def test_a_misspelled_anima_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert 1 == main(["--anima-dir", str(tmp_path / "mie"), "submit", "web", "fetch"])
+    assert f"there is no directory {tmp_path / 'mie'}: correct --anima-dir" in capsys.readouterr().err
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_arguments_that_no_record_holds_are_refused(anima: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert 1 == main(["submit", "web", "post", *["x" * 100_000] * (SIZE_LIMIT // 100_000 + 1)])
+    assert "nothing was queued: the arguments make a record of" in capsys.readouterr().err
+    assert not (anima / "state").exists()
+
+
+def test_a_directory_that_is_gone_is_no_place_to_submit_from(
+    anima: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert 1 == main(["submit", "web", "fetch"])
+    assert "nothing was queued: the current directory is gone; cd to another one" in capsys.readouterr().err
+    assert not (anima / "state").exists()
+
+
+@pytest.mark.usefixtures("anima")
+def test_a_directory_without_a_utf8_name_is_no_place_to_submit_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(odd)
+    monkeypatch.chdir(os.fsdecode(odd))
+    assert 1 == main(["submit", "web", "fetch"])
+    assert "nothing was queued: the current directory's name is not UTF-8" in capsys.readouterr().err
+
+
+# When the disk or the reader fails.
+
+
+def test_a_full_disk_queues_nothing_and_says_so(
+    anima: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_fd: int, _data: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    assert 1 == main(["submit", "web", "fetch"])
+    monkeypatch.undo()
+    said = capsys.readouterr()
+    assert said.err.startswith(
+        "animaworks-tool: nothing was queued: No space left on device; see that the disk has room"
+    )
+    assert "" == said.out
+    assert [] == list(stored(anima).list())
+
+
+def test_a_task_that_is_queued_but_not_durably_is_not_to_be_submitted_again(
+    anima: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a disk that takes the record, and not its name
+    def broken(path: str) -> None:
+        if path.endswith("/pending") and os.listdir(path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    monkeypatch.setattr(files, "sync_directory", broken)
+
+    # then
+    assert 1 == main(["submit", "web", "fetch"])
+    [task] = stored(anima).list()
+    said = capsys.readouterr()
+    assert f"task {task.id} is queued and will run, do not submit it again; but a power cut may" in said.err
+    assert "Input/output error" in said.err
+    assert f"`animaworks-tool show {task.id}` tells" in said.err
+    assert "" == said.out
+
+
+def test_what_stands_in_the_way_of_the_store_is_named(anima: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (anima / "state").write_text("a file where a directory belongs")
+    assert 1 == main(["submit", "web", "fetch"])
+    assert f"nothing was queued: Not a directory ({anima}/state/background_tasks)" in capsys.readouterr().err
+
+
+def test_a_receipt_that_nobody_reads_is_no_failure(anima: Path) -> None:
+    """Whoever takes a failure for "not queued" submits again, and has the work done twice."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "import sys; from animaworks_tasks.cli import main; sys.exit(main())",
+                "submit",
+                "web",
+            ],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    (task,) = stored(anima).list()
+    assert State.PENDING is task.state
+    assert 0 == done.returncode
+    assert f"task {task.id} is queued, do not submit it again" in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_process_without_a_console_can_submit(anima: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert 0 == main(["submit", "web", "fetch"])
+    assert 1 == len(stored(anima).list())
+
+
+def test_what_was_submitted_by_hand_runs(anima: Path) -> None:
+    """From the shell to the outcome, with a host in between that knows nothing of the shell."""
+    registry = Registry()
+    registry.add("echo", "words", lambda *words: " ".join(words))
+    store = stored(anima)
+    executor = Executor(store, registry, backend=InlineBackend()).start()
+    assert 0 == main(["submit", "echo", "words", "--", "-x", "日本語"])
+    assert 0 == main(["submit", "ecco", "words"])
+    executor.run_until_idle_sync()
+    executor.stop()
+    done = {task.tool: task for task in store.list()}
+    assert (Outcome.COMPLETED, "-x 日本語") == (done["echo"].outcome, done["echo"].result)
+    assert Cause.REJECTED is done["ecco"].cause
