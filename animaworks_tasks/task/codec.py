@@ -126,7 +126,7 @@ def read_back(data: bytes, task_id: str) -> None:
 
 
 def leaves_room(data: bytes) -> bool:
-    """Say, without a look at it, that a record that was read leaves :data:`~.task.pending.ROOM` however it is written."""
+    """Return whether a record that was read leaves :data:`~.task.pending.ROOM`, judged by its size."""
     # Of what it holds, a list in a list ... in *extra* grows most when it is written indented.
     return 2 * (DEPTH_LIMIT + 2) * len(data) < SIZE_LIMIT - ROOM
 
