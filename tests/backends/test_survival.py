@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from animaworks_tasks import Cause, Outcome, ProcessBackend, State, Task, TaskStore
-from tests.backends.test_process_backend import Host
+from tests.backends.hosts import Host
 from tests.processes import PATIENCE, gone, until
 from tests.tools_for_tests import GoingDown
 

@@ -1,0 +1,173 @@
+"""A supervisor dies: its lock is free, its tool is gone, and its task is finished or run again elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from animaworks_tasks import Cause, Outcome, ProcessBackend
+from animaworks_tasks.backends import processes
+from animaworks_tasks.errors import BackendError
+from tests.backends.hosts import Host, supervisor_of
+from tests.processes import PATIENCE, gone, until
+from tests.tools_for_tests import die, divide
+
+
+@pytest.fixture(scope="module")
+def doomed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """A host like the other, whose supervisors are killed."""
+    host = Host(tmp_path_factory.mktemp("doomed"))
+    yield host
+    host.executor.stop(drain_timeout=PATIENCE)
+
+
+def test_a_supervisor_that_is_killed_frees_its_lock_and_its_task_is_settled_and_told_once(
+    doomed: Host, tmp_path: Path
+) -> None:
+    # given
+    task_id = doomed.submit("hold", tmp_path / "gate")
+    supervisor = supervisor_of(doomed, task_id)
+    tool = int(doomed.log(task_id).split()[0])
+
+    # when
+    os.kill(supervisor, signal.SIGKILL)
+
+    # then
+    task = doomed.wait(task_id)
+    assert (Outcome.FAILED, Cause.INTERRUPTED) == (task.outcome, task.cause)
+    until(lambda: gone(tool))  # it might be run again elsewhere
+    assert "fine" == doomed.run("echo", "fine").result
+    assert 1 == doomed.told(task_id)
+    assert 1 == [notice.task_id for notice in doomed.store.notifications.peek()].count(task_id)
+
+
+def test_a_task_that_is_safe_to_run_again_runs_again_when_its_supervisor_is_killed(
+    doomed: Host, tmp_path: Path
+) -> None:
+    # given
+    task_id = doomed.submit("again", tmp_path / "gate")
+    supervisor = supervisor_of(doomed, task_id)
+
+    # when
+    os.kill(supervisor, signal.SIGKILL)
+
+    # then
+    assert "attempt 2" == doomed.wait(task_id).result
+    assert 1 == doomed.told(task_id)
+
+
+FORK_HOOK = """
+import os, signal, socket, time
+
+def called(fd):
+    try:
+        with socket.socket(fileno=os.dup(fd)) as end:
+            return bool(end.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
+
+def forked():
+    try:
+        os.rename({armed!r}, {pid!r})  # the first one only
+    except OSError:
+        return
+    with open({pid!r}, "w") as file:
+        file.write(str(os.getpid()))
+    parent = os.getppid()
+    while not any(map(called, range(3, 32))):
+        time.sleep(0.001)
+    os.kill(parent, signal.SIGKILL)
+    while os.getppid() == parent:
+        time.sleep(0.001)
+
+os.register_at_fork(after_in_child=forked)
+"""
+
+
+def test_a_supervisor_that_dies_as_it_has_forked_frees_its_lock_and_its_call_runs_once_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the worst moment: its child has the lock still open, the call to come, and has not yet asked to die too."""
+    # given a supervisor that does so
+    armed, pid = tmp_path / "armed", tmp_path / "pid"
+    (tmp_path / "sitecustomize.py").write_text(FORK_HOOK.format(armed=str(armed), pid=str(pid)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    armed.touch()
+    host = Host(tmp_path / "mei")
+
+    # when
+    task_id = host.submit("again", tmp_path / "gate")
+
+    # then
+    assert "attempt 2" == host.wait(task_id).result
+    assert 1 == len(host.log(task_id).splitlines())
+    until(lambda: gone(int(pid.read_text())))
+    assert 1 == host.told(task_id)
+    host.executor.stop(drain_timeout=PATIENCE)
+
+
+def test_a_supervisor_that_dies_idle_is_replaced(doomed: Host) -> None:
+    # given
+    _, supervisor = doomed.result("ids")
+    os.kill(supervisor, signal.SIGKILL)
+    until(lambda: gone(supervisor))
+
+    # then
+    assert supervisor != doomed.result("ids")[1]
+
+
+def test_a_call_whose_supervisor_dies_under_it_is_lost_and_says_so() -> None:
+    backend = ProcessBackend()
+    with pytest.raises(BackendError, match="the task's record tells more"):
+        backend.submit(die).result(PATIENCE)
+    assert 2 == backend.submit(divide, 4, by=2).result(PATIENCE)
+    backend.shutdown()
+
+
+def test_a_supervisor_that_cannot_even_begin_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given an interpreter that ends at once
+    monkeypatch.setattr(processes, "get_executable", lambda: "/bin/false")
+    backend = ProcessBackend()
+
+    # then, whether it ends before or after it was sent its call
+    with pytest.raises(BackendError, match=r"nothing ran|has gone"):
+        backend.submit(divide, 4, by=2).result(PATIENCE)
+    backend.shutdown()
+
+
+def test_a_supervisor_that_has_gone_before_it_took_its_call_has_run_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    monkeypatch.setattr(processes._Supervisor, "begin", lambda *_: False)
+    backend = ProcessBackend()
+
+    # then
+    with pytest.raises(BackendError, match="nothing ran"):
+        backend.submit(divide, 4, by=2).result(PATIENCE)
+    backend.shutdown()
+
+
+def test_where_no_supervisor_can_be_started_tasks_wait_and_the_watcher_does_not_spin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    monkeypatch.setattr("animaworks_tasks.executor.scheduler._SOON", 0.1)
+    starts = []
+
+    def no_python() -> str:
+        starts.append(1)
+        return "/no/such/python"
+
+    with monkeypatch.context() as broken:
+        broken.setattr(processes, "get_executable", no_python)
+        host = Host(tmp_path, scan_interval=3600)
+        task_id = host.submit("echo", "at last")
+        until(lambda: len(starts) == 2)  # and not a thousand by the time it is mended
+
+    # then
+    assert "at last" == host.wait(task_id).result
+    assert 2 == len(starts)
+    host.executor.stop(drain_timeout=PATIENCE)
