@@ -2,7 +2,7 @@
 ``catalogue``: what a host tells submitters elsewhere of its tools and its language. Here is its only reader.
 
 Anybody may have written it, so who gets an answer here may rely on its shape: tool, subcommand, and then what
-``registry.py`` says of each. Imports next to nothing, because ``animaworks-tool submit`` reads it too.
+``schema.py`` says of each. Imports next to nothing, because ``animaworks-tool submit`` reads it too.
 """
 
 from __future__ import annotations

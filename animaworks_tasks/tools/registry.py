@@ -13,25 +13,23 @@ import functools
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
-from typing import Any, Final, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import attrs
 
 from animaworks_tasks.errors import NotPermittedError, RegistryError
-from animaworks_tasks.task.model import OnInterrupt, words_of
-from animaworks_tasks.tools import arguments, catalogue, guide, signature
+from animaworks_tasks.task.model import words_of
+from animaworks_tasks.tools import arguments, catalogue, guide, schema, signature
 from animaworks_tasks.tools import profile as profiles
+from animaworks_tasks.tools.options import ToolOptions, make_tool
 from animaworks_tasks.tools.reference import Reference
-from animaworks_tasks.tools.tool import COMMANDS, CommandTarget, FunctionTarget, ModuleTarget, Target, Tool
+from animaworks_tasks.tools.tool import CommandTarget, FunctionTarget, ModuleTarget, Tool
 
 logger = logging.getLogger("animaworks_tasks")
 
 Permits = Callable[[str], bool]
-_Specs = dict[str, dict[str, dict[str, Any]]]
-
-_JSON_TYPES: Final = {"int": "integer", "float": "number", "bool": "boolean"}  # else text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,39 +49,6 @@ class Given:
         return permission in self.permissions
 
 
-class ToolOptions(TypedDict, total=False):
-    """What can be said of any tool; :meth:`Registry.tool` tells what each means. None takes the default."""
-
-    expected_seconds: float | None
-    long_running: bool | None
-    timeout_seconds: float | None
-    retries: int
-    on_interrupt: OnInterrupt | str
-    max_attempts: int
-    grace_seconds: float
-    summary: str
-    gated: bool
-
-
-def _of(*types: type) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, types) and (bool in types or not isinstance(value, bool))
-
-
-_POLICIES: Final = [*OnInterrupt, *(policy.value for policy in OnInterrupt)]
-_NUMBER: Final = (_of(int, float), "a number of seconds")
-_OPTIONS: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {  # what each may be, besides None
-    "expected_seconds": _NUMBER,
-    "long_running": (_of(bool), "True or False"),
-    "timeout_seconds": _NUMBER,
-    "retries": (_of(int), "a whole number"),
-    "on_interrupt": (lambda value: value in _POLICIES, "'fail' or 'retry'"),
-    "max_attempts": (_of(int), "a whole number"),
-    "grace_seconds": _NUMBER,
-    "summary": (_of(str), "text"),
-    "gated": (_of(bool), "True or False"),
-}
-
-
 class Registry:
     """
     The tools that a host can run.
@@ -99,7 +64,7 @@ class Registry:
         self.permits = permits
         self.problems: list[tuple[str, str]] = []
         self._tools: dict[str, dict[str, Tool]] = {}
-        self._known_specs: _Specs | None = None  # until a tool is added
+        self._known_specs: schema.Specs | None = None  # until a tool is added
         self._packed: tuple[Given, bytes] | None = None  # likewise, and for these permissions
 
     def tool(self, name: str, subcommand: str, **options: Unpack[ToolOptions]) -> Callable[[F], F]:
@@ -141,7 +106,7 @@ class Registry:
         except RegistryError as error:
             raise RegistryError(f"{name} {subcommand}: {error}") from error
         options.setdefault("summary", next(iter(signature.documentation(function).splitlines()), ""))
-        self._put([_tool(name, subcommand, target=FunctionTarget.to(function), parameters=parameters, **options)])
+        self._put([make_tool(name, subcommand, target=FunctionTarget.to(function), parameters=parameters, **options)])
 
     def add_command(self, name: str, subcommand: str, argv: Sequence[str], **options: Unpack[ToolOptions]) -> None:
         """
@@ -152,7 +117,7 @@ class Registry:
         """
         if isinstance(argv, str) or not argv or not all(isinstance(word, str) for word in argv):
             raise RegistryError(f"{name} {subcommand}: a command is a list of words, not {argv!r}: there is no shell")
-        self._put([_tool(name, subcommand, target=CommandTarget(tuple(argv)), **options)])
+        self._put([make_tool(name, subcommand, target=CommandTarget(tuple(argv)), **options)])
 
     def add_module(self, name: str, module: ModuleType | str | os.PathLike[str]) -> None:
         """
@@ -180,7 +145,7 @@ class Registry:
         except RegistryError as error:
             raise RegistryError(f"{name} ({reference}): {error}") from error
         target = ModuleTarget(attrs.evolve(reference, qualname=profiles.MAIN))
-        self._put([_tool(name, subcommand, target=target, **each) for subcommand, each in facts.items()])
+        self._put([make_tool(name, subcommand, target=target, **each) for subcommand, each in facts.items()])
 
     def add_registry(self, other: Registry, *, skip_taken: bool = False, direct: bool = False) -> None:
         """
@@ -262,7 +227,7 @@ class Registry:
 
     def catalogue(self) -> dict[str, Any]:
         """Return what others need to know of the tools, as JSON: names, times, arguments; nothing of their code."""
-        return {"version": catalogue.VERSION, "tools": _specs(self._tools)}
+        return {"version": catalogue.VERSION, "tools": schema.specs(self._tools)}
 
     def json_schema(self, name: str, subcommand: str) -> dict[str, Any]:
         """
@@ -273,18 +238,7 @@ class Registry:
         Raises:
             UnknownToolError: There is no such tool.
         """
-        tool = self.get(name, subcommand)
-        argv = {"name": "argv", "type": "str", "many": True, "default": [], "help": "the words after the subcommand"}
-        parameters: Sequence[Mapping[str, Any]] = [argv] if tool.parameters is None else tool.parameters
-        return {
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "title": tool.command,
-            "type": "object",
-            **({"description": tool.summary} if tool.summary else {}),
-            "properties": {each["name"]: _property(each) for each in parameters},
-            "required": [each["name"] for each in parameters if "default" not in each],
-            "additionalProperties": False,
-        }
+        return schema.json_schema(self.get(name, subcommand))
 
     def guide(self, language: str = "ja") -> str:
         """
@@ -336,10 +290,10 @@ class Registry:
             self._tools.setdefault(tool.name, {})[tool.subcommand] = tool
         self._known_specs = self._packed = None
 
-    def _specs(self) -> _Specs:
+    def _specs(self) -> schema.Specs:
         """Return what all tools are to a submitter; not to be changed."""
         if self._known_specs is None:
-            self._known_specs = _specs(self._tools)
+            self._known_specs = schema.specs(self._tools)
         return self._known_specs
 
 
@@ -351,67 +305,6 @@ def _unpacked(data: bytes) -> Registry:
     return registry
 
 
-def _specs(tools: Mapping[str, Mapping[str, Tool]]) -> _Specs:
-    return {
-        name: {subcommand: _spec(tool) for subcommand, tool in subcommands.items()}
-        for name, subcommands in tools.items()
-    }
-
-
 def _origin(tool: Tool) -> str:
     """Say in brackets where the code of *tool* is, if it is known."""
     return f" ({tool.origin})" if tool.origin else ""
-
-
-def _tool(
-    name: str,
-    subcommand: str,
-    *,
-    target: Target,
-    parameters: tuple[Mapping[str, Any], ...] | None = None,
-    **options: Any,  # noqa: ANN401 - those of ToolOptions, which is all that a type checker would let through
-) -> Tool:
-    if name in COMMANDS:
-        raise RegistryError(f"{name} {subcommand}: `animaworks-tool {name}` is a command already: choose another name")
-    try:
-        for option, value in options.items():
-            _check_option(option, value)
-        given = {option: value for option, value in options.items() if value is not None}
-        return Tool(name=name, subcommand=subcommand, target=target, parameters=parameters, **given)
-    except (TypeError, ValueError) as error:
-        raise RegistryError(f"{name} {subcommand}: {error}") from error
-
-
-def _check_option(option: str, value: object) -> None:
-    if option not in _OPTIONS:
-        from difflib import get_close_matches  # here, because only an error should pay for it
-
-        near = get_close_matches(option, _OPTIONS, n=1, cutoff=0.5)
-        instead = f"did you mean {near[0]}?" if near else f"choose from {', '.join(_OPTIONS)}"
-        raise ValueError(f"there is no option {option}: {instead}")
-    fits, words = _OPTIONS[option]
-    if value is not None and not fits(value):
-        raise ValueError(f"{option} must be {words}, not {value!r}")
-
-
-def _spec(tool: Tool) -> dict[str, Any]:
-    return {
-        "long_running": tool.long_running,
-        "expected_seconds": tool.expected_seconds,
-        "timeout_seconds": tool.timeout_seconds,
-        "gated": tool.gated,
-        "direct": tool.direct,
-        "summary": tool.summary,
-        "parameters": None if tool.parameters is None else [dict(each) for each in tool.parameters],
-    }
-
-
-def _property(parameter: Mapping[str, Any]) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": _JSON_TYPES.get(parameter["type"], "string")}
-    if "choices" in parameter:
-        schema["enum"] = [arguments.convert(parameter, text) for text in parameter["choices"]]
-    if parameter.get("many"):
-        schema = {"type": "array", "items": schema} | ({} if "default" in parameter else {"minItems": 1})
-    if parameter.get("default") is not None:
-        schema["default"] = parameter["default"]
-    return schema | ({"description": parameter["help"]} if "help" in parameter else {})

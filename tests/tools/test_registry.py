@@ -10,7 +10,7 @@ import pytest
 from animaworks_tasks.cli.parser import COMMANDS as cli_commands  # noqa: N811 - it is a mapping
 from animaworks_tasks.errors import RegistryError, UnknownToolError, WrongArgumentError
 from animaworks_tasks.task.model import OnInterrupt
-from animaworks_tasks.tools import registry as registry_module
+from animaworks_tasks.tools.options import OPTIONS, ToolOptions
 from animaworks_tasks.tools.registry import Registry
 from animaworks_tasks.tools.tool import COMMANDS, CommandTarget
 from tests.tools.functions import fetch, plain, registered
@@ -67,7 +67,7 @@ def test_an_impossible_option_is_refused_when_the_tool_is_registered(options: di
 
 
 def test_the_options_that_are_checked_are_those_that_there_are() -> None:
-    assert list(registry_module._OPTIONS) == list(registry_module.ToolOptions.__annotations__)
+    assert list(OPTIONS) == list(ToolOptions.__annotations__)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "-a", "a:b", "../a", "a\nb", "."])
