@@ -7,6 +7,7 @@ store is shown as it stands, and removed as AnimaWorks did it: nobody else will 
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import logging
@@ -16,8 +17,11 @@ from typing import Any, Final
 
 import attrs
 
+from animaworks_tasks.errors import TasksError
 from animaworks_tasks.fs import files
 from animaworks_tasks.fs.layout import Layout
+from animaworks_tasks.store.protocol import Store
+from animaworks_tasks.task.model import Outcome, State, Task
 from animaworks_tasks.task.pending import SIZE_LIMIT
 
 logger = logging.getLogger("animaworks_tasks")
@@ -79,6 +83,35 @@ class BackgroundTask:
         if self.status is TaskStatus.FAILED:
             return f"[{self.tool_name}] failed: {self.error}"
         return f"[{self.tool_name}] {self.status.value}"
+
+
+def as_background_task(task: Task, arguments: ToolArguments, store: Store) -> BackgroundTask:
+    """Return *task*, which *store* keeps and which was called with *arguments*, in AnimaWorks' words."""
+    shown = BackgroundTask(
+        task_id=task.id,
+        anima_name=task.anima_name,
+        tool_name=task.name,
+        tool_args=arguments,
+        status=TaskStatus.PENDING if task.state is State.PENDING else TaskStatus.RUNNING,
+        created_at=task.submitted_at.timestamp(),
+    )
+    if task.state is State.DONE:
+        end(shown, task, store)
+    return shown
+
+
+def end(shown: BackgroundTask, done: Task, store: Store) -> None:
+    """Let *shown* end as *done* did. Its status changes last: whoever sees that it has ended sees how."""
+    shown.result, shown.error = _whole_result(done, store), done.error
+    shown.completed_at = None if done.finished_at is None else done.finished_at.timestamp()
+    shown.status = TaskStatus.COMPLETED if done.outcome is Outcome.COMPLETED else TaskStatus.FAILED
+
+
+def _whole_result(task: Task, store: Store) -> str | None:
+    if task.result_file is not None:
+        with contextlib.suppress(OSError, TasksError):  # its file, or all of it, is gone: its beginning has to do
+            return store.read_result(task.id)
+    return task.result
 
 
 class Leftovers:

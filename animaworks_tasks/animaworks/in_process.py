@@ -12,7 +12,7 @@ import concurrent.futures
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any, Final
 
@@ -91,6 +91,23 @@ def arguments_of(task: Task) -> dict[str, Any]:
     except (ValueError, RecursionError):
         arguments = None
     return arguments if isinstance(arguments, dict) else {"arguments": list(task.argv)}
+
+
+class SubmittedId(str):  # noqa: SLOT000 - a str can have no slots
+    """
+    The id of an async call that was submitted: a text like any other.
+
+    It can also be awaited, as the original's is: then it is the same id, once the record would survive a power cut.
+    """
+
+    kept: Future[None]
+
+    def __await__(self) -> Generator[Any, None, str]:
+        yield from asyncio.wrap_future(self.kept)
+        return str(self)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return str, (str(self),)
 
 
 class InProcessCall:

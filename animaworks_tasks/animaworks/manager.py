@@ -17,22 +17,29 @@ Any number of managers and executors may share a directory: a task of another on
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import logging
 import os
-import threading
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any, Final, Self
 
 import attrs
 
-from animaworks_tasks.animaworks.background_task import BackgroundTask, Leftovers, TaskStatus, ToolArguments
+from animaworks_tasks.animaworks.background_task import (
+    BackgroundTask,
+    Leftovers,
+    TaskStatus,
+    ToolArguments,
+    as_background_task,
+    end,
+)
+from animaworks_tasks.animaworks.eligible import DEFAULT_ELIGIBLE_TOOLS, eligible_tools
 from animaworks_tasks.animaworks.in_process import (
     InProcessCall,
+    SubmittedId,
     arguments_of,
     begin,
     in_process_task,
@@ -40,73 +47,22 @@ from animaworks_tasks.animaworks.in_process import (
     running_loop,
     start,
 )
-from animaworks_tasks.errors import RecordError, TaskNotFoundError, TasksError
+from animaworks_tasks.animaworks.recent import RecentTasks
+from animaworks_tasks.errors import RecordError, TaskNotFoundError
 from animaworks_tasks.store.directory import TaskStore
 from animaworks_tasks.store.protocol import Claim, Store, never_began, utc_now
-from animaworks_tasks.task.model import Cause, Outcome, State, Task
+from animaworks_tasks.task.model import Cause, Task
 from animaworks_tasks.task.states import Event
-from animaworks_tasks.tools.profile import UNKNOWN_TIME
 from animaworks_tasks.worker.runner import give_up, run_owned
 
-__all__ = ["DEFAULT_ELIGIBLE_TOOLS", "BackgroundTask", "BackgroundTaskManager", "SubmittedId", "TaskStatus"]
-
 logger = logging.getLogger("animaworks_tasks")
-
-DEFAULT_ELIGIBLE_TOOLS: Final[Mapping[str, int]] = {
-    # by the names of their schemas, as a model calls them
-    "generate_character_assets": 1800,
-    "generate_fullbody": 120,
-    "generate_bustup": 120,
-    "generate_icon": 120,
-    "generate_chibi": 120,
-    "generate_3d_model": 600,
-    "generate_rigged_model": 600,
-    "generate_animations": 600,
-    "local_llm": 300,
-    "run_command": 60,
-    # by tool and subcommand, as a shell submits them
-    "image_gen:pipeline": 1800,
-    "image_gen:fullbody": 120,
-    "image_gen:bustup": 120,
-    "image_gen:icon": 120,
-    "image_gen:chibi": 120,
-    "image_gen:3d": 600,
-    "image_gen:rigging": 600,
-    "image_gen:animations": 600,
-    "local_llm:generate": 300,
-    "local_llm:chat": 300,
-    "transcribe:audio": 120,
-    "machine:run": 600,
-    "chatwork:sync": 60,
-    "chatwork:download": 60,
-}
-"""What is submitted where neither a profile nor the configuration says otherwise, and how many seconds it takes."""
 
 _RETENTION: Final = 60  # minutes for which what has ended stays in memory
 _KEPT: Final = 200  # how many that have ended stay in memory
 
 Execute = Callable[[str, ToolArguments], object]
 ExecuteAsync = Callable[[str, ToolArguments], Awaitable[object]]
-
-
 OnComplete = Callable[[BackgroundTask], Awaitable[None]]
-
-
-class SubmittedId(str):  # noqa: SLOT000 - a str can have no slots
-    """
-    The id of an async call that was submitted: a text like any other.
-
-    It can also be awaited, as the original's is: then it is the same id, once the record would survive a power cut.
-    """
-
-    kept: Future[None]
-
-    def __await__(self) -> Generator[Any, None, str]:
-        yield from asyncio.wrap_future(self.kept)
-        return str(self)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return str, (str(self),)
 
 
 class BackgroundTaskManager:
@@ -150,12 +106,12 @@ class BackgroundTaskManager:
         self.on_complete: OnComplete | None = None
         self._anima_name = anima_name or os.path.basename(os.path.abspath(anima_dir))
         self._eligible = dict(eligible_tools or DEFAULT_ELIGIBLE_TOOLS)
-        self._retention = 60.0 * max(0, _or(result_memory_retention_minutes, _RETENTION))
-        self._kept = max(0, _or(max_completed_tasks_in_memory, _KEPT))
+        self._recent = RecentTasks(
+            retention=60.0 * max(0, _or(result_memory_retention_minutes, _RETENTION)),
+            limit=max(0, _or(max_completed_tasks_in_memory, _KEPT)),
+        )
         self._store = TaskStore(anima_dir) if store is None else store
         self._leftovers = Leftovers(self._store.layout) if isinstance(self._store, TaskStore) else None
-        self._tasks: dict[str, BackgroundTask] = {}  # what this manager was given
-        self._mutex = threading.Lock()  # guards that dict: submits and ends come from any thread
         self._loop = running_loop()
         start(self._recover, name="recovery")
 
@@ -186,14 +142,7 @@ class BackgroundTaskManager:
         Raises:
             StoreError: As for the class.
         """
-        eligible = dict(DEFAULT_ELIGIBLE_TOOLS)
-        for key, facts in _facts(profiles or {}):
-            seconds = facts.get("expected_seconds")
-            eligible.pop(key, None)
-            if facts.get("background_eligible"):
-                eligible[key] = int(seconds) if isinstance(seconds, int | float) else UNKNOWN_TIME
-        eligible.update(config_eligible or {})
-        return cls(anima_dir, anima_name, eligible, store=store)
+        return cls(anima_dir, anima_name, eligible_tools(profiles or {}, config_eligible or {}), store=store)
 
     def is_eligible(self, tool_name: str) -> bool:
         """Say whether a tool is to be submitted, by either of its names: ``generate_3d_model``, ``image_gen:3d``."""
@@ -256,16 +205,8 @@ class BackgroundTaskManager:
         here = running_loop()
         self._loop = here or self._loop
         claim = self._store.begin(self._new(name, arguments), durably=here is None)
-        shown = BackgroundTask(
-            task_id=claim.task.id,
-            anima_name=self._anima_name,
-            tool_name=name,
-            tool_args=arguments,
-            status=TaskStatus.RUNNING,
-            created_at=claim.task.submitted_at.timestamp(),
-        )
-        with self._mutex:
-            self._tasks[shown.task_id] = shown
+        shown = as_background_task(claim.task, arguments, self._store)
+        self._recent.add(shown)
         task_id = SubmittedId(shown.task_id)
         task_id.kept = Future()
         start(lambda: self._run(claim, shown, InProcessCall(execute, loop), task_id.kept, here), name=shown.task_id)
@@ -301,7 +242,7 @@ class BackgroundTaskManager:
             shown.error, shown.completed_at = f"its outcome could not be stored: {error}", time.time()
             shown.status = TaskStatus.FAILED
         else:
-            self._show(shown, done)
+            end(shown, done, self._store)
         self._tell(shown, loop)
         self.evict_completed_tasks()
 
@@ -344,8 +285,7 @@ class BackgroundTaskManager:
         This manager's own come from memory, the others from the disk: also those of earlier processes, of a shell, and
         what the original left in ``background_tasks/<id>.json``.
         """
-        with self._mutex:
-            shown = self._tasks.get(task_id)
+        shown = self._recent.get(task_id)
         if shown is not None:
             return shown
         try:
@@ -370,15 +310,13 @@ class BackgroundTaskManager:
             for task_id in self._leftovers.ids() - found.keys():
                 left = self._leftovers.get(task_id)
                 found |= {} if left is None else {task_id: left}
-        with self._mutex:
-            found.update(self._tasks)
+        found |= self._recent.all()
         chosen = [task for task in found.values() if status is None or task.status == status]
         return sorted(chosen, key=lambda task: task.created_at, reverse=True)
 
     def active_count(self) -> int:
         """Return how many calls of this manager run."""
-        with self._mutex:
-            return sum(task.status is TaskStatus.RUNNING for task in self._tasks.values())
+        return sum(task.status is TaskStatus.RUNNING for task in self._recent.all().values())
 
     # Forgetting.
 
@@ -392,17 +330,7 @@ class BackgroundTaskManager:
         Returns:
             How many were forgotten.
         """
-        limit = (time.time() if now is None else now) - self._retention
-        with self._mutex:
-            ended = sorted(
-                (task for task in self._tasks.values() if task.status in {TaskStatus.COMPLETED, TaskStatus.FAILED}),
-                key=lambda task: task.completed_at or 0.0,
-            )
-            too_many = max(0, len(ended) - self._kept)
-            old = [task for n, task in enumerate(ended) if n < too_many or (task.completed_at or 0.0) <= limit]
-            for task in old:
-                del self._tasks[task.task_id]
-        return len(old)
+        return self._recent.evict(time.time() if now is None else now)
 
     def cleanup_old_tasks(self, max_age_hours: float = 24) -> int:
         """
@@ -422,9 +350,7 @@ class BackgroundTaskManager:
         """
         before = utc_now() - timedelta(hours=max_age_hours)
         gone = {*self._store.prune(finished_before=before), *self._remove_leftovers(before.timestamp())}
-        with self._mutex:
-            for task_id in gone:
-                self._tasks.pop(task_id, None)
+        self._recent.forget(gone)
         return len(gone)
 
     def _remove_leftovers(self, before: float) -> Iterator[str]:
@@ -447,35 +373,7 @@ class BackgroundTaskManager:
             logger.exception("what an earlier process left in %s could not be looked at", self._store.location)
 
     def _shown(self, task: Task) -> BackgroundTask:
-        shown = BackgroundTask(
-            task_id=task.id,
-            anima_name=task.anima_name,
-            tool_name=task.name,
-            tool_args=arguments_of(task),
-            status=TaskStatus.PENDING if task.state is State.PENDING else TaskStatus.RUNNING,
-            created_at=task.submitted_at.timestamp(),
-        )
-        if task.state is State.DONE:
-            self._show(shown, task)
-        return shown
-
-    def _show(self, shown: BackgroundTask, done: Task) -> None:
-        shown.result, shown.error = self._whole_result(done), done.error
-        shown.completed_at = None if done.finished_at is None else done.finished_at.timestamp()
-        shown.status = TaskStatus.COMPLETED if done.outcome is Outcome.COMPLETED else TaskStatus.FAILED
-
-    def _whole_result(self, task: Task) -> str | None:
-        if task.result_file is not None:
-            with contextlib.suppress(OSError, TasksError):  # its file, or all of it, is gone: its beginning has to do
-                return self._store.read_result(task.id)
-        return task.result
-
-
-def _facts(profiles: Mapping[str, object]) -> Iterator[tuple[str, Mapping[str, object]]]:
-    for tool, subcommands in profiles.items():
-        for subcommand, facts in subcommands.items() if isinstance(subcommands, Mapping) else ():
-            if isinstance(facts, Mapping):
-                yield f"{tool}:{subcommand}", facts
+        return as_background_task(task, arguments_of(task), self._store)
 
 
 def _failure(error: str) -> dict[str, Any]:
