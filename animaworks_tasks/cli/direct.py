@@ -13,8 +13,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, BinaryIO, Final
 
-from animaworks_tasks.cli.basics import put, say, take, write_all
-from animaworks_tasks.cli.parser import COMMANDS, USAGE
+from animaworks_tasks.cli.basics import put, say, write_all
+from animaworks_tasks.cli.commands import COMMANDS, USAGE
 from animaworks_tasks.cli.text import as_json, duration
 from animaworks_tasks.cli.tools import named_anima, registry_of
 from animaworks_tasks.errors import TasksError, UsageError
@@ -34,25 +34,24 @@ _HELP: Final = ("-h", "--help")
 _STOPPED: Final = 130  # exit status
 
 
-def call(words: Sequence[str], name: str, argv: Sequence[str]) -> int:
+def call(options: Mapping[str, Any], name: str, argv: Sequence[str]) -> int:
     """
     Call the tool *name*: its stdout, or what it returns, is ours; all else it says goes to stderr.
 
     Args:
-        words: The options before the tool's name.
+        options: Those before the tool's name, all of :data:`~animaworks_tasks.cli.commands.ENTRANCE`.
         name: The tool.
         argv: What follows.
 
     Raises:
         UsageError: There is no such tool, or it does not take these arguments.
     """
-    given, _ = take(words, values=("--anima-dir", "--tools", "--registry"), flags=("-j", "--json", *_HELP), usage=USAGE)
-    anima = named_anima(next(iter(given.get("--anima-dir", [])[-1:]), None))
+    anima = named_anima(options["anima_dir"])
     if anima is not None:
         os.environ[ANIMA_DIR_VARIABLE] = os.path.abspath(anima)  # where the tool looks for it
-    registry = registry_of(Namespace(tools=given.get("--tools", []), registry=given.get("--registry", [])), anima)
+    registry = registry_of(Namespace(**options), anima)
     subcommands = [tool for tool in registry.tools() if tool.name == name]
-    wants_help = bool(given.keys() & _HELP) or argv[:1] == ["--help"] or argv[:1] == ["-h"]
+    wants_help = options["help"] or (bool(argv) and argv[0] in _HELP)
     if not subcommands:
         return _elsewhere(anima, name, argv, registry, wants_help=wants_help)
     if wants_help:
@@ -62,13 +61,11 @@ def call(words: Sequence[str], name: str, argv: Sequence[str]) -> int:
         put(_help(_usage(help_for), help_for.summary, help_for.parameters or ()))
         return 0
     tool = registry.resolve(name, argv)
-    if (
-        registry.permits is not None
-    ):  # without a host nobody could say no, and a shell could not be kept from calling it
+    if registry.permits is not None:  # without a host nobody could say no, nor keep a shell from calling it
         registry.check_permission(tool)
     if tool.long_running:
         say(_better_submitted(tool, argv))
-    return _call(tool, argv, as_data=bool(given.keys() & {"-j", "--json"}))
+    return _call(tool, argv, as_data=options["json"])
 
 
 def _call(tool: Tool, argv: Sequence[str], *, as_data: bool) -> int:
@@ -230,7 +227,7 @@ def _unknown(name: str, registry: Registry) -> TasksError:
     for where, reason in registry.problems:
         if Path(where).stem == name:
             return TasksError(f"{where} is no tool that can be called: {one_line(reason, 500)}")
-    names = list(dict.fromkeys(["submit", *COMMANDS, *(tool.name for tool in registry.tools())]))
+    names = list(dict.fromkeys([*COMMANDS, *(tool.name for tool in registry.tools())]))
     near = [each for each in names if each.startswith(name)] or get_close_matches(name, names)
     guess = f": did you mean {' or '.join(near)}?" if near else "; `animaworks-tool tools` lists the tools"
     return UsageError(f"{name!r} is neither a command nor a tool{guess}", USAGE)

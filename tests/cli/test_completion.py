@@ -121,9 +121,9 @@ def test_every_command_and_tool_is_offered_with_what_it_is(store: TaskStore, off
         "show\teverything about one task, and what to do next",
     } <= set(lines)
     assert {"image_gen\t3d", "transcribe\taudio"} <= set(lines)
-    from animaworks_tasks.cli.parser import COMMANDS
+    from animaworks_tasks.cli.commands import COMMANDS
 
-    assert {"submit", *COMMANDS} <= {line.partition("\t")[0] for line in lines}
+    assert {*COMMANDS} <= {line.partition("\t")[0] for line in lines}
     assert ["nothing", "3d\t⚠ Make a model."] == offered("submit", "image_gen", "3", told=True)
     assert store
 
