@@ -200,7 +200,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         _language("the notifications"),
     ),
     "list": Command(
-        "watch", "[--watch]", "what is pending, running, and was done last",
+        "listing", "[--watch]", "what is pending, running, and was done last",
         "List tasks: running, pending, and the ten that were done last.",
         Argument("--all", None, "all that are kept, not only the ten that were done last"),
         Argument(
@@ -255,7 +255,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         _language("the guide"),
     ),
     "events": Command(
-        "events", "[--task ID]", "what happened, when; and whether a notification was delivered, and to whom",
+        "show", "[--task ID]", "what happened, when; and whether a notification was delivered, and to whom",
         "Print what happened to tasks, the oldest first, and what became of a notification.",
         Argument("--task", "ID", "only of this task, and what became of its notification; also of one that was pruned"),
         _age("--since", "only what is not older"),
@@ -283,7 +283,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         Argument("--dry-run", None, "only say what would be forgotten"),
     ),
     "completion": Command(
-        "completion", "SHELL", "lets bash, zsh or fish complete all of this",
+        "complete", "SHELL", "lets bash, zsh or fish complete all of this",
         "Print the script with which a shell completes commands, options, tools and task ids. bash and zsh: put "
         "`source <(animaworks-tool completion SHELL)` into ~/.bashrc or ~/.zshrc, there after compinit; fish: put "
         "`animaworks-tool completion fish | source` into ~/.config/fish/config.fish.",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -25,6 +25,9 @@ from animaworks_tasks.task import pending
 from animaworks_tasks.task.model import is_task_id
 from animaworks_tasks.tools import arguments
 from animaworks_tasks.tools.catalogue import known_tools
+
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 _MOST: Final = 60  # tasks of one state; more nobody reads
 _LONGEST: Final = 80  # characters of what is said of a candidate
@@ -213,6 +216,17 @@ def _of_parameter(parameter: Mapping[str, Any]) -> Offer:
 
 def _summary(spec: Mapping[str, Any]) -> str:
     return ("⚠ " if spec["long_running"] else "") + str(spec["summary"])
+
+
+def completion_(options: Namespace) -> int:
+    """Print the script with which a shell completes; it asks :func:`complete`."""
+    from importlib import resources  # here: what a shell asks must not wait for them
+
+    from animaworks_tasks.cli.text import as_json
+
+    script = resources.files(__package__).joinpath(f"completion.{options.shell}").read_text(encoding="utf-8")
+    put(as_json({"shell": options.shell, "script": script}) if options.json else script)
+    return 0
 
 
 class _Store:
