@@ -25,6 +25,11 @@ FAILED: Final = 1
 WRONG_USAGE: Final = 2
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 UNREAD: Final = 141  # 128 + SIGPIPE: whoever read our output has left
+_TODO: Final = {  # what to do next about errors that do not say so themselves
+    RecordError: "`animaworks-tool doctor` says what can be done",
+    ToolLoadError: "correct the tool, or what names it",
+    RegistryError: "correct the tool, or leave it out",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,17 +94,12 @@ def _dispatch(options: Sequence[str], command: Sequence[str], rest: Sequence[str
 
 def _in_one_line(error: TasksError | OSError) -> str:
     """Say what happened and, where the error itself does not, what to do next."""
+    text = " ".join(str(error).split())
     if isinstance(error, StoreError):
         todo = f"{remedy(error.__cause__)}, or " if isinstance(error.__cause__, OSError) else ""
         return f"{error}; {todo}name another Anima with --anima-dir"
-    if isinstance(error, RecordError):
-        return f"{' '.join(str(error).split())}; `animaworks-tool doctor` says what can be done"
-    if isinstance(error, ToolLoadError):
-        return f"{' '.join(str(error).split())}; correct the tool, or what names it"
-    if isinstance(error, RegistryError):
-        return f"{error}; correct the tool, or leave it out"
     if isinstance(error, TasksError):
-        return " ".join(str(error).split())
+        return text + next((f"; {todo}" for kind, todo in _TODO.items() if isinstance(error, kind)), "")
     path = getattr(error, "filename", None)
     reason = getattr(error, "strerror", None) or str(error)
     return f"{reason}{f': {path}' if path else ''}; {remedy(error)}"

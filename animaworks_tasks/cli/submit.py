@@ -97,18 +97,12 @@ def _call_of(layout: Layout, task_id: str) -> tuple[str, str, list[str]] | None:
     """Return tool, subcommand and arguments of a task that is there; None where its record cannot be read."""
     for place in (layout.pending, layout.running, layout.done):  # in the order in which it moves on
         try:
-            record = json.load(files.read(os.path.join(place, f"{task_id}.json"), limit=pending.SIZE_LIMIT))
-        except (OSError, ValueError):
+            record: Any = json.load(files.read(os.path.join(place, f"{task_id}.json"), limit=pending.SIZE_LIMIT))
+            call = record.get("tool_args", record)  # as it stands from the claim on, or before
+            tool, subcommand, argv = record["tool_name"], call.get("subcommand") or "", list(call["raw_args"])
+            return tool.removesuffix(f":{subcommand}") if call is not record else str(tool), subcommand, argv
+        except (OSError, ValueError, AttributeError, KeyError, TypeError):  # anybody may have written it
             continue
-        if not isinstance(record, dict):
-            continue
-        call = record.get("tool_args", record)  # as it stands from the claim on, or before
-        tool = record.get("tool_name")
-        if not isinstance(call, dict) or not isinstance(tool, str):
-            continue
-        subcommand, argv = call.get("subcommand") or "", call.get("raw_args")
-        if isinstance(subcommand, str) and isinstance(argv, list):
-            return tool.removesuffix(f":{subcommand}") if call is not record else tool, subcommand, argv
     return None
 
 

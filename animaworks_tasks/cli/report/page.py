@@ -52,24 +52,14 @@ def page(report: Report) -> bytes:
 
 def _sections(report: Report, name: str) -> Iterator[Markup]:
     made = report.made_at.astimezone()
-    yield tag(
-        "header",
-        tag("h1", f"Tasks of {name}"),
-        tag(
-            "p",
-            "As of ",
-            tag("time", f"{moment(made)} (UTC{made:%z})", datetime=made.isoformat(timespec="seconds")),
-            ", in ",
-            tag("code", report.anima),
-        ),
-        [tag("p", remark, class_="remark") for remark in report.remarks],
-    )
+    at = tag("time", f"{moment(made)} (UTC{made:%z})", datetime=made.isoformat(timespec="seconds"))
+    subject = tag("p", "As of ", at, ", in ", tag("code", report.anima))
+    remarks = [tag("p", remark, class_="remark") for remark in report.remarks]
+    yield tag("header", tag("h1", f"Tasks of {name}"), subject, remarks)
     yield tag("ul", *_counts(report.standings), class_="counts", aria_label="How many tasks there are")
     if not report.standings:
-        yield tag(
-            "p", "There are no tasks here. ", tag("code", "animaworks-tool submit TOOL ..."), " queues one.",
-            class_="empty",
-        )  # fmt: skip
+        command = tag("code", "animaworks-tool submit TOOL ...")
+        yield tag("p", "There are no tasks here. ", command, " queues one.", class_="empty")
         return
     yield _section("timeline", "Timeline", timeline(report))
     yield _section("durations", "Durations against expectation", _durations(durations(report.standings)))
