@@ -44,16 +44,11 @@ def write_all(stream: BinaryIO, data: bytes) -> None:
 
 def say(text: str) -> None:
     """Tell the person at the terminal *text*, on stderr; that nobody hears it is no error."""
-    murmur(f"animaworks-tool: {text}\n".encode("utf-8", "backslashreplace"))
-
-
-def murmur(data: bytes) -> None:
-    """Write *data* to stderr as it is, if there is one."""
     if sys.stderr is None:
         return
     try:
         sys.stderr.flush()
-        write_all(sys.stderr.buffer, data)
+        write_all(sys.stderr.buffer, f"animaworks-tool: {text}\n".encode("utf-8", "backslashreplace"))
     except OSError:
         pass
 

@@ -271,7 +271,7 @@ def _told(path: str, place: str) -> str:
     try:
         record = json.load(files.read(path, limit=pending.SIZE_LIMIT))
     except (OSError, ValueError):
-        return ""
+        record = None
     if not isinstance(record, dict):
         return ""
     words = [record.get("tool_name"), record.get("subcommand")]

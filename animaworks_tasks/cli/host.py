@@ -71,13 +71,9 @@ class _Host:
         self._progress: dict[str, str] = {}
         self._idle = threading.Event()
         self._detaches = options.backend == "process"
-        self._executor = Executor(
-            store,
-            registry,
-            backend=ProcessBackend() if self._detaches else ThreadBackend(),
-            max_workers=options.max_workers,
-            on_finish=self._on_finish,
-        )
+        settings = {"max_workers": options.max_workers, "on_finish": self._on_finish}
+        backend = ProcessBackend() if self._detaches else ThreadBackend()
+        self._executor = Executor(store, registry, backend=backend, **settings)
 
     def serve(self) -> int:
         """Run tasks until a signal, or until idle, and then stop in the manner that was asked for."""
@@ -203,9 +199,8 @@ class _Host:
             return
         keys = [f"{'⚠ ' if tool.long_running else ''}{tool.command}" for tool in tools]
         backlog = f", {waiting} waiting" if waiting else ""
-        self._put(
-            f"serving {one_line(where, 400)}: {several(len(tools), 'tool', 'tools')}{backlog}\n  {', '.join(keys)}"
-        )
+        number = several(len(tools), "tool", "tools")
+        self._put(f"serving {one_line(where, 400)}: {number}{backlog}\n  {', '.join(keys)}")
         self._say("Ctrl-C waits for what runs and leaves; a second one does not wait")
 
     def _say_what_is_waited_for(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,6 @@ from animaworks_tasks.store.records import ids
 from animaworks_tasks.task.model import State, Task
 
 _DONE_SHOWN: Final = 10
-_HEADINGS: Final = ("ID", "TOOL", "STATE", "TIME", "")
 
 
 def list_(options: Namespace) -> int:
@@ -37,12 +35,6 @@ def list_(options: Namespace) -> int:
     else:
         _print(standings, list(_remarks(store, standings, options)))
     return 0
-
-
-def _print(standings: Sequence[Standing], told: Sequence[str]) -> None:
-    _print_list(standings)
-    for remark in told:
-        say(remark)
 
 
 def _watch(store: TaskStore, options: Namespace) -> int:
@@ -82,7 +74,7 @@ def _look(store: TaskStore, options: Namespace, signals: Signals, picture: Scree
                 before = now
             signals.rest(began)
     if picture is not None:  # the terminal is as it was; what was seen last stays
-        _print_list(standings[: shutil.get_terminal_size().lines])
+        _print(standings[: shutil.get_terminal_size().lines], [])
 
 
 def _chosen(store: TaskStore, options: Namespace) -> Sequence[Standing]:
@@ -91,11 +83,13 @@ def _chosen(store: TaskStore, options: Namespace) -> Sequence[Standing]:
     return [Standing.of(store, task, tools) for task in _tasks(store, options)]
 
 
-def _print_list(standings: Sequence[Standing]) -> None:
-    """Print them in columns; nothing where there are none."""
+def _print(standings: Sequence[Standing], told: Sequence[str]) -> None:
+    """Print tasks in columns, nothing where there are none, and then remarks."""
     if standings:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        put(table([_HEADINGS, *map(_row, standings)], width=width))
+        rows = [(on.task.id, one_line(on.task.name, 40), on.status, on.time(), on.note()) for on in standings]
+        put(table([("ID", "TOOL", "STATE", "TIME", ""), *rows]))
+    for remark in told:
+        say(remark)
 
 
 def _remarks(store: TaskStore, standings: Sequence[Standing], options: Namespace) -> Iterator[str]:
@@ -145,8 +139,3 @@ def not_done(store: TaskStore) -> list[Task]:
     """Return what runs, and then what waits, in the order in which it is started."""
     waiting = sorted(store.list(State.PENDING), key=lambda task: (-task.priority, task.submitted_at, task.id))
     return [*store.list(State.RUNNING), *waiting]
-
-
-def _row(standing: Standing) -> tuple[str, ...]:
-    task = standing.task
-    return task.id, one_line(task.name, 40), standing.status, standing.time(), standing.note()

@@ -58,27 +58,22 @@ def _facts(standing: Standing, store: TaskStore) -> Iterator[tuple[str, str]]:
     yield "cause", f"{task.cause.value}: {ENGLISH.advice[task.cause]}" if task.cause else ""
     yield "error", "" if said_by_tool(task) else one_line(task.error or "", 2000)
     yield "hint", one_line(task.hint or "", 500)
-    if task.state is State.RUNNING and task.owner_pid:
-        yield "process", str(task.owner_pid)
-    if task.attempt:
-        yield "log", os.path.join(store.layout.logs, f"{task.id}.log")
-    if task.result_file:
-        yield "result", os.path.join(store.layout.root, one_line(task.result_file, 500))
+    yield "process", str(task.owner_pid or "") if task.state is State.RUNNING else ""
+    yield "log", os.path.join(store.layout.logs, f"{task.id}.log") if task.attempt else ""
+    yield "result", os.path.join(store.layout.root, one_line(task.result_file, 500)) if task.result_file else ""
     if task.state is State.DONE:
         yield "notice", _in_words(_notice_of(store, task.id, list(store.events(task.id))))
 
 
 def _options(task: Task) -> Iterator[str]:
-    if task.priority:
-        yield f"priority {task.priority}"
-    if task.key is not None:
-        yield f"key {one_line(task.key, 100)!r}"
-    if task.timeout_seconds is not None:
-        yield f"timeout {duration(task.timeout_seconds)}"
-    if task.retries is not None:
-        yield f"retries {task.retries}"
-    if task.retry_of is not None:
-        yield f"a retry of {one_line(task.retry_of, 20)}"
+    given = {
+        "priority": task.priority or None,
+        "key": task.key and repr(one_line(task.key, 100)),
+        "timeout": task.timeout_seconds and duration(task.timeout_seconds),
+        "retries": task.retries,
+        "a retry of": task.retry_of and one_line(task.retry_of, 20),
+    }
+    return (f"{name} {value}" for name, value in given.items() if value is not None)
 
 
 def _next_step(store: TaskStore, task: Task) -> str:
@@ -140,12 +135,8 @@ def events_(options: Namespace) -> int:
         since = utc_now() - options.since
         events = [event for event in events if (at := noted_at(event)) is not None and at >= since]
     if options.json:
-        told = notice and {
-            "state": notice.fate.name.lower(),
-            "at": notice.at and notice.at.isoformat(),
-            "by": notice.by,
-            "pid": notice.pid,
-        }
+        when = notice.at.isoformat() if notice and notice.at else None
+        told = notice and {"state": notice.fate.name.lower(), "at": when, "by": notice.by, "pid": notice.pid}
         put(as_json({"events": events, "notice": told}))
         return 0
     put("".join(f"{_line(event)}\n" for event in events))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -134,14 +136,12 @@ def moment(at: datetime) -> str:
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def table(rows: Sequence[Sequence[str]], *, width: int | None = None) -> str:
-    """Set *rows* in columns, the last one cut so that no line is wider than *width*."""
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Set *rows* in columns; on a terminal, the last one is cut so that no line is wider than it."""
+    width = shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else None
     widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [cell + " " * (room - columns(cell)) for cell, room in zip(row, widths, strict=True)]
-        lines.append(_cut("  ".join(cells).rstrip(), width))
-    return "".join(f"{line}\n" for line in lines)
+    padded = ([cell + " " * (room - columns(cell)) for cell, room in zip(row, widths, strict=True)] for row in rows)
+    return "".join(_cut("  ".join(cells).rstrip(), width) + "\n" for cells in padded)
 
 
 def columns(text: str) -> int:
