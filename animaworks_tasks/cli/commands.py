@@ -278,7 +278,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "prune": Command(
         "housekeeping", "", "forget what was done long ago, and was read",
         "Forget tasks that were done long ago: record, log, results. What nobody has acknowledged stays.",
-        _age("--older-than", "tasks that ended longer ago; default 30d, unless there is a --keep"),
+        _age("--older-than", "tasks that ended longer ago (default 30d, unless there is a --keep)"),
         Argument("--keep", "N", "besides, all but the N that ended last", least=0),
         Argument("--dry-run", None, "only say what would be forgotten"),
     ),

@@ -68,7 +68,9 @@ def complete(words: Sequence[str]) -> int:
     except Exception:  # noqa: BLE001 - somebody types: a message would land in the command line
         offer, before, value = _NOTHING, "", ""
     lines = [
-        f"{before}{word}\t{_plain(told)}" for word, told in offer.words if word.startswith(value) and _is_one(word)
+        f"{before}{word}\t{_plain(told)}"
+        for word, told in offer.words
+        if word.startswith(value) and word.isprintable() and word
     ]
     put("\n".join([offer.besides, *dict.fromkeys(lines)]) + "\n")
     return 0
@@ -101,47 +103,42 @@ def _plain(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:_LONGEST]
 
 
-def _is_one(word: str) -> bool:
-    return bool(word) and word.isprintable()
-
-
 # What may stand where.
 
 
 def _offer(before: Sequence[str], current: str) -> Offer:
-    free, awaited, anima = _read(before, ENTRANCE, only_first=True)
-    store = _Store(anima, current)
-    if awaited is not None:
-        return _values(store, "", awaited)
-    if free:
-        return _after(free[0], free[1:], anima, current)
-    if current.startswith("-"):
-        return _options(ENTRANCE)
-    return Offer([*((name, command.summary) for name, command in COMMANDS.items()), *store.tool_names()])
-
-
-def _after(name: str, words: Sequence[str], anima: str | None, current: str) -> Offer:
+    free, anima, _ = _read(before, ENTRANCE, only_first=True)
+    if not free:
+        command = Argument("command", "COMMAND", "a command, or a tool")
+        return _next(_Store(anima, current), "", (*ENTRANCE, command), before, current)
+    name, *words = free
     if name not in COMMANDS:
         return _of_tool(_Store(anima, current), name, words, current)
     arguments = COMMANDS[name].arguments
-    free, awaited, own = _read(words, arguments, only_first=name == "submit")
+    free, own, _ = _read(words, arguments, only_first=name == "submit")
     store = _Store(own or anima, current)
-    if awaited is not None:
-        return _values(store, name, awaited)
     if name == "submit" and free:
         return _of_tool(store, free[0], free[1:], current)
+    return _next(store, name, arguments, words, current)
+
+
+def _next(store: _Store, name: str, arguments: Sequence[Argument], words: Sequence[str], current: str) -> Offer:
+    """Return what may stand after *words*, which are those of the command *name*."""
+    free, _, awaited = _read(words, arguments)
+    if awaited is not None:
+        return _values(store, name, awaited)
     if current.startswith("-"):
-        return _options(arguments)
+        return Offer([(word, each.summary) for each in arguments for word in each.words if word.startswith("--")])
     positionals = [each for each in arguments if not each.is_option]
     expected = positionals[len(free) :] or [each for each in positionals if each.many]
     return _values(store, name, expected[0]) if expected else _NOTHING
 
 
 def _read(
-    words: Sequence[str], arguments: Sequence[Argument], *, only_first: bool
-) -> tuple[list[str], Argument | None, str | None]:
+    words: Sequence[str], arguments: Sequence[Argument], *, only_first: bool = False
+) -> tuple[list[str], str | None, Argument | None]:
     """
-    Return the words that belong to no option, the option whose value comes next, and the Anima that is named.
+    Return the words that belong to no option, the Anima that is named, and the option whose value comes next.
 
     Args:
         words: As typed.
@@ -160,23 +157,20 @@ def _read(
         option, equals, value = rest.pop(0).partition("=")
         if option in options and options[option].value is not None and not equals:
             if not rest:
-                return free, options[option], anima
+                return free, anima, options[option]
             value = rest.pop(0)
         anima = value if option == "--anima-dir" else anima
-    return free, None, anima
-
-
-def _options(arguments: Sequence[Argument]) -> Offer:
-    return Offer([(each.words[-1], each.summary) for each in arguments if each.is_option])
+    return free, anima, None
 
 
 def _values(store: _Store, command: str, argument: Argument) -> Offer:
     if argument.choices is not None:
-        return Offer([(choice, "") for choice in argument.choices])
+        return Offer([(str(choice), "") for choice in argument.choices])
     if argument.value == "ID":
         return Offer(store.tasks(*_PLACES.get(command, ("running", "pending", "done"))))
-    if argument.value == "TOOL":
-        return Offer(store.tool_names())
+    if argument.value in {"COMMAND", "TOOL"}:
+        commands = [(name, each.summary) for name, each in COMMANDS.items() if argument.value == "COMMAND"]
+        return Offer([*commands, *store.tool_names()])
     return Offer(besides={"DIR": "directories", "FILE": "files"}.get(argument.value or "", "nothing"))
 
 
@@ -186,36 +180,25 @@ def _of_tool(store: _Store, tool: str, words: Sequence[str], current: str) -> Of
         return _FILES
     position = arguments.locate(subcommands, words)
     if position is None:
-        return Offer([(name, _summary(spec)) for name, spec in subcommands.items()])
+        marks = {name: "⚠ " if spec["long_running"] else "" for name, spec in subcommands.items()}
+        return Offer([(name, f"{mark}{subcommands[name]['summary']}") for name, mark in marks.items()])
     parameters = subcommands[words[position]]["parameters"]
-    return _FILES if parameters is None else _of_parameters(parameters, words[position + 1 :], current)
-
-
-def _of_parameters(parameters: Sequence[Mapping[str, Any]], words: Sequence[str], current: str) -> Offer:
-    options = {word: parameter for parameter in parameters for word in arguments.option_words(parameter)}
-    last = options.get(words[-1]) if words else None
-    if last is not None and last["kind"] == "option":
-        return _of_parameter(last)
-    if current.startswith("-"):
-        return Offer([(word, str(parameter.get("help", ""))) for word, parameter in options.items()])
-    given = sum(
-        not word.startswith("-") and options.get(before, {"kind": ""})["kind"] != "option"
-        for before, word in zip(["", *words], words, strict=False)
+    return (
+        _FILES
+        if parameters is None
+        else _next(store, "", [*map(_argument, parameters)], words[position + 1 :], current)
     )
-    positionals = [parameter for parameter in parameters if parameter["kind"] == "positional"]
-    for parameter in positionals[given:] or [parameter for parameter in positionals[-1:] if parameter.get("many")]:
-        return _of_parameter(parameter)
-    return _NOTHING
 
 
-def _of_parameter(parameter: Mapping[str, Any]) -> Offer:
-    if "choices" in parameter:
-        return Offer([(str(choice), "") for choice in parameter["choices"]])
-    return _FILES if parameter["type"] == "path" else _NOTHING
-
-
-def _summary(spec: Mapping[str, Any]) -> str:
-    return ("⚠ " if spec["long_running"] else "") + str(spec["summary"])
+def _argument(parameter: Mapping[str, Any]) -> Argument:
+    """Return a parameter of a tool as if it were one of ours."""
+    return Argument(
+        " ".join(arguments.option_words(parameter)) or parameter["name"],
+        None if parameter["kind"] == "flag" else "FILE" if parameter["type"] == "path" else "",
+        str(parameter.get("help", "")),
+        choices=parameter.get("choices"),
+        many=bool(parameter.get("many")),
+    )
 
 
 def completion_(options: Namespace) -> int:
