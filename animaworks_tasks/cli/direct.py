@@ -147,13 +147,13 @@ class _Terminal:
     def write_log(self, data: bytes) -> None:
         """Write to stderr what is no result."""
         self.clear()
-        self._murmur(data)
+        self._write(data)
 
     def report_progress(self, fraction: float | None, message: str) -> None:
         """Show it in a line that the next one replaces, if somebody looks."""
         if self._shows_progress:
             percent = "" if fraction is None else f"{fraction:.0%} "
-            self._murmur(f"\r\x1b[K{percent}{one_line(message, 70)}".encode("utf-8", "backslashreplace"))
+            self._write(f"\r\x1b[K{percent}{one_line(message, 70)}".encode("utf-8", "backslashreplace"))
             self._progress_stands = True
 
     def cancel_requested(self) -> bool:
@@ -176,9 +176,9 @@ class _Terminal:
         """Take away the line of progress."""
         if self._progress_stands:
             self._progress_stands = False
-            self._murmur(b"\r\x1b[K")
+            self._write(b"\r\x1b[K")
 
-    def _murmur(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         try:
             if self._err is not None:
                 write_all(self._err, data)

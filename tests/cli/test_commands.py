@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 import animaworks_tasks
 from animaworks_tasks import TaskStore
 from animaworks_tasks.cli import text as cli_text
+from animaworks_tasks.cli.commands import COMMANDS, ENTRANCE
 from animaworks_tasks.store.protocol import Progress, utc_now
 from animaworks_tasks.task.pending import new_id
 from tests.cli.conftest import PROGRAM, Tool, complete
@@ -105,32 +107,29 @@ def test_an_anima_that_cannot_be_written_is_one_line(anima: Path, tool: Tool) ->
     assert wanted in said.err
 
 
-@pytest.mark.parametrize(
-    "command", ["run", "list", "show", "logs", "wait", "cancel", "retry", "notifications", "tools", "guide"]
-)
-def test_every_command_has_help(tool: Tool, command: str) -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_that_names_all_it_takes(tool: Tool, command: str) -> None:
     said = tool(command, "--help")
     assert 0 == said.status
-    assert said.out.startswith(f"usage: animaworks-tool {command}")
+    assert re.match(rf"usage: animaworks-tool (\[.*\] )?{command} ", said.out)
     assert "exit status: 0 " in said.out
     assert said.out == tool("-h", command).out
+    for argument in COMMANDS[command].arguments:
+        named = argument.words if argument.is_option else [argument.value or ""]
+        assert all(re.search(rf"^  .*{re.escape(word)}\b", said.out, re.MULTILINE) for word in named)
 
 
-def test_the_overview_names_every_command_and_exit_status(tool: Tool) -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_carried_out_where_the_table_says(command: str) -> None:
+    module = import_module(f"animaworks_tasks.cli.{COMMANDS[command].module}")
+    assert callable(getattr(module, "submit" if command == "submit" else f"{command}_"))
+
+
+def test_the_overview_names_every_command_option_and_exit_status(tool: Tool) -> None:
     said = tool("--help")
-    assert {
-        "submit",
-        "run",
-        "list",
-        "show",
-        "logs",
-        "wait",
-        "cancel",
-        "retry",
-        "notifications",
-        "tools",
-        "guide",
-    } <= set(re.findall(r"^  (\w+)", said.out, re.MULTILINE))
+    assert {*COMMANDS} <= set(re.findall(r"^  (\w+)", said.out, re.MULTILINE))
+    for option in ENTRANCE:
+        assert f"\n  {', '.join(option.words)}" in said.out
     assert ["0", "1", "2", "3", "130", "141"] == re.findall(r"^  (\d+) ", said.out, re.MULTILINE)
     assert said.out == tool("-j", "-h").out
 
