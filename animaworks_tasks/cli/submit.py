@@ -56,14 +56,9 @@ def submit(words: Sequence[str]) -> int:
     subcommand = pending.first_word(argv) if tools is None else _checked(tools, tool, argv)
     task_id = pending.new_id(given["key"])
     fields = pending.pending_fields(
-        task_id=task_id,
-        tool=tool,
-        subcommand=subcommand,
-        argv=argv,
-        anima_name=os.path.basename(layout.anima),
-        anima_dir=layout.anima,
-        at=time.time(),
-    )
+        task_id=task_id, tool=tool, subcommand=subcommand, argv=argv,
+        anima_name=os.path.basename(layout.anima), anima_dir=layout.anima, at=time.time(),
+    )  # fmt: skip
     is_new = _keep(layout, task_id, {**fields, "version": pending.VERSION, **_ours(given), "cwd": _cwd()})
     if not is_new:
         there = _call_of(layout, task_id) or (tool, subcommand, argv)
