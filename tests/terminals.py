@@ -33,7 +33,7 @@ class Terminal:
     ) -> None:
         self.raw = ""
         self._fd, inner = os.openpty()
-        fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self.resize(columns=columns, lines=lines)
         given = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES", "NO_COLOR"}}
         self.process = subprocess.Popen(
             command,
@@ -75,6 +75,10 @@ class Terminal:
         return self.text[since:]
 
     _seen = 0
+
+    def resize(self, *, columns: int, lines: int = 24) -> None:
+        """Make the terminal this large."""
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def type(self, text: str) -> None:
         """Type *text*."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import sys
 
-from animaworks_tasks.cli.basics import abandon_unwritable, remedy, say
+import animaworks_tasks
+from animaworks_tasks.cli.basics import abandon_unwritable, put, remedy, say
+from animaworks_tasks.cli.commands import COMMANDS, ENTRANCE, USAGE, take
 from animaworks_tasks.errors import RecordError, RegistryError, StoreError, TasksError, ToolLoadError, UsageError
 
 TYPE_CHECKING = False  # typing's own would import typing
@@ -23,16 +25,20 @@ FAILED: Final = 1
 WRONG_USAGE: Final = 2
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 UNREAD: Final = 141  # 128 + SIGPIPE: whoever read our output has left
-
-_WITH_A_VALUE: Final = ("--anima-dir", "--tools", "--registry")  # options that may stand before the command
+_TODO: Final = {  # what to do next about errors that do not say so themselves
+    RecordError: "`animaworks-tool doctor` says what can be done",
+    ToolLoadError: "correct the tool, or what names it",
+    RegistryError: "correct the tool, or leave it out",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line, without the program's name, and return the exit status."""
     words = sys.argv[1:] if argv is None else list(argv)
+    valued = {word for each in ENTRANCE if each.value is not None for word in each.words}
     position = 0
     while position < len(words) and words[position].startswith("-"):
-        position += 2 if words[position] in _WITH_A_VALUE else 1
+        position += 2 if words[position] in valued else 1
     options, command, rest = words[:position], words[position : position + 1], words[position + 1 :]
     status = _run(options, command, rest)
     abandon_unwritable()
@@ -62,34 +68,38 @@ def _dispatch(options: Sequence[str], command: Sequence[str], rest: Sequence[str
         from animaworks_tasks.cli.submit import submit
 
         return submit([*options, *rest])
-    if command == ["__complete"]:  # what a shell asks on Tab; see _complete
+    if command == ["__complete"]:  # what a shell asks on Tab; see complete.py
         from animaworks_tasks.cli.complete import complete
 
         return complete(rest)
-    from animaworks_tasks.cli import parser
+    if command and command[0] in COMMANDS:
+        from animaworks_tasks.cli.parser import execute
 
-    if not command:
-        return parser.without_a_command(options)
-    if command[0] in parser.COMMANDS:
-        return parser.execute(command[0], [*options, *rest])
-    from animaworks_tasks.cli.direct import call
+        return execute(command[0], [*options, *rest])
+    given, _ = take(options, ENTRANCE, USAGE)
+    if given["version"]:
+        put(f"animaworks-tool {animaworks_tasks.__version__}\n")
+    elif command:
+        from animaworks_tasks.cli.direct import call
 
-    return call(options, command[0], rest)
+        return call(given, command[0], rest)
+    elif given["help"]:
+        from animaworks_tasks.cli.parser import overview
+
+        put(overview())
+    else:
+        raise UsageError("name a command or a tool; `animaworks-tool --help` lists them", USAGE)
+    return 0
 
 
 def _in_one_line(error: TasksError | OSError) -> str:
     """Say what happened and, where the error itself does not, what to do next."""
+    text = " ".join(str(error).split())
     if isinstance(error, StoreError):
         todo = f"{remedy(error.__cause__)}, or " if isinstance(error.__cause__, OSError) else ""
         return f"{error}; {todo}name another Anima with --anima-dir"
-    if isinstance(error, RecordError):
-        return f"{' '.join(str(error).split())}; `animaworks-tool doctor` says what can be done"
-    if isinstance(error, ToolLoadError):
-        return f"{' '.join(str(error).split())}; correct the tool, or what names it"
-    if isinstance(error, RegistryError):
-        return f"{error}; correct the tool, or leave it out"
     if isinstance(error, TasksError):
-        return " ".join(str(error).split())
+        return text + next((f"; {todo}" for kind, todo in _TODO.items() if isinstance(error, kind)), "")
     path = getattr(error, "filename", None)
     reason = getattr(error, "strerror", None) or str(error)
     return f"{reason}{f': {path}' if path else ''}; {remedy(error)}"

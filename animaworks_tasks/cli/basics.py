@@ -1,5 +1,5 @@
 """
-What ``submit`` shares with the other commands: options, the Anima that they name, and who is told what.
+What ``submit`` shares with the other commands: the Anima that is named, and who is told what.
 
 Results go to stdout, everything about them to stderr. Imports next to nothing: argparse alone would take longer than a
 submit.
@@ -11,13 +11,12 @@ import errno
 import os
 import sys
 
-from animaworks_tasks.errors import TasksError, UsageError
+from animaworks_tasks.errors import TasksError
 from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE
 
 TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
     from typing import BinaryIO
 
 
@@ -45,16 +44,11 @@ def write_all(stream: BinaryIO, data: bytes) -> None:
 
 def say(text: str) -> None:
     """Tell the person at the terminal *text*, on stderr; that nobody hears it is no error."""
-    murmur(f"animaworks-tool: {text}\n".encode("utf-8", "backslashreplace"))
-
-
-def murmur(data: bytes) -> None:
-    """Write *data* to stderr as it is, if there is one."""
     if sys.stderr is None:
         return
     try:
         sys.stderr.flush()
-        write_all(sys.stderr.buffer, data)
+        write_all(sys.stderr.buffer, f"animaworks-tool: {text}\n".encode("utf-8", "backslashreplace"))
     except OSError:
         pass
 
@@ -69,40 +63,6 @@ def abandon_unwritable() -> None:
             nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
             os.dup2(nowhere, stream.fileno())
             os.close(nowhere)
-
-
-def take(
-    words: Sequence[str], *, values: Collection[str], flags: Collection[str], usage: str
-) -> tuple[dict[str, list[str]], list[str]]:
-    """
-    Return the options at the beginning of *words*, and what follows from the first word on that is none.
-
-    Args:
-        words: As typed.
-        values: Options that take a value, as ``--key K`` or ``--key=K``; what was given to each is returned in order.
-        flags: Options that take none; those given are returned with an empty list.
-        usage: For the error.
-
-    Raises:
-        UsageError: An option is unknown, or its value is missing.
-    """
-    given: dict[str, list[str]] = {}
-    position = 0
-    while position < len(words) and words[position].startswith("-"):
-        option, equals, value = words[position].partition("=")
-        position += 1
-        if option in values:
-            if not equals:
-                if position == len(words):
-                    raise UsageError(f"{option} needs a value", usage)
-                value = words[position]
-                position += 1
-            given.setdefault(option, []).append(value)
-        elif option in flags and not equals:
-            given[option] = []
-        else:
-            raise UsageError(f"there is no option {words[position - 1]} here; --help shows those that there are", usage)
-    return given, list(words[position:])
 
 
 def remedy(error: OSError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from argparse import Namespace
+from typing import Any, Final
 
 from animaworks_tasks.cli.basics import put, say
 from animaworks_tasks.cli.stores import find, notice_language, obstacle, open_store
@@ -14,6 +15,11 @@ from animaworks_tasks.notifications.inbox import Drained, within
 from animaworks_tasks.store.findings import several
 from animaworks_tasks.task.model import Outcome, State
 from animaworks_tasks.tools import arguments
+
+# What a retry has in common with its task. No key: that would lead back to the task that is done.
+_KEPT: Final = (
+    "priority", "expected_seconds", "timeout_seconds", "retries", "on_interrupt", "max_attempts", "cwd"
+)  # fmt: skip
 
 
 def cancel_(options: Namespace) -> int:
@@ -37,9 +43,7 @@ def cancel_(options: Namespace) -> int:
 
 def retry_(options: Namespace) -> int:
     """Submit a done task once more and print the receipt."""
-    from animaworks_tasks.animaworks.in_process import (
-        is_in_process,  # here: it loads asyncio, which the others do without
-    )
+    from animaworks_tasks.animaworks.in_process import is_in_process  # here: it loads asyncio
 
     store = open_store(options, changing=True)
     task = find(store, options.id)
@@ -54,20 +58,9 @@ def retry_(options: Namespace) -> int:
         )
     tools = catalogued(store)
     subcommand = arguments.check(tools, task.tool, task.argv) if tools else task.subcommand
+    same: Any = {name: getattr(task, name) for name in _KEPT}
     try:
-        again = store.submit(
-            task.tool,
-            *task.argv,
-            subcommand=subcommand,
-            priority=task.priority,
-            retry_of=task.id,  # and no key: it would lead back to the task that is done
-            expected_seconds=task.expected_seconds,
-            timeout_seconds=task.timeout_seconds,
-            retries=task.retries,
-            on_interrupt=task.on_interrupt,
-            max_attempts=task.max_attempts,
-            cwd=task.cwd,
-        )
+        again = store.submit(task.tool, *task.argv, subcommand=subcommand, retry_of=task.id, **same)
     except PartlySubmittedError:
         raise
     except OSError as error:
@@ -90,11 +83,8 @@ def notifications_(options: Namespace) -> int:
 
 def _print(drained: Drained, *, as_data: bool) -> None:
     if as_data:
-        waiting = [
-            {"name": each.name, "task_id": each.task_id, "failed": each.failed, "text": each.text}
-            for each in drained.notifications
-        ]
-        put(as_json(waiting))
+        told = ("name", "task_id", "failed", "text")
+        put(as_json([{name: getattr(each, name) for name in told} for each in drained.notifications]))
     elif drained.notifications:
         put(drained.text)
     else:

@@ -12,17 +12,13 @@ runs in every Python program on Tab, and what shtab writes knows no task.
 from __future__ import annotations
 
 import os
-import re
-from argparse import Action
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from animaworks_tasks.cli import submit
 from animaworks_tasks.cli.basics import put
-from animaworks_tasks.cli.parser import COMMANDS, OVERVIEW, parser_of
+from animaworks_tasks.cli.commands import COMMANDS, ENTRANCE, Argument
 from animaworks_tasks.fs import files, json
 from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE, Layout
 from animaworks_tasks.task import pending
@@ -30,17 +26,12 @@ from animaworks_tasks.task.model import is_task_id
 from animaworks_tasks.tools import arguments
 from animaworks_tasks.tools.catalogue import known_tools
 
+if TYPE_CHECKING:
+    from argparse import Namespace
+
 _MOST: Final = 60  # tasks of one state; more nobody reads
 _LONGEST: Final = 80  # characters of what is said of a candidate
 _PLACES: Final = {"cancel": ("running", "pending"), "retry": ("done",)}  # whose tasks a command is for; else all
-_ENTRANCE: Final = {  # options before the command, with what their values are
-    "--anima-dir": ("DIR", "the Anima's directory"),
-    "--tools": ("DIR", "a directory of tools"),
-    "--registry": ("", "a Registry, or a module that has one"),
-    "--json": (None, "print JSON"),
-    "--help": (None, "what can be typed here"),
-    "--version": (None, "which version this is"),
-}
 
 _Words = list[tuple[str, str]]
 
@@ -61,7 +52,6 @@ class Offer:
 
 _NOTHING: Final = Offer()
 _FILES: Final = Offer(besides="files")
-_OF_METAVAR: Final = {"DIR": Offer(besides="directories"), "FILE": _FILES}
 
 
 def complete(words: Sequence[str]) -> int:
@@ -78,7 +68,9 @@ def complete(words: Sequence[str]) -> int:
     except Exception:  # noqa: BLE001 - somebody types: a message would land in the command line
         offer, before, value = _NOTHING, "", ""
     lines = [
-        f"{before}{word}\t{_plain(told)}" for word, told in offer.words if word.startswith(value) and _is_one(word)
+        f"{before}{word}\t{_plain(told)}"
+        for word, told in offer.words
+        if word.startswith(value) and word.isprintable() and word
     ]
     put("\n".join([offer.besides, *dict.fromkeys(lines)]) + "\n")
     return 0
@@ -111,87 +103,75 @@ def _plain(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:_LONGEST]
 
 
-def _is_one(word: str) -> bool:
-    return bool(word) and word.isprintable()
-
-
 # What may stand where.
 
 
 def _offer(before: Sequence[str], current: str) -> Offer:
-    anima: str | None = None
-    position = 0
-    while position < len(before) and before[position].startswith("-"):
-        option, equals, value = before[position].partition("=")
-        position += 1
-        if _ENTRANCE.get(option, (None, ""))[0] is None or equals:
-            anima = value if option == "--anima-dir" else anima
-            continue
-        if position == len(before):
-            return _OF_METAVAR.get(_ENTRANCE[option][0] or "", _NOTHING)
-        anima = before[position] if option == "--anima-dir" else anima
-        position += 1
-    if position == len(before):
-        return _first(_Store(anima, current), current)
-    command, words = before[position], before[position + 1 :]
-    given = [word for option, word in pairwise(words) if option == "--anima-dir"]
-    given += [word.removeprefix("--anima-dir=") for word in words if word.startswith("--anima-dir=")]
-    store = _Store(next(iter(given), anima), current)
-    if command == "submit":
-        return _after_submit(store, words, current)
-    if command in COMMANDS:
-        return _after_command(store, command, words, current)
-    return _of_tool(store, command, words, current)
+    free, anima, _ = _read(before, ENTRANCE, only_first=True)
+    if not free:
+        command = Argument("command", "COMMAND", "a command, or a tool")
+        return _next(_Store(anima, current), "", (*ENTRANCE, command), before, current)
+    name, *words = free
+    if name not in COMMANDS:
+        return _of_tool(_Store(anima, current), name, words, current)
+    arguments = COMMANDS[name].arguments
+    free, own, _ = _read(words, arguments, only_first=name == "submit")
+    store = _Store(own or anima, current)
+    if name == "submit" and free:
+        return _of_tool(store, free[0], free[1:], current)
+    return _next(store, name, arguments, words, current)
 
 
-def _first(store: _Store, current: str) -> Offer:
-    if current.startswith("-"):
-        return Offer([(option, told) for option, (_, told) in _ENTRANCE.items()])
-    commands: _Words = re.findall(r"^  ([a-z]+)\b.*?  +(.+)$", OVERVIEW, re.MULTILINE)
-    return Offer([*commands, *store.tool_names()])
-
-
-def _after_submit(store: _Store, words: Sequence[str], current: str) -> Offer:
-    options = dict(re.findall(r"^  (?:-h, )?(--[a-z-]+) [A-Z ]*\s*(.+)$", submit.HELP, re.MULTILINE))
-    position = 0
-    while position < len(words) and words[position].startswith("-"):
-        takes_value = words[position] in submit.VALUES
-        if takes_value and position + 1 == len(words):
-            return _OF_METAVAR["DIR"] if words[position] == "--anima-dir" else _NOTHING
-        position += 1 + takes_value
-    if position < len(words):
-        return _of_tool(store, words[position], words[position + 1 :], current)
-    return Offer(list(options.items())) if current.startswith("-") else Offer(store.tool_names())
-
-
-def _after_command(store: _Store, name: str, words: Sequence[str], current: str) -> Offer:
-    actions = parser_of(name).actions
-    options = {word: action for action in actions for word in action.option_strings}
-    free = 0  # words that are neither options nor their values
-    awaited: Action | None = None
-    for word in words:
-        if awaited is not None:
-            awaited = None
-        elif word in options:
-            awaited = options[word] if options[word].nargs is None else None
-        else:
-            free += not word.startswith("-")
+def _next(store: _Store, name: str, arguments: Sequence[Argument], words: Sequence[str], current: str) -> Offer:
+    """Return what may stand after *words*, which are those of the command *name*."""
+    free, _, awaited = _read(words, arguments)
     if awaited is not None:
         return _values(store, name, awaited)
     if current.startswith("-"):
-        return Offer([(word, action.help or "") for word, action in options.items() if word.startswith("--")])
-    positionals = [action for action in actions if not action.option_strings]
-    for action in positionals[free:] or [action for action in positionals if action.nargs == "+"]:
-        return _values(store, name, action)
-    return _NOTHING
+        return Offer([(word, each.summary) for each in arguments for word in each.words if word.startswith("--")])
+    positionals = [each for each in arguments if not each.is_option]
+    expected = positionals[len(free) :] or [each for each in positionals if each.many]
+    return _values(store, name, expected[0]) if expected else _NOTHING
 
 
-def _values(store: _Store, command: str, action: Action) -> Offer:
-    if action.choices is not None:
-        return Offer([(str(choice), "") for choice in action.choices])
-    if action.metavar == "ID":
+def _read(
+    words: Sequence[str], arguments: Sequence[Argument], *, only_first: bool = False
+) -> tuple[list[str], str | None, Argument | None]:
+    """
+    Return the words that belong to no option, the Anima that is named, and the option whose value comes next.
+
+    Args:
+        words: As typed.
+        arguments: What may be given.
+        only_first: Whether the first word that is no option ends the options.
+    """
+    options = {word: each for each in arguments for word in each.words if each.is_option}
+    free: list[str] = []
+    anima = None
+    rest = list(words)
+    while rest:
+        if not rest[0].startswith("-"):
+            free += rest if only_first else rest[:1]
+            rest = [] if only_first else rest[1:]
+            continue
+        option, equals, value = rest.pop(0).partition("=")
+        if option in options and options[option].value is not None and not equals:
+            if not rest:
+                return free, anima, options[option]
+            value = rest.pop(0)
+        anima = value if option == "--anima-dir" else anima
+    return free, anima, None
+
+
+def _values(store: _Store, command: str, argument: Argument) -> Offer:
+    if argument.choices is not None:
+        return Offer([(str(choice), "") for choice in argument.choices])
+    if argument.value == "ID":
         return Offer(store.tasks(*_PLACES.get(command, ("running", "pending", "done"))))
-    return _OF_METAVAR.get(str(action.metavar), _NOTHING)
+    if argument.value in {"COMMAND", "TOOL"}:
+        commands = [(name, each.summary) for name, each in COMMANDS.items() if argument.value == "COMMAND"]
+        return Offer([*commands, *store.tool_names()])
+    return Offer(besides={"DIR": "directories", "FILE": "files"}.get(argument.value or "", "nothing"))
 
 
 def _of_tool(store: _Store, tool: str, words: Sequence[str], current: str) -> Offer:
@@ -200,36 +180,36 @@ def _of_tool(store: _Store, tool: str, words: Sequence[str], current: str) -> Of
         return _FILES
     position = arguments.locate(subcommands, words)
     if position is None:
-        return Offer([(name, _summary(spec)) for name, spec in subcommands.items()])
+        marks = {name: "⚠ " if spec["long_running"] else "" for name, spec in subcommands.items()}
+        return Offer([(name, f"{mark}{subcommands[name]['summary']}") for name, mark in marks.items()])
     parameters = subcommands[words[position]]["parameters"]
-    return _FILES if parameters is None else _of_parameters(parameters, words[position + 1 :], current)
-
-
-def _of_parameters(parameters: Sequence[Mapping[str, Any]], words: Sequence[str], current: str) -> Offer:
-    options = {word: parameter for parameter in parameters for word in arguments.option_words(parameter)}
-    last = options.get(words[-1]) if words else None
-    if last is not None and last["kind"] == "option":
-        return _of_parameter(last)
-    if current.startswith("-"):
-        return Offer([(word, str(parameter.get("help", ""))) for word, parameter in options.items()])
-    given = sum(
-        not word.startswith("-") and options.get(before, {"kind": ""})["kind"] != "option"
-        for before, word in zip(["", *words], words, strict=False)
+    return (
+        _FILES
+        if parameters is None
+        else _next(store, "", [*map(_argument, parameters)], words[position + 1 :], current)
     )
-    positionals = [parameter for parameter in parameters if parameter["kind"] == "positional"]
-    for parameter in positionals[given:] or [parameter for parameter in positionals[-1:] if parameter.get("many")]:
-        return _of_parameter(parameter)
-    return _NOTHING
 
 
-def _of_parameter(parameter: Mapping[str, Any]) -> Offer:
-    if "choices" in parameter:
-        return Offer([(str(choice), "") for choice in parameter["choices"]])
-    return _FILES if parameter["type"] == "path" else _NOTHING
+def _argument(parameter: Mapping[str, Any]) -> Argument:
+    """Return a parameter of a tool as if it were one of ours."""
+    return Argument(
+        " ".join(arguments.option_words(parameter)) or parameter["name"],
+        None if parameter["kind"] == "flag" else "FILE" if parameter["type"] == "path" else "",
+        str(parameter.get("help", "")),
+        choices=parameter.get("choices"),
+        many=bool(parameter.get("many")),
+    )
 
 
-def _summary(spec: Mapping[str, Any]) -> str:
-    return ("⚠ " if spec["long_running"] else "") + str(spec["summary"])
+def completion_(options: Namespace) -> int:
+    """Print the script with which a shell completes; it asks :func:`complete`."""
+    from importlib import resources  # here: what a shell asks must not wait for them
+
+    from animaworks_tasks.cli.text import as_json
+
+    script = resources.files(__package__).joinpath(f"completion.{options.shell}").read_text(encoding="utf-8")
+    put(as_json({"shell": options.shell, "script": script}) if options.json else script)
+    return 0
 
 
 class _Store:
@@ -274,7 +254,7 @@ def _told(path: str, place: str) -> str:
     try:
         record = json.load(files.read(path, limit=pending.SIZE_LIMIT))
     except (OSError, ValueError):
-        return ""
+        record = None
     if not isinstance(record, dict):
         return ""
     words = [record.get("tool_name"), record.get("subcommand")]

@@ -7,14 +7,14 @@ import shlex
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, BinaryIO, Final
 
-from animaworks_tasks.cli.basics import put, say, take, write_all
-from animaworks_tasks.cli.parser import COMMANDS, USAGE
+from animaworks_tasks.cli.basics import put, say, write_all
+from animaworks_tasks.cli.commands import COMMANDS, USAGE
 from animaworks_tasks.cli.text import as_json, duration
 from animaworks_tasks.cli.tools import named_anima, registry_of
 from animaworks_tasks.errors import TasksError, UsageError
@@ -34,77 +34,69 @@ _HELP: Final = ("-h", "--help")
 _STOPPED: Final = 130  # exit status
 
 
-def call(words: Sequence[str], name: str, argv: Sequence[str]) -> int:
+def call(options: Mapping[str, Any], name: str, argv: Sequence[str]) -> int:
     """
     Call the tool *name*: its stdout, or what it returns, is ours; all else it says goes to stderr.
 
     Args:
-        words: The options before the tool's name.
+        options: Those before the tool's name, all of :data:`~animaworks_tasks.cli.commands.ENTRANCE`.
         name: The tool.
         argv: What follows.
 
     Raises:
         UsageError: There is no such tool, or it does not take these arguments.
     """
-    given, _ = take(words, values=("--anima-dir", "--tools", "--registry"), flags=("-j", "--json", *_HELP), usage=USAGE)
-    anima = named_anima(next(iter(given.get("--anima-dir", [])[-1:]), None))
+    anima = named_anima(options["anima_dir"])
     if anima is not None:
         os.environ[ANIMA_DIR_VARIABLE] = os.path.abspath(anima)  # where the tool looks for it
-    registry = registry_of(Namespace(tools=given.get("--tools", []), registry=given.get("--registry", [])), anima)
-    subcommands = [tool for tool in registry.tools() if tool.name == name]
-    wants_help = bool(given.keys() & _HELP) or argv[:1] == ["--help"] or argv[:1] == ["-h"]
-    if not subcommands:
-        return _elsewhere(anima, name, argv, registry, wants_help=wants_help)
-    if wants_help:
-        put("".join(f"usage: animaworks-tool {_usage(tool)}\n" for tool in subcommands))
+    registry = registry_of(Namespace(**options), anima)
+    found = registry.catalogue()["tools"]
+    is_here = name in found
+    tools = found if is_here or anima is None else known_tools(Layout(anima)) or {}
+    if name not in tools:
+        raise _unknown(name, registry)
+    if help_text := _help(name, argv, tools[name], wanted=options["help"], is_here=is_here):
+        put(help_text)
         return 0
-    if help_for := _asks_for_help(registry, name, argv):
-        put(_help(_usage(help_for), help_for.summary, help_for.parameters or ()))
-        return 0
+    line = one_line(shlex.join([name, *argv]), 200)
+    if not is_here:
+        arguments.find(tools, name, argv)  # or else why not
+        raise TasksError(f"only the host of this Anima has {name}, and can call it: `animaworks-tool submit {line}`")
     tool = registry.resolve(name, argv)
-    if (
-        registry.permits is not None
-    ):  # without a host nobody could say no, and a shell could not be kept from calling it
+    if registry.permits is not None:  # without a host nobody could say no, nor keep a shell from calling it
         registry.check_permission(tool)
     if tool.long_running:
-        say(_better_submitted(tool, argv))
-    return _call(tool, argv, as_data=bool(given.keys() & {"-j", "--json"}))
+        takes = "long" if tool.expected_seconds is None else f"about {duration(tool.expected_seconds)}"
+        say(
+            f"⚠ {tool.command} takes {takes}: `animaworks-tool submit {line}` would have returned at once; "
+            "it runs here now, and Ctrl-C stops it"
+        )
+    return _call(tool, argv, as_data=options["json"])
 
 
 def _call(tool: Tool, argv: Sequence[str], *, as_data: bool) -> int:
     terminal = _Terminal()
     returns = isinstance(tool.target, FunctionTarget)  # the others print what they have to say
-    task = Task(
-        id=new_id(),
-        tool=tool.name,
-        subcommand=tool.subcommand,
-        argv=argv,
-        submitted_at=utc_now(),
-        attempt=1,
-        cwd=os.getcwd(),
-    )
+    called: dict[str, Any] = {"tool": tool.name, "subcommand": tool.subcommand}
+    task = Task(**called, id=new_id(), argv=argv, submitted_at=utc_now(), attempt=1, cwd=os.getcwd())
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what the tool started is stopped too
     try:
-        out = terminal.forget if as_data else None if returns else terminal.print
+        # Of what is printed as data, the report has all.
+        out = (lambda _: None) if as_data else None if returns else terminal.print
         report = call_tool(tool, task, terminal, log=terminal.write_log, stdout=out, as_typed=True)
     except KeyboardInterrupt:
         say(f"{tool.command} was stopped")
         return _STOPPED
     finally:
         signal.signal(signal.SIGTERM, before)
-        terminal.close()
+        terminal.clear()
     if terminal.refused is not None:
         raise terminal.refused
     result = report.result if terminal.kept is None else terminal.kept.decode("utf-8", "replace")
     if as_data:
         outcome = "cancelled" if report.cancelled else "failed" if report.cause else "completed"
-        told = {
-            "outcome": outcome,
-            "cause": report.cause and report.cause.value,
-            "error": report.error,
-            "hint": report.hint,
-        }
-        put(as_json({"tool": tool.name, "subcommand": tool.subcommand, **told, "result": result}))
+        why = {"cause": report.cause and report.cause.value, "error": report.error, "hint": report.hint}
+        put(as_json({**called, "outcome": outcome, **why, "result": result}))
     elif returns and result:
         put(result if result.endswith("\n") else result + "\n")
     return _verdict(tool, report)
@@ -144,7 +136,7 @@ class _Terminal:
 
     def print(self, data: bytes) -> None:
         """Write to stdout what the tool prints there; one that goes on printing where nobody reads is stopped by it."""
-        self._clear()
+        self.clear()
         try:
             if self._out is not None:
                 write_all(self._out, data)
@@ -152,19 +144,16 @@ class _Terminal:
             self.refused = error
             raise
 
-    def forget(self, data: bytes) -> None:
-        """Write *data* nowhere: the report has it."""
-
     def write_log(self, data: bytes) -> None:
         """Write to stderr what is no result."""
-        self._clear()
-        self._murmur(data)
+        self.clear()
+        self._write(data)
 
     def report_progress(self, fraction: float | None, message: str) -> None:
         """Show it in a line that the next one replaces, if somebody looks."""
         if self._shows_progress:
             percent = "" if fraction is None else f"{fraction:.0%} "
-            self._murmur(f"\r\x1b[K{percent}{one_line(message, 70)}".encode("utf-8", "backslashreplace"))
+            self._write(f"\r\x1b[K{percent}{one_line(message, 70)}".encode("utf-8", "backslashreplace"))
             self._progress_stands = True
 
     def cancel_requested(self) -> bool:
@@ -183,16 +172,13 @@ class _Terminal:
             say(f"files of this call are kept in {self._scratch}")
         return self._scratch
 
-    def close(self) -> None:
-        """Leave the terminal in order."""
-        self._clear()
-
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Take away the line of progress."""
         if self._progress_stands:
             self._progress_stands = False
-            self._murmur(b"\r\x1b[K")
+            self._write(b"\r\x1b[K")
 
-    def _murmur(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         try:
             if self._err is not None:
                 write_all(self._err, data)
@@ -200,71 +186,43 @@ class _Terminal:
             pass  # nobody listens, which is no reason to stop
 
 
-def _elsewhere(anima: str | None, name: str, argv: Sequence[str], registry: Registry, *, wants_help: bool) -> int:
-    """
-    Explain a tool that is not found here, but that the Anima's host has in its own code.
-
-    Raises:
-        UsageError: The host has none of this name, or no such subcommand.
-        TasksError: It has; but to call it is the host's.
-    """
-    tools = {} if anima is None else known_tools(Layout(anima)) or {}
-    if name not in tools:
-        raise _unknown(name, registry)
-    if wants_help:
-        put("".join(f"usage: animaworks-tool {_told(name, each, spec)}\n" for each, spec in tools[name].items()))
-        return 0
-    subcommand, spec = arguments.find(tools, name, argv)
-    if any(word in _HELP for word in argv):
-        put(_help(_told(name, subcommand, spec), spec["summary"], spec["parameters"] or ()))
-        return 0
-    line = one_line(shlex.join([name, *argv]), 200)
-    raise TasksError(f"only the host of this Anima has {name}, and can call it: `animaworks-tool submit {line}`")
-
-
-def _told(name: str, subcommand: str, spec: Mapping[str, Any]) -> str:
-    return "submit " + arguments.usage(f"{name} {subcommand}", spec["parameters"])
-
-
 def _unknown(name: str, registry: Registry) -> TasksError:
     for where, reason in registry.problems:
         if Path(where).stem == name:
             return TasksError(f"{where} is no tool that can be called: {one_line(reason, 500)}")
-    names = list(dict.fromkeys(["submit", *COMMANDS, *(tool.name for tool in registry.tools())]))
+    names = list(dict.fromkeys([*COMMANDS, *(tool.name for tool in registry.tools())]))
     near = [each for each in names if each.startswith(name)] or get_close_matches(name, names)
     guess = f": did you mean {' or '.join(near)}?" if near else "; `animaworks-tool tools` lists the tools"
     return UsageError(f"{name!r} is neither a command nor a tool{guess}", USAGE)
 
 
-def _asks_for_help(registry: Registry, name: str, argv: Sequence[str]) -> Tool | None:
-    """Return the tool whose help is asked for; one that parses its own arguments has its own."""
+def _help(
+    name: str, argv: Sequence[str], subcommands: Mapping[str, Mapping[str, Any]], *, wanted: bool, is_here: bool
+) -> str:
+    """
+    Return the help that is asked for, of a tool or of one of its subcommands; empty where none is.
+
+    A tool that is here and parses its own arguments has its own; what only the host has is always to be submitted.
+    """
+
+    def usage(subcommand: str) -> str:
+        spec = subcommands[subcommand]
+        submit = "submit " if spec["long_running"] or not is_here else ""
+        return f"usage: animaworks-tool {submit}{arguments.usage(f'{name} {subcommand}', spec['parameters'])}\n"
+
+    if wanted or (argv and argv[0] in _HELP):
+        return "".join(map(usage, subcommands))
     words = argv[: argv.index("--")] if "--" in argv else argv
-    if not any(word in _HELP for word in words):
-        return None
-    tool = next((tool for tool in registry.tools() if tool.name == name and tool.subcommand == argv[0]), None)
-    return tool if tool is not None and isinstance(tool.target, FunctionTarget) else None
-
-
-def _help(usage: str, summary: str, parameters: Iterable[Mapping[str, Any]]) -> str:
-    lines = [f"usage: animaworks-tool {usage}", ""]
-    lines += [summary, ""] if summary else []
-    for parameter in parameters:
-        told = parameter.get("help", "")
-        default = parameter.get("default")
+    position = arguments.locate(subcommands, words)
+    if position is None or not any(word in _HELP for word in words):
+        return ""
+    spec = subcommands[words[position]]
+    if spec["parameters"] is None and is_here:
+        return ""
+    lines = [usage(words[position]), *([spec["summary"] + "\n"] if spec["summary"] else [])]
+    for parameter in spec["parameters"] or ():
+        told, default = parameter.get("help", ""), parameter.get("default")
         if default not in (None, False, []):
             told = f"{told} (default: {default})".strip()
         lines.append(f"  {arguments.usage('', [parameter]).strip():<24} {told}".rstrip())
     return "\n".join(lines) + "\n"
-
-
-def _usage(tool: Tool) -> str:
-    return ("submit " if tool.long_running else "") + tool.usage
-
-
-def _better_submitted(tool: Tool, argv: Sequence[str]) -> str:
-    takes = "long" if tool.expected_seconds is None else f"about {duration(tool.expected_seconds)}"
-    line = one_line(shlex.join([tool.name, *argv]), 200)
-    return (
-        f"⚠ {tool.command} takes {takes}: `animaworks-tool submit {line}` would have returned at once; "
-        "it runs here now, and Ctrl-C stops it"
-    )

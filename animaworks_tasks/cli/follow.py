@@ -30,8 +30,7 @@ def logs_(options: Namespace) -> int:
         log = store.read_log(task.id).decode("utf-8", "replace")
         put(as_json({"task_id": task.id, "state": task.state.value, "log": log}))
         return 0
-    written = _follow(store, task) if options.follow else _copy(_log(store, task), 0)
-    if not written:
+    if not (_follow(store, task) if options.follow else _copy(store.workspace(task.id).log_path, 0)):
         yet = "" if task.state is State.DONE or options.follow else " yet"
         say(f"task {task.id} is {task.state.value}, and its tool has written nothing{yet}")
     return 0
@@ -97,14 +96,10 @@ def _follow(store: TaskStore, task: Task) -> int:
     _warn(store, [task])
     written = 0
     for look in _looks(store, task.id):  # it is looked at first: what a done task wrote is all there
-        written = _copy(_log(store, task), written)
+        written = _copy(store.workspace(task.id).log_path, written)
         task = look
     say(f"task {one_line(task.summary(), 400)}")
     return written
-
-
-def _log(store: TaskStore, task: Task) -> str:
-    return store.workspace(task.id).log_path
 
 
 def _copy(path: str, offset: int) -> int:

@@ -23,9 +23,8 @@ from typing import Any, Final
 
 from animaworks_tasks.backends import ProcessBackend, ThreadBackend
 from animaworks_tasks.cli.basics import anima_dir, put, say
-from animaworks_tasks.cli.signals import Signals
+from animaworks_tasks.cli.live import Screen, Signals, screen
 from animaworks_tasks.cli.stores import is_orphan, open_store
-from animaworks_tasks.cli.terminal import Lines, Screen, screen
 from animaworks_tasks.cli.text import Standing, catalogued, described, said
 from animaworks_tasks.cli.tools import no_tools, registry_of, report_problems
 from animaworks_tasks.errors import ExecutorClosedError, TasksError
@@ -36,9 +35,7 @@ from animaworks_tasks.store.findings import several
 from animaworks_tasks.task.model import State, Task
 from animaworks_tasks.tools.registry import Given, Registry
 
-_LOOK: Final = 0.5  # seconds between two looks at what has started and how far it is
 _RETRY_LOOK: Final = 0.2  # seconds between two looks at whether a retry has come to its end
-_LOOKING_SHARE: Final = 4.0  # a look that took long, because very many wait, is followed by a rest so much longer
 _READ_AT_MOST: Final = 100  # records, to see whether they are tasks
 _NO_LIMIT: Final = 10 * 365 * 86400.0  # seconds; what a lock can be waited for is finite
 
@@ -54,7 +51,7 @@ def run_(options: Namespace) -> int:
         registry.permits = Given(options.permit)
     store = open_store(options, changing=True, language=options.language)
     picture = None if options.json else screen(whole=False)
-    with Signals(pausing=picture is not None) as signals:
+    with Signals(picture) as signals:
         return _Host(store, registry, signals, picture, options).serve()
 
 
@@ -65,7 +62,7 @@ class _Host:
         self, store: TaskStore, registry: Registry, signals: Signals, picture: Screen | None, options: Namespace
     ) -> None:
         self._store, self._registry, self._signals, self._options = store, registry, signals, options
-        self._picture, self._lines = picture, Lines(picture, signals.wake)
+        self._picture, self._say = picture, picture.say if picture else say
         self._tools: Mapping[str, Any] = {}
         self._waiting, self._is_leaving = 0, False
         self._orphaned: frozenset[tuple[str, int]] = frozenset()
@@ -74,23 +71,19 @@ class _Host:
         self._progress: dict[str, str] = {}
         self._idle = threading.Event()
         self._detaches = options.backend == "process"
-        self._executor = Executor(
-            store,
-            registry,
-            backend=ProcessBackend() if self._detaches else ThreadBackend(),
-            max_workers=options.max_workers,
-            on_finish=self._on_finish,
-        )
+        settings = {"max_workers": options.max_workers, "on_finish": self._on_finish}
+        backend = ProcessBackend() if self._detaches else ThreadBackend()
+        self._executor = Executor(store, registry, backend=backend, **settings)
 
     def serve(self) -> int:
         """Run tasks until a signal, or until idle, and then stop in the manner that was asked for."""
-        with _said_plainly(self._lines.say):
+        with _said_plainly(self._say):
             self._waiting = self._count_waiting()  # before any of them is taken
             # Likewise: while it is being settled, an orphan looks like a task that runs.
             orphans = (task for task in self._look().values() if is_orphan(self._store, task))
             self._orphaned = frozenset((task.id, task.attempt) for task in orphans)
             self._executor.start()
-            with self._lines.showing():
+            with self._picture or contextlib.nullcontext():
                 self._serve()
             self._say_what_is_left()
         return 0
@@ -145,13 +138,10 @@ class _Host:
             is_enough = enough()  # asked first, so that what happened before is told
             began = time.monotonic()
             self._tell()
-            self._lines.flush()
             self._show()
             if is_enough:
                 return
-            self._signals.wait(max(_LOOK, _LOOKING_SHARE * (time.monotonic() - began)))
-            if self._signals.pause_asked and self._picture is not None:
-                self._picture.beside(self._signals.pause)
+            self._signals.rest(began)
 
     def _tell(self) -> None:
         ended = []
@@ -209,18 +199,16 @@ class _Host:
             return
         keys = [f"{'⚠ ' if tool.long_running else ''}{tool.command}" for tool in tools]
         backlog = f", {waiting} waiting" if waiting else ""
-        self._lines.put(
-            f"serving {one_line(where, 400)}: {several(len(tools), 'tool', 'tools')}{backlog}\n  {', '.join(keys)}\n"
-        )
-        self._lines.say("Ctrl-C waits for what runs and leaves; a second one does not wait")
+        number = several(len(tools), "tool", "tools")
+        self._put(f"serving {one_line(where, 400)}: {number}{backlog}\n  {', '.join(keys)}")
+        self._say("Ctrl-C waits for what runs and leaves; a second one does not wait")
 
     def _say_what_is_waited_for(self) -> None:
         is_patient = self._signals.taken[:1] == [signal.SIGINT] or not self._detaches
         if self._running and is_patient:
             leaves = "leaves it running" if self._detaches else "interrupts it"
-            self._lines.say(
-                f"starting nothing more, and waiting for {_names(self._running.values())}; Ctrl-C again {leaves}"
-            )
+            names = _names(self._running.values())
+            self._say(f"starting nothing more, and waiting for {names}; Ctrl-C again {leaves}")
 
     def _say_what_is_left(self) -> None:
         running, pending = self._store.list(State.RUNNING), self._store.list(State.PENDING)
@@ -237,7 +225,13 @@ class _Host:
             standing = Standing.of(self._store, task, catalogued(self._store))
             self._event(event, task=described(standing, self._store))
         else:
-            self._lines.put(f"{time.strftime('%H:%M:%S')} {one_line(text, 400)}\n")
+            self._put(f"{time.strftime('%H:%M:%S')} {one_line(text, 400)}")
+
+    def _put(self, lines: str) -> None:
+        if self._picture is None:
+            put(f"{lines}\n")
+        else:
+            self._picture.put(lines)
 
     @staticmethod
     def _event(event: str, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON can say

@@ -1,28 +1,35 @@
 """
-The picture that changes: tasks with progress, and elapsed against expected time. The only user of rich.
+What commands that go on show of tasks, in place, with rich's Live: progress, and elapsed against expected time.
 
+rich is imported where a terminal can show a picture, and on no other path: a pipe, a file or an agent gets plain lines.
 What is shown was written by tools and submitters: it goes through :func:`one_line`, which leaves no control character,
 into :class:`rich.text.Text`, which knows no markup. What colour tells, a word tells too.
 """
 
 from __future__ import annotations
 
-import io
+import contextlib
+import os
+import queue
+import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import IO, Final, Self, cast
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
-
-from animaworks_tasks.cli.basics import put
+from animaworks_tasks.cli.basics import say
 from animaworks_tasks.cli.text import Standing
 from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.task.model import State
 
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.text import Text
+
+_LOOK: Final = 0.5  # seconds between two looks
+_LOOKING_SHARE: Final = 4.0  # a look that took long, because tasks are very many, is followed by a rest so much longer
 _STYLES: Final = {"running": "cyan", "pending": "dim", "completed": "green", "failed": "red", "cancelled": "yellow"}
 _OVERDUE: Final = "bold red"
 _NARROW: Final = 80  # columns; below, an id is shortened, as people may shorten it
@@ -31,139 +38,198 @@ _BAR: Final = 14  # columns
 _FRAME: Final = 2  # lines that are no tasks: the headings, and one that stays free for the cursor
 
 
-class RichScreen:
-    """
-    A :class:`~animaworks_tasks.cli.terminal.Screen` made with rich.
+def is_terminal() -> bool:
+    """Return whether stdout is a terminal that can do more than print line after line."""
+    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}
 
-    Nothing is shown by another thread, so that a signal or a line of ours never comes in the middle of a picture.
+
+def screen(*, whole: bool) -> Screen | None:
+    """
+    Return a screen on stdout; None where there can be none, or rich is not installed, and plain lines have to do.
+
+    Args:
+        whole: Take the whole terminal, and give it back as it was; or else the lines below what was printed.
+    """
+    if not is_terminal():
+        return None
+    try:
+        from rich.console import Console
+    except ModuleNotFoundError:
+        return None
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a TextIOWrapper
+    console = Console(highlight=False, markup=False, emoji=False)
+    return Screen(console, whole=whole) if console.is_interactive else None  # which TTY_INTERACTIVE=0 forbids
+
+
+class Screen:
+    """
+    Shows a picture in the place of the one before, between entering and leaving its ``with`` block.
+
+    It is drawn when it is shown, and by no thread of rich's. Lines may be written by any thread, above the picture.
     """
 
     def __init__(self, console: Console, *, whole: bool) -> None:
         self._console, self._whole = console, whole
-        self._live = self._begin()
+        self._drawing = threading.RLock()
 
-    def _begin(self) -> Live:
-        return Live(
+    def __enter__(self) -> Self:
+        from rich.live import Live
+        from rich.text import Text
+
+        self._live = Live(  # a new one each time: an old one would go up over what was written meanwhile
             Text(), console=self._console, screen=self._whole, auto_refresh=False, transient=True,
             redirect_stdout=False, redirect_stderr=False, vertical_overflow="crop",
         )  # fmt: skip
-
-    @classmethod
-    def open(cls, *, whole: bool) -> Self | None:
-        """Return a screen on stdout, or None where rich finds that it can be none, ``TTY_INTERACTIVE=0`` say."""
-        console = _Console(file=cast("IO[str]", _Stdout()), highlight=False, markup=False, emoji=False)
-        return cls(console, whole=whole) if console.is_interactive and not console.is_dumb_terminal else None
-
-    def __enter__(self) -> Self:
         self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        with self._drawing:
+            self._live.stop()
 
     def show(self, standings: Sequence[Standing], remarks: Sequence[str]) -> None:
         """Show these tasks, and below them the remarks; what has no room is counted."""
-        self._live.update(picture(standings, remarks, *self._console.size), refresh=True)
+        with self._drawing:
+            self._live.update(picture(standings, remarks, *self._console.size), refresh=True)
 
-    def beside(self, write: Callable[[], object]) -> None:
-        """Take the picture away, let *write* use the terminal as it likes, and put the picture back."""
-        self._live.stop()
-        try:
-            write()
-        finally:
-            before, self._live = self._live, self._begin()  # the old one would go up over what was written
-            self._live.start()
-            self._live.update(before.get_renderable(), refresh=True)
+    def put(self, line: str) -> None:
+        """Print a line, which has no control character, on stdout."""
+        from rich.text import Text
+
+        with self._drawing:
+            self._console.print(Text(line), soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """Tell the person at the terminal *text*, on stderr; that nobody hears it is no error."""
+        if sys.stderr is None or not sys.stderr.isatty():
+            say(text)
+            return
+        with contextlib.suppress(OSError):
+            self.put(f"animaworks-tool: {text}")
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Leave it to whoever runs the command: rich would redirect stdout, and exit."""
-        raise BrokenPipeError
+class Signals:
+    """
+    Takes SIGINT and SIGTERM, and lets a rest end at once.
 
+    A handler runs between any two steps of the main thread, so it takes no lock: a SimpleQueue can always be put to.
 
-class _Stdout(io.TextIOBase):
-    """Our stdout for rich: what it cannot encode is escaped, and what cannot be written is an error of ours."""
+    Args:
+        screen: Is put in order before Ctrl-Z stops us; without one, Ctrl-Z does what it always does.
 
-    @property
-    def encoding(self) -> str:  # type: ignore[override]  # rich asks, and never sets it
-        return sys.stdout.encoding
+    Attributes:
+        taken: SIGINT and SIGTERM as they came, in order.
+    """
 
-    def isatty(self) -> bool:
-        return True
+    def __init__(self, screen: Screen | None) -> None:
+        self.taken: list[int] = []
+        self._screen = screen
+        self._pause_asked = False
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._before: dict[int, Any] = {}
 
-    def write(self, text: str) -> int:
-        put(text)
-        return len(text)
+    def __enter__(self) -> Self:
+        numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGTSTP] if self._screen else [])]
+        self._before = {number: signal.signal(number, self._take) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _take(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGTSTP:
+            self._pause_asked = True
+        else:
+            self.taken.append(number)
+        self.wake()
+
+    def wake(self) -> None:
+        """End the current or the next :meth:`rest`; from any thread."""
+        self._wakes.put(None)
+
+    def rest(self, began: float) -> None:
+        """Sleep after a look that began then (monotonic), until a signal comes or someone wakes us; pause on Ctrl-Z."""
+        with contextlib.suppress(queue.Empty):
+            self._wakes.get(timeout=max(_LOOK, _LOOKING_SHARE * (time.monotonic() - began)))
+            while True:
+                self._wakes.get_nowait()
+        if self._pause_asked and self._screen is not None:
+            self._pause_asked = False
+            self._screen.__exit__()
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTSTP)  # returns when the shell lets us go on
+            signal.signal(signal.SIGTSTP, self._take)
+            self._screen.__enter__()
+
+    def let_through(self) -> None:
+        """Do after the ``with`` block what the first signal would have done at once, had nobody taken it."""
+        for number in self.taken[:1]:
+            signal.raise_signal(number)
 
 
 def picture(standings: Sequence[Standing], remarks: Sequence[str], width: int, height: int) -> RenderableType:
     """Return what a terminal of *width* columns and *height* lines has room for."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
     lines = [Text(one_line(remark, 400), style="dim", overflow="fold") for remark in remarks]
     room = max(1, height - _FRAME - sum(-(-line.cell_len // width) for line in lines))
     shown = list(_fitting(standings, room))
-    left_out = len(standings) - len(shown)
-    if left_out:
+    if left_out := len(standings) - len(shown):
         lines.insert(0, Text(f"and {left_out} more, for which there is no room", style="dim", no_wrap=True))
-    return Group(*([_table(shown, width)] if shown else []), *lines)
+    if not shown:
+        return Group(*lines)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, expand=True, header_style="bold")
+    has_bars = width >= _WIDE and any(standing.progress is not None for standing in shown)
+    headings = ["ID", "TOOL", "STATE", "TIME", *(["PROGRESS"] if has_bars else []), ""]
+    for heading in headings if width >= _NARROW else ["ID", "TOOL", "TIME", "STATE"]:
+        table.add_column(heading, no_wrap=True)
+    table.columns[-1].overflow, table.columns[-1].ratio = "ellipsis", 1  # it takes what is left
+    for standing in shown:
+        table.add_row(*(_cells(standing, width, has_bars=has_bars) if width >= _NARROW else _short(standing, width)))
+    return Group(table, *lines)
 
 
-def _fitting(standings: Sequence[Standing], room: int) -> Iterator[Standing]:
+def _fitting(standings: Sequence[Standing], room: int) -> Sequence[Standing]:
     """Choose the first ones, but leave some room for the tasks that were done last."""
     if len(standings) <= room:
-        yield from standings
-        return
-    done = [standing for standing in standings if standing.task.state is State.DONE][: room // 4]
+        return standings
+    done = [standing for standing in standings if standing.task.state is State.DONE]
     others = [standing for standing in standings if standing.task.state is not State.DONE]
-    first = others[: room - 1 - len(done)]  # one line says how many are left out
-    yield from first
-    yield from [standing for standing in standings if standing.task.state is State.DONE][: room - 1 - len(first)]
-
-
-def _table(standings: Sequence[Standing], width: int) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, expand=True, header_style="bold")
-    is_narrow = width < _NARROW
-    has_bars = width >= _WIDE and any(standing.progress is not None for standing in standings)
-    headings = ["ID", "TOOL", "TIME"] if is_narrow else ["ID", "TOOL", "STATE", "TIME", *(["PROGRESS"] * has_bars)]
-    for heading in headings:
-        table.add_column(heading, no_wrap=True)
-    table.add_column("STATE" if is_narrow else "", no_wrap=True, overflow="ellipsis", ratio=1)  # takes what is left
-    for standing in standings:
-        table.add_row(*(_short(standing, width) if is_narrow else _cells(standing, width, has_bars=has_bars)))
-    return table
+    first = others[: room - 1 - len(done[: room // 4])]  # one line says how many are left out
+    return [*first, *done[: room - 1 - len(first)]]
 
 
 def _cells(standing: Standing, width: int, *, has_bars: bool) -> Iterator[RenderableType]:
-    yield Text(standing.task.id)
-    yield Text(one_line(standing.task.name, width // 4))
-    yield _state(standing)
-    yield Text(standing.time(), style=_OVERDUE if standing.overdue else "")
+    from rich.progress_bar import ProgressBar
+
+    name, state, lasted, note = _told(standing, width // 4, standing.time())
+    yield from (standing.task.id, name, state, lasted)
     if has_bars:
-        fraction = None if standing.progress is None else standing.progress.fraction
-        yield Text() if fraction is None else _bar(fraction)
-    yield _note(standing)
+        far = standing.progress and standing.progress.fraction
+        bar = ProgressBar(total=1.0, completed=far or 0, width=_BAR, complete_style="cyan", finished_style="green")
+        yield "" if far is None else bar
+    yield note
 
 
 def _short(standing: Standing, width: int) -> Iterator[RenderableType]:
     """Yield what fits a narrow terminal: an id as short as people may write it, and the state before the note."""
-    yield Text(standing.task.id[:6])
-    yield Text(one_line(standing.task.name, max(8, width // 5)))
-    time = standing.time().partition(",")[0]
+    told = standing.time().partition(",")[0]
     if standing.task.state is State.RUNNING:
-        time = time.replace(" of ", "/").replace(" ", "")
-    yield Text(time, style=_OVERDUE if standing.overdue else "")
-    note = _note(standing)
-    yield note if standing.overdue else Text(" ").join([_state(standing), note])
+        told = told.replace(" of ", "/").replace(" ", "")
+    name, state, lasted, note = _told(standing, max(8, width // 5), told)
+    yield from (standing.task.id[:6], name, lasted)
+    yield note if standing.overdue else state.append(" ").append_text(note)
 
 
-def _state(standing: Standing) -> Text:
-    return Text(standing.status, style=_STYLES[standing.status])
+def _told(standing: Standing, width: int, lasted: str) -> tuple[Text, Text, Text, Text]:
+    """Return the tool of a task, its state, how long it *lasted*, and its note, coloured."""
+    from rich.text import Text
 
-
-def _note(standing: Standing) -> Text:
-    note = standing.note()
-    return Text.assemble(("overdue", _OVERDUE), note.removeprefix("overdue")) if standing.overdue else Text(note)
-
-
-def _bar(fraction: float) -> ProgressBar:
-    return ProgressBar(total=1.0, completed=fraction, width=_BAR, complete_style="cyan", finished_style="green")
+    late = _OVERDUE if standing.overdue else ""
+    note = Text(standing.note())
+    note.stylize(late, 0, len("overdue"))
+    state = Text(standing.status, style=_STYLES[standing.status])
+    return Text(one_line(standing.task.name, width)), state, Text(lasted, style=late), note

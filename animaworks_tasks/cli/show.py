@@ -1,21 +1,25 @@
-"""``animaworks-tool show``: everything about one task, and what to do next."""
+"""``animaworks-tool show`` and ``events``: everything about one task, what happened to it, and what to do next."""
 
 from __future__ import annotations
 
 import os
 import shlex
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
-from animaworks_tasks.cli.basics import put
-from animaworks_tasks.cli.events import in_words, notice_of
+from animaworks_tasks.cli.basics import put, say
 from animaworks_tasks.cli.stores import find, obstacle, open_store
 from animaworks_tasks.cli.text import Standing, as_json, catalogued, described, duration, moment, said
-from animaworks_tasks.errors import TasksError
+from animaworks_tasks.errors import TaskNotFoundError, TasksError
+from animaworks_tasks.notifications.delivery import Delivery, Fate, delivery, noted_at
 from animaworks_tasks.notifications.render import ENGLISH, one_line, preview, said_by_tool
 from animaworks_tasks.store.directory import TaskStore
+from animaworks_tasks.store.protocol import utc_now
 from animaworks_tasks.store.workspace import kept_result
-from animaworks_tasks.task.model import Cause, Outcome, State, Task
+from animaworks_tasks.task.model import Cause, Outcome, State, Task, is_task_id
+
+_COMMON: Final = ("at", "event", "task_id", "pid")
 
 
 def show_(options: Namespace) -> int:
@@ -54,27 +58,22 @@ def _facts(standing: Standing, store: TaskStore) -> Iterator[tuple[str, str]]:
     yield "cause", f"{task.cause.value}: {ENGLISH.advice[task.cause]}" if task.cause else ""
     yield "error", "" if said_by_tool(task) else one_line(task.error or "", 2000)
     yield "hint", one_line(task.hint or "", 500)
-    if task.state is State.RUNNING and task.owner_pid:
-        yield "process", str(task.owner_pid)
-    if task.attempt:
-        yield "log", os.path.join(store.layout.logs, f"{task.id}.log")
-    if task.result_file:
-        yield "result", os.path.join(store.layout.root, one_line(task.result_file, 500))
+    yield "process", str(task.owner_pid or "") if task.state is State.RUNNING else ""
+    yield "log", os.path.join(store.layout.logs, f"{task.id}.log") if task.attempt else ""
+    yield "result", os.path.join(store.layout.root, one_line(task.result_file, 500)) if task.result_file else ""
     if task.state is State.DONE:
-        yield "notice", in_words(notice_of(store, task.id, list(store.events(task.id))))
+        yield "notice", _in_words(_notice_of(store, task.id, list(store.events(task.id))))
 
 
 def _options(task: Task) -> Iterator[str]:
-    if task.priority:
-        yield f"priority {task.priority}"
-    if task.key is not None:
-        yield f"key {one_line(task.key, 100)!r}"
-    if task.timeout_seconds is not None:
-        yield f"timeout {duration(task.timeout_seconds)}"
-    if task.retries is not None:
-        yield f"retries {task.retries}"
-    if task.retry_of is not None:
-        yield f"a retry of {one_line(task.retry_of, 20)}"
+    given = {
+        "priority": task.priority or None,
+        "key": task.key and repr(one_line(task.key, 100)),
+        "timeout": task.timeout_seconds and duration(task.timeout_seconds),
+        "retries": task.retries,
+        "a retry of": task.retry_of and one_line(task.retry_of, 20),
+    }
+    return (f"{name} {value}" for name, value in given.items() if value is not None)
 
 
 def _next_step(store: TaskStore, task: Task) -> str:
@@ -124,3 +123,72 @@ def _whole_result(store: TaskStore, task: Task) -> bytes:
         return b""
     data = task.result.encode("utf-8")
     return data if data.endswith(b"\n") or not data else data + b"\n"
+
+
+def events_(options: Namespace) -> int:
+    """Print the journal; of one task, its notice's fate as well."""
+    store = open_store(options)
+    task_id = None if options.task is None else _whose(store, options.task)
+    events = list(store.events(task_id))
+    notice = None if task_id is None else _notice_of(store, task_id, events)
+    if options.since is not None:
+        since = utc_now() - options.since
+        events = [event for event in events if (at := noted_at(event)) is not None and at >= since]
+    if options.json:
+        when = notice.at.isoformat() if notice and notice.at else None
+        told = notice and {"state": notice.fate.name.lower(), "at": when, "by": notice.by, "pid": notice.pid}
+        put(as_json({"events": events, "notice": told}))
+        return 0
+    put("".join(f"{_line(event)}\n" for event in events))
+    if notice is not None:
+        put((notice.fate.value if notice.fate is Fate.NOT_YET else f"its notice {_in_words(notice)}") + "\n")
+    elif not events:
+        say(f"nothing was noted in {store.location}" + (" since then" if options.since else ""))
+    return 0
+
+
+def _whose(store: TaskStore, text: str) -> str:
+    """
+    Return the id that *text* is, or is the beginning of; also of a task that was pruned, as long as the journal has it.
+
+    Raises:
+        UsageError: It is the beginning of several ids, or too short.
+        TaskNotFoundError: There was no such task.
+    """
+    try:
+        return find(store, text).id
+    except TaskNotFoundError:
+        noted = {str(event.get("task_id")) for event in store.events()}
+        found = [task_id for task_id in noted if task_id.startswith(text.lower()) and is_task_id(task_id)]
+        if len(found) != 1:
+            raise
+        return found[0]
+
+
+def _notice_of(store: TaskStore, task_id: str, events: Sequence[Mapping[str, Any]]) -> Delivery:
+    """Say what became of the notice of a task; *events* are its lines in the journal."""
+    places = (os.path.join(store.layout.read, f"{task_id}.md"), os.path.join(store.layout.done, f"{task_id}.json"))
+    read, ended = map(os.path.lexists, places)
+    return delivery(events, waits=store.notifications.waits(task_id), read=read, ended=ended)
+
+
+def _line(event: Mapping[str, Any]) -> str:
+    at = noted_at(event)
+    facts = [f"{key}={one_line(str(value), 200)}" for key, value in event.items() if key not in _COMMON and value]
+    if "pid" in event:
+        facts.append(f"(process {one_line(str(event['pid']), 20)})")
+    when = "?" if at is None else moment(at)
+    what = one_line(str(event.get("event")), 40)
+    return f"{when:<19}  {one_line(str(event.get('task_id', '-')), 20):<12}  {what:<16}  {' '.join(facts)}".rstrip()
+
+
+def _in_words(notice: Delivery) -> str:
+    """Answer of the notice of a task that has ended: was it delivered, when, to whom?"""
+    if notice.fate is Fate.DELIVERED:
+        when = f" at {moment(notice.at)}" if notice.at else "; the journal does not say when"
+        program = f" to {one_line(notice.by, 100)}" if notice.by else ""
+        return f"{notice.fate.value}{program}{f' (process {notice.pid})' if notice.pid else ''}{when}"
+    since = f" since {moment(notice.at)}" if notice.at and notice.fate is Fate.WAITING else ""
+    left = f"; it was left at {moment(notice.at)}" if notice.at and notice.fate is Fate.TAKEN else ""
+    todo = "; see `animaworks-tool doctor`" if notice.fate in {Fate.MISSING, Fate.UNKNOWN} else ""
+    return f"{notice.fate.value}{since}{left}{todo}"

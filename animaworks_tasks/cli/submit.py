@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import time
 
-from animaworks_tasks.cli.basics import anima_dir, put, remedy, say, take
+from animaworks_tasks.cli.basics import anima_dir, put, remedy, say
+from animaworks_tasks.cli.commands import COMMANDS, take
 from animaworks_tasks.errors import PartlySubmittedError, TasksError, UsageError
 from animaworks_tasks.fs import files, json
 from animaworks_tasks.fs.layout import Layout
@@ -25,32 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Final
 
-USAGE: Final = "animaworks-tool [--anima-dir DIR] submit [OPTIONS] TOOL [ARGS...]"
-HELP: Final = f"""\
-usage: {USAGE}
-
-Queue a call of a tool and return at once. A host (`animaworks-tool run`, or one that embeds the library) runs it, and
-its end is told in a notification. Prints a receipt as JSON. Everything after TOOL belongs to the tool.
-
-options:
-  --anima-dir DIR     the Anima's directory; default: the environment variable ANIMAWORKS_ANIMA_DIR
-  --key KEY           a name for this piece of work: while a task with it is kept, there will be no second one
-  --priority N        higher runs earlier; default 0
-  --delay SECONDS     start it no earlier than in so many seconds
-  --timeout SECONDS   longest run of one attempt; default: the tool's
-  --retries N         how often a failure is run again; default: the tool's
-  -h, --help          show this; after TOOL it is an argument like any other
-
-exit status: 0 it is queued; 1 nothing was queued, or a power cut may still take it away, as stderr says;
-2 nothing was queued, because of how it was called
-
-example:
-  animaworks-tool submit --timeout 900 transcribe audio talk.wav --language ja
-"""
-
-VALUES: Final = ("--anima-dir", "--key", "--priority", "--delay", "--timeout", "--retries")
-_FLAGS: Final = ("-j", "--json", "-h", "--help")  # the receipt is JSON in any case
-_LONGEST: Final = 10 * 365 * 86400.0  # seconds; ten years, so that every moment has a date
+_COMMAND: Final = COMMANDS["submit"]
+_USAGE: Final = _COMMAND.usage or ""
 
 
 def submit(words: Sequence[str]) -> int:
@@ -61,33 +38,28 @@ def submit(words: Sequence[str]) -> int:
         UsageError: No host would accept it. Nothing was queued.
         TasksError: It could not be kept, or not durably, as it says.
     """
-    given, call = take(words, values=VALUES, flags=_FLAGS, usage=USAGE)
-    if "-h" in given or "--help" in given:
-        put(HELP)
+    for text in words:
+        _check_utf8(text)
+    given, call = take(words, _COMMAND.arguments, _USAGE)
+    if given["help"]:
+        from animaworks_tasks.cli.parser import parser_of  # here: it loads argparse
+
+        put(parser_of("submit").format_help())
         return 0
     if not call or not call[0]:
-        raise UsageError("submit needs the name of a tool; `animaworks-tool tools` lists them", USAGE)
-    options = {name: values[-1] for name, values in given.items() if values}
-    for text in (*call, *options.values()):
-        _check_utf8(text)
+        raise UsageError("submit needs the name of a tool; `animaworks-tool tools` lists them", _USAGE)
     tool, argv = call[0], call[1:]
-    if options.get("--key") == "":
-        raise UsageError("--key must not be empty: it would be the same for all that have none", USAGE)
-    ours = _ours(options)
-    layout = Layout(anima_dir(options.get("--anima-dir")))
+    if given["key"] == "":
+        raise UsageError("--key must not be empty: it would be the same for all that have none", _USAGE)
+    layout = Layout(anima_dir(given["anima_dir"]))
     tools = known_tools(layout)
     subcommand = pending.first_word(argv) if tools is None else _checked(tools, tool, argv)
-    task_id = pending.new_id(options.get("--key"))
+    task_id = pending.new_id(given["key"])
     fields = pending.pending_fields(
-        task_id=task_id,
-        tool=tool,
-        subcommand=subcommand,
-        argv=argv,
-        anima_name=os.path.basename(layout.anima),
-        anima_dir=layout.anima,
-        at=time.time(),
-    )
-    is_new = _keep(layout, task_id, {**fields, "version": pending.VERSION, **ours, "cwd": _cwd()})
+        task_id=task_id, tool=tool, subcommand=subcommand, argv=argv,
+        anima_name=os.path.basename(layout.anima), anima_dir=layout.anima, at=time.time(),
+    )  # fmt: skip
+    is_new = _keep(layout, task_id, {**fields, "version": pending.VERSION, **_ours(given), "cwd": _cwd()})
     if not is_new:
         there = _call_of(layout, task_id) or (tool, subcommand, argv)
         is_same = (there[0], there[2]) == (tool, argv)
@@ -120,18 +92,12 @@ def _call_of(layout: Layout, task_id: str) -> tuple[str, str, list[str]] | None:
     """Return tool, subcommand and arguments of a task that is there; None where its record cannot be read."""
     for place in (layout.pending, layout.running, layout.done):  # in the order in which it moves on
         try:
-            record = json.load(files.read(os.path.join(place, f"{task_id}.json"), limit=pending.SIZE_LIMIT))
-        except (OSError, ValueError):
+            record: Any = json.load(files.read(os.path.join(place, f"{task_id}.json"), limit=pending.SIZE_LIMIT))
+            call = record.get("tool_args", record)  # as it stands from the claim on, or before
+            tool, subcommand, argv = record["tool_name"], call.get("subcommand") or "", list(call["raw_args"])
+            return tool.removesuffix(f":{subcommand}") if call is not record else str(tool), subcommand, argv
+        except (OSError, ValueError, AttributeError, KeyError, TypeError):  # anybody may have written it
             continue
-        if not isinstance(record, dict):
-            continue
-        call = record.get("tool_args", record)  # as it stands from the claim on, or before
-        tool = record.get("tool_name")
-        if not isinstance(call, dict) or not isinstance(tool, str):
-            continue
-        subcommand, argv = call.get("subcommand") or "", call.get("raw_args")
-        if isinstance(subcommand, str) and isinstance(argv, list):
-            return tool.removesuffix(f":{subcommand}") if call is not record else tool, subcommand, argv
     return None
 
 
@@ -151,43 +117,16 @@ def print_receipt(task_id: str, tool: str, subcommand: str) -> int:
     return 0
 
 
-def _ours(options: Mapping[str, str]) -> dict[str, object]:
-    """Return the keys of the record that *options* ask for, in the order in which every record has them."""
+def _ours(given: Mapping[str, Any]) -> dict[str, object]:
+    """Return the keys of the record that options ask for, in the order in which every record has them."""
     values: dict[str, object] = {
-        "priority": _whole(options, "--priority") or None,
-        "not_before": _seconds(options, "--delay", at_least=0),
-        "key": options.get("--key"),
-        "timeout_seconds": _seconds(options, "--timeout", at_least=0.001),
-        "retries": _whole(options, "--retries", at_least=0),
+        "priority": given["priority"] or None,
+        "not_before": None if given["delay"] is None else time.time() + given["delay"],
+        "key": given["key"],
+        "timeout_seconds": given["timeout"],
+        "retries": given["retries"],
     }
-    delay = values["not_before"]
-    if isinstance(delay, float):
-        values["not_before"] = time.time() + delay
     return {key: value for key, value in values.items() if value is not None}
-
-
-def _whole(options: Mapping[str, str], option: str, *, at_least: int | None = None) -> int | None:
-    if option not in options:
-        return None
-    try:
-        number = int(options[option])
-    except ValueError:
-        raise UsageError(f"{option} must be a whole number, not {options[option]!r}", USAGE) from None
-    if at_least is not None and number < at_least:
-        raise UsageError(f"{option} must be at least {at_least}, not {number}", USAGE)
-    return number
-
-
-def _seconds(options: Mapping[str, str], option: str, *, at_least: float) -> float | None:
-    if option not in options:
-        return None
-    try:
-        number = float(options[option])
-    except ValueError:
-        raise UsageError(f"{option} must be a number of seconds, not {options[option]!r}", USAGE) from None
-    if not at_least <= number <= _LONGEST:  # nan is neither
-        raise UsageError(f"{option} must be from {at_least:g} to {_LONGEST:.0f} seconds, not {options[option]}", USAGE)
-    return number
 
 
 def _check_utf8(text: str) -> None:
@@ -195,7 +134,7 @@ def _check_utf8(text: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError:
         shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        raise UsageError(f"an argument is not UTF-8, so nobody could be given it: {shown}", USAGE) from None
+        raise UsageError(f"an argument is not UTF-8, so nobody could be given it: {shown}", _USAGE) from None
 
 
 def _cwd() -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from enum import Enum
 from typing import Any, Final
 
 import attrs
@@ -19,6 +22,11 @@ from animaworks_tasks.task.model import Outcome, State, Task
 from animaworks_tasks.tools.catalogue import known_tools
 
 _UNITS: Final = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+_DESCRIBED: Final = (
+    "tool", "subcommand", "argv", "state", "outcome", "cause", "error", "hint", "result", "result_file", "result_size",
+    "result_tail", "submitted_at", "not_before", "started_at", "finished_at", "attempt", "retries", "timeout_seconds",
+    "priority", "key", "retry_of", "cwd", "owner_pid",
+)  # fmt: skip
 _EXACT_BELOW: Final = 10  # seconds; shorter times are told to a tenth
 
 
@@ -128,14 +136,12 @@ def moment(at: datetime) -> str:
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def table(rows: Sequence[Sequence[str]], *, width: int | None = None) -> str:
-    """Set *rows* in columns, the last one cut so that no line is wider than *width*."""
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Set *rows* in columns; on a terminal, the last one is cut so that no line is wider than it."""
+    width = shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else None
     widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [cell + " " * (room - columns(cell)) for cell, room in zip(row, widths, strict=True)]
-        lines.append(_cut("  ".join(cells).rstrip(), width))
-    return "".join(f"{line}\n" for line in lines)
+    padded = ([cell + " " * (room - columns(cell)) for cell, room in zip(row, widths, strict=True)] for row in rows)
+    return "".join(_cut("  ".join(cells).rstrip(), width) + "\n" for cells in padded)
 
 
 def columns(text: str) -> int:
@@ -164,45 +170,23 @@ def as_json(value: object) -> str:
 
 def described(standing: Standing, store: TaskStore) -> dict[str, Any]:
     """Return everything that is known of a task, for JSON; times in ISO 8601, paths absolute."""
-    task = standing.task
-    progress = standing.progress
+    task, progress = standing.task, standing.progress
     return {
         "task_id": task.id,
-        "tool": task.tool,
-        "subcommand": task.subcommand,
+        **{name: _plain(getattr(task, name)) for name in _DESCRIBED},
         "argv": list(task.argv),
-        "state": task.state.value,
-        "outcome": task.outcome and task.outcome.value,
-        "cause": task.cause and task.cause.value,
-        "error": task.error,
-        "hint": task.hint,
-        "result": task.result,
         "result_file": task.result_file and os.path.join(store.layout.root, task.result_file),
-        "result_size": task.result_size,
-        "result_tail": task.result_tail,
         "log": os.path.join(store.layout.logs, f"{task.id}.log") if task.attempt else None,
-        "submitted_at": _iso(task.submitted_at),
-        "not_before": _iso(task.not_before),
-        "started_at": _iso(task.started_at),
-        "finished_at": _iso(task.finished_at),
         "seconds": None if standing.is_unknown else round(standing.seconds, 3),
         "expected_seconds": standing.expected,
         "overdue": standing.overdue,
         "orphaned": standing.orphaned,
-        "progress": progress and {"fraction": progress.fraction, "message": progress.message, "at": _iso(progress.at)},
-        "attempt": task.attempt,
-        "retries": task.retries,
-        "timeout_seconds": task.timeout_seconds,
-        "priority": task.priority,
-        "key": task.key,
-        "retry_of": task.retry_of,
-        "cwd": task.cwd,
-        "owner_pid": task.owner_pid,
+        "progress": progress and {name: _plain(getattr(progress, name)) for name in ("fraction", "message", "at")},
     }
 
 
-def _iso(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat()
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value.value if isinstance(value, Enum) else value
 
 
 def catalogued(store: TaskStore) -> Mapping[str, Any]:

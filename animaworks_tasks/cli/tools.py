@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
@@ -29,8 +28,7 @@ def tools_(options: Namespace) -> int:
         return 0
     rows = list(_rows(tools))
     if rows:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        put(table(rows, width=width))
+        put(table(rows))
     else:
         say(no_tools(options))
     if source == "catalogue":
@@ -124,10 +122,7 @@ def _common_tools() -> str:
 def _rows(tools: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for name, subcommands in tools.items():
         for subcommand, spec in subcommands.items():
-            seconds = spec["expected_seconds"] if spec["long_running"] else None
-            yield (
-                "⚠" if spec["long_running"] else "",
-                arguments.usage(f"{name} {subcommand}", spec["parameters"]),
-                "" if seconds is None else duration(seconds),
-                one_line(spec["summary"], 200),
-            )
+            mark, seconds = ("⚠", spec["expected_seconds"]) if spec["long_running"] else ("", None)
+            takes = "" if seconds is None else duration(seconds)
+            usage = arguments.usage(f"{name} {subcommand}", spec["parameters"])
+            yield mark, usage, takes, one_line(spec["summary"], 200)

@@ -20,8 +20,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from animaworks_tasks.cli import parser as cli_parser
-from animaworks_tasks.cli import submit as cli_submit
+from animaworks_tasks.cli.commands import COMMANDS, Command
+from animaworks_tasks.cli.parser import overview, parser_of
 
 _ROOT: Final = Path(__file__).resolve().parent.parent.parent
 _ELSEWHERE: Final = {  # documents outside of docs/, and their pages
@@ -94,17 +94,14 @@ def _copy(document: str) -> str:
 
 
 def _command_line() -> str:
-    commands = starmap(_section, cli_parser.COMMANDS.items())
-    submit = f"## submit\n\n{_verbatim(cli_submit.HELP)}"
-    return "\n\n".join(["# Command line", _verbatim(cli_parser.OVERVIEW), submit, *commands])
+    return "\n\n".join(["# Command line", _verbatim(overview()), *starmap(_section, COMMANDS.items())])
 
 
-def _section(name: str, command: cli_parser._Command) -> str:
-    parser = cli_parser.parser_of(name)
+def _section(name: str, command: Command) -> str:
+    parser = parser_of(name)
     parser.formatter_class = _AS_WIDE  # wherever it is built
     parser.description = parser.epilog = None  # they are prose
-    exits = command.exits[:1].upper() + command.exits[1:]
-    return f"## {name}\n\n{command.description}\n\n{_verbatim(parser.format_help())}\n\n{exits}."
+    return f"## {name}\n\n{command.description}\n\n{_verbatim(parser.format_help())}\n\nExit status: {command.exits}."
 
 
 def _verbatim(text: str) -> str:

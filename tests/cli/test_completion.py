@@ -13,6 +13,7 @@ import pytest
 
 from animaworks_tasks import Cause, Registry, TaskStore
 from animaworks_tasks.cli import complete, main
+from animaworks_tasks.cli.commands import COMMANDS
 from animaworks_tasks.task.states import Event
 from tests.conftest import begin, own
 from tests.terminals import Terminal
@@ -113,6 +114,13 @@ def test_what_may_stand_in_a_place_is_offered(offered: Offered, words: list[str]
     assert expected == offered(*words)
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.usefixtures("store")
+def test_every_option_of_a_command_is_offered(offered: Offered, command: str) -> None:
+    options = [each.words[-1] for each in COMMANDS[command].arguments if each.is_option]
+    assert ["nothing", *options] == offered(command, "--")
+
+
 def test_every_command_and_tool_is_offered_with_what_it_is(store: TaskStore, offered: Offered) -> None:
     kind, *lines = offered("", told=True)
     assert "nothing" == kind
@@ -121,9 +129,7 @@ def test_every_command_and_tool_is_offered_with_what_it_is(store: TaskStore, off
         "show\teverything about one task, and what to do next",
     } <= set(lines)
     assert {"image_gen\t3d", "transcribe\taudio"} <= set(lines)
-    from animaworks_tasks.cli.parser import COMMANDS
-
-    assert {"submit", *COMMANDS} <= {line.partition("\t")[0] for line in lines}
+    assert {*COMMANDS} <= {line.partition("\t")[0] for line in lines}
     assert ["nothing", "3d\t⚠ Make a model."] == offered("submit", "image_gen", "3", told=True)
     assert store
 

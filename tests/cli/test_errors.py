@@ -129,10 +129,10 @@ def test_a_wrong_command_line(check: Check) -> None:
         errors(
             ("", 2, ["name a command or a tool", "`animaworks-tool --help` lists them"]),
             ("list --state asleep", 2, ["--state", "'asleep'", "'pending'", "'failed'", "usage: "]),
-            ("list --limit x", 2, ["--limit: 'x' is no number", "usage: "]),
+            ("list --limit x", 2, ["--limit: must be a whole number, not 'x'", "usage: "]),
             ("list --wat", 2, ["unrecognized arguments: --wat", "usage: animaworks-tool list"]),
             ("show", 2, ["required: ID", "usage: animaworks-tool show"]),
-            (f"wait {UNKNOWN} --timeout soon", 2, ["--timeout: 'soon' is no number"]),
+            (f"wait {UNKNOWN} --timeout soon", 2, ["--timeout: must be a number of seconds, not 'soon'"]),
             ("prune --older-than 3w", 2, ["'3w' is no length of time: write it as 90s, 5min, 12h or 30d"]),
             ("prune --keep -1", 2, ["--keep: must be at least 0, not -1"]),
             ("events --since yesterday", 2, ["write it as 90s, 5min, 12h or 30d"]),

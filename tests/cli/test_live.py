@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -13,14 +14,13 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from animaworks_tasks import Cause, Outcome, State, Task, TaskStore
-from animaworks_tasks.cli import live, main, terminal, watch
-from animaworks_tasks.cli.terminal import Lines
+from animaworks_tasks.cli import live, main
 from animaworks_tasks.cli.text import Standing
 from animaworks_tasks.store.protocol import Progress, utc_now
 from animaworks_tasks.task.states import Event
@@ -136,7 +136,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     done = ended(255, Outcome.COMPLETED, result="猫" * 99)
     standings = [running(), running(expected=1), pending(1), done]
     lines = drawn(*standings, remarks=("no host is listening, " * 4,), width=width)
-    assert all(live.Text(line).cell_len <= width for line in lines)
+    assert all(Text(line).cell_len <= width for line in lines)
     if width >= 44:
         assert "overdue" in "".join(lines)
         assert [standing.task.id[:6] for standing in standings] == [line[:6] for line in lines[1:5]]
@@ -182,35 +182,21 @@ def test_a_terminal_that_can_only_print_lines_is_taken_for_none(
     monkeypatch.delenv("TERM", raising=False)
     if term is not None:
         monkeypatch.setenv("TERM", term)
-    assert terminal.screen(whole=True) is None
+    assert live.screen(whole=True) is None
 
 
 @pytest.mark.usefixtures("on_a_terminal")
 def test_without_rich_there_is_no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TTY_INTERACTIVE", "1")
-    assert terminal.screen(whole=True) is not None
+    assert live.screen(whole=True) is not None
     monkeypatch.setenv("TTY_INTERACTIVE", "0")
-    assert terminal.screen(whole=True) is None
+    assert live.screen(whole=True) is None
     _without_rich(monkeypatch)
-    assert terminal.screen(whole=True) is None
+    assert live.screen(whole=True) is None
 
 
 def _without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
-    import animaworks_tasks.cli
-
     monkeypatch.setitem(sys.modules, "rich.console", None)
-    monkeypatch.delitem(sys.modules, "animaworks_tasks.cli.live")
-    monkeypatch.delattr(animaworks_tasks.cli, "live")
-
-
-@pytest.mark.usefixtures("on_a_terminal")
-def test_a_screen_that_is_broken_otherwise_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    import animaworks_tasks.cli
-
-    monkeypatch.delattr(animaworks_tasks.cli, "live")
-    monkeypatch.setitem(sys.modules, "animaworks_tasks.cli.live", None)
-    with pytest.raises(ModuleNotFoundError, match="live"):
-        terminal.screen(whole=True)
 
 
 @pytest.mark.parametrize("words", [["submit", "gate", "wait", "x"], ["list"], ["run", "--until-idle"], ["--help"]])
@@ -223,39 +209,40 @@ def test_rich_is_imported_for_a_picture_only(words: list[str]) -> None:
     assert "False" == done.stdout.splitlines()[-1]
 
 
-def test_lines_wait_for_the_picture_to_be_taken_away(capsys: pytest.CaptureFixture[str]) -> None:
-    """In order, on their streams, and all of them, though the last come while it is taken away for good."""
-    events: list[str] = []
+@pytest.mark.usefixtures("on_a_terminal")
+def test_a_line_is_printed_above_the_picture_by_any_thread(capsys: pytest.CaptureFixture[str]) -> None:
+    # given
+    screen = live.screen(whole=False)
+    assert screen is not None
+    screen.put("before")
+    with screen:
+        screen.show([running()], ["one running"])
+        capsys.readouterr()
+        # when
+        for act in (lambda: screen.put("a line [bold]of[/] 猫 " + "x" * 200), lambda: screen.say("a remark")):
+            thread = threading.Thread(target=act)
+            thread.start()
+            thread.join()
+        # then
+        said = capsys.readouterr()
+        assert re.search(r"a line \[bold\]of\[/\] 猫 x{200}\r?\n.*0123456789ab.*one running", said.out, re.DOTALL)
+        assert re.search(r"animaworks-tool: a remark\r?\n.*0123456789ab.*one running", said.out, re.DOTALL)
+        assert "" == said.err
+    screen.put("after")
+    assert capsys.readouterr().out.endswith("after\n")
 
-    class Recorder:
-        def __enter__(self) -> Self:
-            events.append("shown")
-            return self
 
-        def __exit__(self, *_: object) -> None:
-            lines.say("late")
-            events.append("gone")
-
-        def show(self, *_: object) -> None:
-            events.append("drawn")
-
-        def beside(self, write: object) -> None:
-            assert callable(write)
-            events.append("away")
-            write()
-            events.append("back")
-
-    lines = Lines(Recorder(), lambda: events.append("woken"))
-    lines.put("before\n")
-    with lines.showing():
-        lines.flush()
-        lines.put("one\n")
-        lines.say("two")
-        assert ("before\n", "") == capsys.readouterr()
-        lines.flush()
-        assert ("one\n", "animaworks-tool: two\n") == capsys.readouterr()
-    assert ("", "animaworks-tool: late\n") == capsys.readouterr()
-    assert ["shown", "woken", "woken", "away", "back", "woken", "gone"] == events
+@pytest.mark.usefixtures("on_a_terminal")
+def test_a_remark_goes_to_stderr_where_that_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = live.screen(whole=False)
+    assert screen is not None
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    with screen:
+        screen.say("kept in a file")
+    assert b"animaworks-tool: kept in a file\n" == sys.stderr.buffer.getvalue()  # type: ignore[attr-defined]  # BytesIO
+    assert "kept" not in capsys.readouterr().out
 
 
 # list --watch
@@ -280,6 +267,17 @@ def test_a_watch_shows_changes_in_place_and_leaves_the_terminal_as_it_was(store:
     assert re.search(rf"{task.id}  image_gen:3d  failed .*tool: no cat", after)
     assert "Traceback" not in terminal.text
     assert "]0;title\x07" not in terminal.raw
+
+
+def test_a_watch_fits_a_terminal_whose_size_changes(store: TaskStore) -> None:
+    task = own(store, store.submit("image_gen", "3d", expected_seconds=0).id).task
+    with Terminal([*TOOL, "list", "--watch"], columns=150) as terminal:
+        terminal.sees(f"{task.id}  image_gen:3d  running")
+        for columns, words in ((60, f"{task.id[:6]}  image_gen:3d  "), (90, f"{task.id}  image_gen:3d  running")):
+            terminal.resize(columns=columns)
+            terminal.sees(words, "overdue")
+        terminal.type("\x03")
+        assert 130 == terminal.end()
 
 
 def test_a_watch_without_colour_has_none(store: TaskStore) -> None:
@@ -344,7 +342,7 @@ def test_a_list_in_which_only_the_time_has_changed_is_not_printed_again(
     """Nor is a signal that somebody ignores more than the end of the watch."""
     begin(store)
     rests = iter([lambda: None, lambda: store.submit("web", "fetch"), lambda: os.kill(os.getpid(), signal.SIGTERM)])
-    monkeypatch.setattr(watch, "_rest", lambda *_: next(rests)())
+    monkeypatch.setattr(live.Signals, "rest", lambda *_: next(rests)())
     monkeypatch.setattr(signal, "raise_signal", lambda _: None)
     assert 0 == main(["list", "--watch"])
     assert 2 == capsys.readouterr().out.count("image_gen:3d")
@@ -408,7 +406,7 @@ def test_a_host_draws_a_picture_in_this_process_too(
 ) -> None:
     """A look that the disk refuses, and Ctrl-Z, which nobody answers here, change nothing."""
     task = store.submit("gate", "wait", str(tmp_path / "gate"))
-    shown = live.RichScreen.show
+    shown = live.Screen.show
     looked = iter([True])
     waiting = TaskStore.pending_ids
 
@@ -417,7 +415,7 @@ def test_a_host_draws_a_picture_in_this_process_too(
             raise OSError
         return waiting(store)
 
-    def show(screen: live.RichScreen, standings: list[Standing], remarks: list[str]) -> None:
+    def show(screen: live.Screen, standings: list[Standing], remarks: list[str]) -> None:
         shown(screen, standings, remarks)
         if standings and standings[0].progress is not None and next(looked, False):
             monkeypatch.setattr(TaskStore, "pending_ids", pending_ids)
@@ -425,7 +423,7 @@ def test_a_host_draws_a_picture_in_this_process_too(
             (tmp_path / "gate").touch()
 
     paused: list[int] = []
-    monkeypatch.setattr(live.RichScreen, "show", show)
+    monkeypatch.setattr(live.Screen, "show", show)
     monkeypatch.setattr(signal, "raise_signal", paused.append)
     assert 0 == main(["run", "--until-idle", "--backend", "thread"])
     assert [signal.SIGTSTP] == paused
@@ -438,10 +436,12 @@ def test_a_host_draws_a_picture_in_this_process_too(
 def test_a_terminal_that_is_gone_is_an_error_and_no_traceback(
     store: TaskStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(_: str) -> None:
-        raise BrokenPipeError
+    def refuse(_: str) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     begin(store)
-    monkeypatch.setattr(live, "put", refuse)
-    assert 141 == main(["list", "--watch"])
-    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setattr(sys.stdout, "write", refuse)
+    assert 1 == main(["list", "--watch"])
+    said = capsys.readouterr().err
+    assert "Input/output error" in said
+    assert "Traceback" not in said

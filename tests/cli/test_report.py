@@ -326,7 +326,7 @@ def test_a_page_says_what_the_tasks_are() -> None:
     assert "000000000003web pending2026-03-01 11:59:3030 s--" == rows["task-000000000003"]
     assert rows["task-000000000004"].endswith("credentials: no key")
     assert "000000000005web cancelled2026-03-01 11:59:519 s--" == rows["task-000000000005"]
-    (late,) = found.all("td", "late")
+    (late,) = found.all("span", "late")
     assert "1 of 1" == late.text
     assert any("a credential is not set. Ask the operator to set it." in cell.text for cell in found.all("td"))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from animaworks_tasks.cli.parser import COMMANDS as cli_commands  # noqa: N811 - it is a mapping
+from animaworks_tasks.cli.commands import COMMANDS as cli_commands  # noqa: N811 - it is a mapping
 from animaworks_tasks.errors import RegistryError, UnknownToolError, WrongArgumentError
 from animaworks_tasks.task.model import OnInterrupt
 from animaworks_tasks.tools.options import OPTIONS, ToolOptions
@@ -80,7 +80,7 @@ def test_a_name_is_one_word(name: str) -> None:
 
 def test_a_command_of_the_program_is_no_name_of_a_tool() -> None:
     """The guide would have the agent call it directly, and the command would answer."""
-    assert {"submit", *cli_commands} == COMMANDS
+    assert {*cli_commands} == COMMANDS
     for name in COMMANDS:
         with pytest.raises(RegistryError, match=f"^{name} b: `animaworks-tool {name}` is a command"):
             Registry().add(name, "b", plain)

@@ -5,11 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from argparse import Namespace
-from collections.abc import Iterator
-from datetime import timedelta
 from typing import Final
-
-import attrs
 
 from animaworks_tasks.cli.basics import put, say
 from animaworks_tasks.cli.listing import not_done
@@ -57,8 +53,7 @@ def report_(options: Namespace) -> int:
 
 
 def _report(store: TaskStore, options: Namespace) -> Report:
-    limit = options.limit or _LIMIT
-    now = utc_now()
+    limit, now = options.limit or _LIMIT, utc_now()
     kept = len(ids(store.layout.done))
     latest = store.list(State.DONE, limit=limit)
     since = None if options.since is None else now - options.since
@@ -66,51 +61,23 @@ def _report(store: TaskStore, options: Namespace) -> Report:
     unfinished = not_done(store)
     running = [task for task in unfinished if task.state is State.RUNNING]
     waiting = [task for task in unfinished if task.state is State.PENDING]
+    older, beyond = len(latest) - len(done), max(0, kept - limit)
+    if older and options.since is not None:  # so all that is not older is here
+        gone = (older + beyond, "task", f"done more than {duration(options.since.total_seconds())} ago (--since)")
+    else:
+        gone = (beyond, "task", f"done before the last {limit}; a larger --limit shows more")
+    left_out = [
+        gone,
+        (len(waiting) - limit, "task", "that wait; a larger --limit shows more"),
+        (min(kept, limit) - len(latest), "record", "that cannot be read; `animaworks-tool doctor` says why"),
+    ]
     tools = catalogued(store)
-    left_out = _LeftOut(
-        older=len(latest) - len(done),
-        beyond=max(0, kept - limit),
-        unreadable=max(0, min(kept, limit) - len(latest)),
-        waiting=max(0, len(waiting) - limit),
-    )
     return Report(
         anima=store.location,
         made_at=now,
         standings=[Standing.of(store, task, tools) for task in (*running, *waiting[:limit], *done)],
-        remarks=list(left_out.told(limit, options.since)),
+        remarks=[f"left out: {several(number, one, f'{one}s')} {why}" for number, one, why in left_out if number > 0],
     )
-
-
-@attrs.frozen(kw_only=True)
-class _LeftOut:
-    """
-    How many tasks are not on the page, and why.
-
-    Attributes:
-        older: Done before what ``--since`` asks for, among the latest.
-        beyond: Done before the latest, of which there are as many as ``--limit`` says.
-        unreadable: Among the latest.
-        waiting: More than ``--limit`` says.
-    """
-
-    older: int
-    beyond: int
-    unreadable: int
-    waiting: int
-
-    def told(self, limit: int, since: timedelta | None) -> Iterator[str]:
-        """Yield a sentence for each reason, and what to do."""
-        if since is not None and self.older:  # so all that is not older is here
-            number = several(self.older + self.beyond, "task", "tasks")
-            yield f"left out: {number} done more than {duration(since.total_seconds())} ago (--since)"
-        elif self.beyond:
-            number = several(self.beyond, "task", "tasks")
-            yield f"left out: {number} done before the last {limit}; a larger --limit shows more"
-        if self.waiting:
-            yield f"left out: {several(self.waiting, 'task', 'tasks')} that wait; a larger --limit shows more"
-        if self.unreadable:
-            number = several(self.unreadable, "record", "records")
-            yield f"left out: {number} that cannot be read; `animaworks-tool doctor` says why"
 
 
 def _target(given: str) -> str:

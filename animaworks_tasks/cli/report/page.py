@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
+from itertools import zip_longest
 from typing import Final
 
 from animaworks_tasks.cli.report.data import STATUSES, Durations, Failures, Report, counts, durations, failures
-from animaworks_tasks.cli.report.html import Markup, tag
+from animaworks_tasks.cli.report.html import Content, Markup, tag
 from animaworks_tasks.cli.report.timeline import shown_status, swatch, timeline
 from animaworks_tasks.cli.text import Standing, duration, moment
 from animaworks_tasks.notifications.render import ENGLISH, one_line
@@ -52,24 +53,14 @@ def page(report: Report) -> bytes:
 
 def _sections(report: Report, name: str) -> Iterator[Markup]:
     made = report.made_at.astimezone()
-    yield tag(
-        "header",
-        tag("h1", f"Tasks of {name}"),
-        tag(
-            "p",
-            "As of ",
-            tag("time", f"{moment(made)} (UTC{made:%z})", datetime=made.isoformat(timespec="seconds")),
-            ", in ",
-            tag("code", report.anima),
-        ),
-        [tag("p", remark, class_="remark") for remark in report.remarks],
-    )
+    at = tag("time", f"{moment(made)} (UTC{made:%z})", datetime=made.isoformat(timespec="seconds"))
+    subject = tag("p", "As of ", at, ", in ", tag("code", report.anima))
+    remarks = [tag("p", remark, class_="remark") for remark in report.remarks]
+    yield tag("header", tag("h1", f"Tasks of {name}"), subject, remarks)
     yield tag("ul", *_counts(report.standings), class_="counts", aria_label="How many tasks there are")
     if not report.standings:
-        yield tag(
-            "p", "There are no tasks here. ", tag("code", "animaworks-tool submit TOOL ..."), " queues one.",
-            class_="empty",
-        )  # fmt: skip
+        command = tag("code", "animaworks-tool submit TOOL ...")
+        yield tag("p", "There are no tasks here. ", command, " queues one.", class_="empty")
         return
     yield _section("timeline", "Timeline", timeline(report))
     yield _section("durations", "Durations against expectation", _durations(durations(report.standings)))
@@ -90,39 +81,52 @@ def _counts(standings: Sequence[Standing]) -> Iterator[Markup]:
     yield tag("li", tag("b", str(len(standings)), id="count-all"), " in all")
 
 
-def _table(name: str, headings: Sequence[str], rows: Sequence[Markup]) -> Markup:
-    """Return a table in a box of its own that scrolls where the page is too narrow, also by keyboard."""
-    head = tag("thead", tag("tr", [tag("th", heading, scope="col") for heading in headings]))
-    return tag(
-        "div", tag("table", head, tag("tbody", rows)),
-        class_="scroll", tabindex=0, role="region", aria_labelledby=f"{name}-heading",
-    )  # fmt: skip
+def _table(
+    name: str, columns: Mapping[str, str | None], rows: Iterable[Sequence[Content]], ids: Iterable[str] = ()
+) -> Markup:
+    """
+    Return a table in a box of its own that scrolls where the page is too narrow, also by keyboard.
+
+    Args:
+        name: Of its section.
+        columns: Their headings, with the class of what stands below.
+        rows: What stands in each.
+        ids: Theirs, where they have any.
+    """
+    kinds = list(columns.values())[1:]
+    body = [
+        tag("tr", tag("th", head, scope="row"), map(_cell, cells, kinds), id=row_id)
+        for (head, *cells), row_id in zip_longest(rows, ids)
+    ]
+    headings = tag("thead", tag("tr", [tag("th", heading, scope="col") for heading in columns]))
+    table = tag("table", headings, tag("tbody", body))
+    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_labelledby=f"{name}-heading")
+
+
+def _cell(content: Content, kind: str | None) -> Markup:
+    return tag("td", content, class_=kind)
 
 
 def _durations(found: Sequence[Durations]) -> Markup:
     if not found:
         return tag("p", "No task has completed.", class_="empty")
-    headings = ("Tool", "Completed", "Median", "9 of 10 within", "Longest", "Expected", "Took longer", "Runs")
+    numbers = ("Completed", "Median", "9 of 10 within", "Longest", "Expected", "Took longer")
+    columns = {"Tool": None, **dict.fromkeys(numbers, "num"), "Runs": None}
     note = (
         "Only of what completed. Each row is drawn from 0 to its longest time: "
         "a stroke is a run, the tall one the median, the dashed line the expectation."
     )
-    return tag("div", tag("p", note), _table("durations", headings, [_durations_row(each) for each in found]))
+    return tag("div", tag("p", note), _table("durations", columns, map(_durations_row, found)))
 
 
-def _durations_row(those: Durations) -> Markup:
+def _durations_row(those: Durations) -> Sequence[Content]:
     number = len(those.seconds)
-    late = f"{those.over} of {number}" if those.expected is not None else "-"
-    times = [those.median, those.most, those.seconds[-1]]
-    return tag(
-        "tr",
-        tag("th", one_line(those.tool, 60), scope="row"),
-        tag("td", str(number), class_="num"),
-        [tag("td", duration(seconds), class_="num") for seconds in times],
-        tag("td", "-" if those.expected is None else duration(those.expected), class_="num"),
-        tag("td", late, class_="num late" if those.over else "num"),
-        tag("td", _strip(those)),
-    )
+    times = map(duration, (those.median, those.most, those.seconds[-1]))
+    expected, late = "-", "-"
+    if those.expected is not None:
+        expected = duration(those.expected)
+        late = tag("span", f"{those.over} of {number}", class_="late" if those.over else None)
+    return one_line(those.tool, 60), str(number), *times, expected, late, _strip(those)
 
 
 def _strip(those: Durations) -> Markup:
@@ -143,42 +147,31 @@ def _failures(found: Sequence[Failures]) -> Markup:
     if not found:
         return tag("p", "No task has failed.", class_="empty")
     most = max(each.count for each in found)
-    headings = ("Cause", "Failures", "Tools", "The last one said", "What to do")
-    return _table("failures", headings, [_failures_row(each, most) for each in found])
+    columns = {"Cause": None, "Failures": None, "Tools": "text", "The last one said": "text", "What to do": "text"}
+    return _table("failures", columns, (_failures_row(each, most) for each in found))
 
 
-def _failures_row(those: Failures, most: int) -> Markup:
+def _failures_row(those: Failures, most: int) -> Sequence[Content]:
     bar = tag("rect", x=0, y=2, width=round(those.count / most * 100, 1), height=12, rx=2, class_="bar failed")
     tools = ", ".join(f"{one_line(tool, 60)} ({count})" for tool, count in those.tools.items())
-    return tag(
-        "tr",
-        tag("th", those.cause.value, scope="row"),
-        tag("td", tag("b", str(those.count)), " ", tag("svg", bar, width=102, height=16, aria_hidden="true")),
-        tag("td", one_line(tools, 300), class_="text"),
-        tag("td", one_line(those.error, 200), class_="text"),
-        tag("td", ENGLISH.advice[those.cause], class_="text"),
-    )
+    count = (tag("b", str(those.count)), " ", tag("svg", bar, width=102, height=16, aria_hidden="true"))
+    advice = ENGLISH.advice[those.cause]
+    return those.cause.value, count, one_line(tools, 300), one_line(those.error, 200), advice
 
 
 def _tasks(standings: Sequence[Standing]) -> Markup:
     headings = ("Task", "Tool", "State", "Submitted", "Waited", "Ran", "Expected", "Note")
-    return _table("tasks", headings, [_task_row(standing) for standing in standings])
+    columns = dict(zip(headings, (None, None, "state", "when", "num", "num", "num", "text"), strict=True))
+    return _table("tasks", columns, map(_task_row, standings), (f"task-{each.task.id}" for each in standings))
 
 
-def _task_row(standing: Standing) -> Markup:
+def _task_row(standing: Standing) -> Sequence[Content]:
     task = standing.task
     status = shown_status(standing)
     began = task.started_at or task.finished_at or standing.now
     ran = "-" if task.started_at is None or standing.is_unknown else duration(standing.seconds)
-    return tag(
-        "tr",
-        tag("th", tag("code", task.id), scope="row"),
-        tag("td", one_line(task.name, 60)),
-        tag("td", swatch(status), " ", status, class_="state"),
-        tag("td", moment(task.submitted_at), class_="when"),
-        tag("td", duration((began - task.submitted_at).total_seconds()), class_="num"),
-        tag("td", ran, class_="num"),
-        tag("td", "-" if standing.expected is None else duration(standing.expected), class_="num"),
-        tag("td", standing.note().removeprefix("overdue; ").removeprefix("overdue"), class_="text"),
-        id=f"task-{task.id}",
-    )
+    expected = "-" if standing.expected is None else duration(standing.expected)
+    note = standing.note().removeprefix("overdue; ").removeprefix("overdue")
+    waited = duration((began - task.submitted_at).total_seconds())
+    where = tag("code", task.id), one_line(task.name, 60), (swatch(status), " ", status), moment(task.submitted_at)
+    return *where, waited, ran, expected, note

@@ -127,16 +127,13 @@ def timeline(report: Report) -> Markup:
     ticks = list(span.ticks())
     hidden = ordered[_ROWS:]
     more = f"{len(hidden)} more tools, with {sum(len(row) for _, row in hidden)} tasks, are in the table of tasks only."
-    return tag(
-        "figure",
-        _legend(),
-        tag("div", _axis(span, ticks), [_row(name, row, span, ticks) for name, row in shown], class_="timeline"),
-        tag(
-            "figcaption",
-            f"From {moment(span.first)} to {moment(span.last)}. A bar is the last attempt of a task; failures are "
-            "taller; what never started is a mark at its end. " + (more if hidden else ""),
-        ),
+    drawn = [_row(name, row, span, ticks) for name, row in shown]
+    caption = (
+        f"From {moment(span.first)} to {moment(span.last)}. A bar is the last attempt of a task; failures are taller; "
+        f"what never started is a mark at its end. {more if hidden else ''}"
     )
+    content = (_legend(), tag("div", _axis(span, ticks), drawn, class_="timeline"), tag("figcaption", caption))
+    return tag("figure", *content)
 
 
 def swatch(status: str) -> Markup:
@@ -151,15 +148,9 @@ def shown_status(standing: Standing) -> str:
 
 
 def _legend() -> Markup:
-    words = {
-        "completed": "completed",
-        "failed": "failed",
-        "cancelled": "cancelled",
-        "running": "running",
-        "overdue": "running, overdue",
-        "pending": "waiting to start",
-    }
-    return tag("ul", [tag("li", swatch(status), " ", word) for status, word in words.items()], class_="legend")
+    words = {"overdue": "running, overdue", "pending": "waiting to start"}
+    marks = ("completed", "failed", "cancelled", "running", "overdue", "pending")
+    return tag("ul", [tag("li", swatch(mark), " ", words.get(mark, mark)) for mark in marks], class_="legend")
 
 
 def _axis(span: Span, ticks: Sequence[datetime]) -> Markup:
@@ -176,12 +167,8 @@ def _axis(span: Span, ticks: Sequence[datetime]) -> Markup:
         if at.date() != before:
             labels.append(tag("text", f"{at:{day}}", x=x, y=29, class_="day"))
             before = at.date()
-    return tag(
-        "div",
-        tag("div", class_="label"),
-        tag("svg", labels, width="100%", height=34, aria_hidden="true"),
-        class_="row axis",
-    )
+    axis = tag("svg", labels, width="100%", height=34, aria_hidden="true")
+    return tag("div", tag("div", class_="label"), axis, class_="row axis")
 
 
 def _row(name: str, standings: Sequence[Standing], span: Span, ticks: Sequence[datetime]) -> Markup:
@@ -191,12 +178,9 @@ def _row(name: str, standings: Sequence[Standing], span: Span, ticks: Sequence[d
     told = ", ".join(f"{count} {status}" for status, count in counts(standings).items() if count)
     height = lanes * _LANE + 8
     grid = [tag("line", x1=x, x2=x, y1=0, y2=height, class_="grid") for x in (f"{span.place(at):.2f}%" for at in ticks)]
-    return tag(
-        "div",
-        tag("div", tag("span", one_line(name, 60), class_="name"), " ", tag("small", number), class_="label"),
-        tag("svg", grid, marks(placed), width="100%", height=height, role="img", aria_label=f"{name}: {told}"),
-        class_="row",
-    )
+    label = tag("div", tag("span", one_line(name, 60), class_="name"), " ", tag("small", number), class_="label")
+    drawn = tag("svg", grid, marks(placed), width="100%", height=height, role="img", aria_label=f"{name}: {told}")
+    return tag("div", label, drawn, class_="row")
 
 
 def marks(placed: Sequence[Bar]) -> Iterator[Markup]:

@@ -1,0 +1,179 @@
+"""``animaworks-tool show``: everything about one task, its whole result, and what to do next."""
+
+from __future__ import annotations
+
+import os
+import re
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from animaworks_tasks import Cause, Task, TaskStore
+from animaworks_tasks.cli import main
+from animaworks_tasks.store.protocol import utc_now
+from animaworks_tasks.task.states import Event
+from tests.cli.conftest import Said, Tool, complete, fail
+from tests.conftest import begin, die, own
+
+
+@pytest.mark.usefixtures("hosted")
+def test_show_tells_everything_and_what_to_do_next(store: TaskStore, tool: Tool) -> None:
+    options: dict[str, Any] = {"priority": 3, "key": "k", "timeout_seconds": 90, "retries": 2, "retry_of": "0" * 12}
+    task = store.submit("web", "fetch", "a b", cwd="/tmp", not_before=utc_now(), **options)  # noqa: S108 - a name
+    shown = tool("show", task.id).out
+    assert f"task:       {task.id} web:fetch\n" in shown
+    assert "call:       animaworks-tool submit web fetch 'a b'\n" in shown
+    assert "in:         /tmp\n" in shown
+    assert "options:    priority 3, key 'k', timeout 1 min 30 s, retries 2, a retry of 000000000000\n" in shown
+    assert "next:       nothing: it is started when its turn comes" in shown
+
+    claim = own(store, task.id)
+    store.workspace(task.id).report_progress(None, "on my way")
+    shown = tool("show", task.id).out
+    assert "progress:   on my way\n" in shown
+    assert f"process:    {os.getpid()}\n" in shown
+    assert f"next:       `animaworks-tool logs -f {task.id}` follows it" in shown
+
+    store.finish(claim, Event.FAIL, cause=Cause.TOOL, error="no web", hint="plug it in")
+    shown = tool("show", task.id).out
+    assert "cause:      tool: the tool failed." in shown
+    assert "hint:       plug it in\n" in shown
+    assert f"log:        {store.layout.logs}/{task.id}.log\n" in shown
+    assert re.search(r"^notice:     waits to be read since [-\d: ]+$", shown, re.MULTILINE)
+    assert f"next:       `animaworks-tool logs {task.id}`, then `animaworks-tool retry {task.id}`" in shown
+    assert shown.endswith("\n\n```text\nno web\n```\n")
+    store.notifications.acknowledge(store.notifications.peek())
+    assert f" (process {os.getpid()}) at 2" in tool("show", task.id).out.partition("notice:     was delivered to ")[2]
+
+
+def test_show_says_of_a_notice_what_is_known_of_it(store: TaskStore, tool: Tool) -> None:
+    """Another program may have taken it, or a full disk refused it: nobody can say then that it was read."""
+    task = complete(store)
+    os.unlink(Path(store.layout.notifications) / f"{task.id}.md")
+    assert "notice:     was taken by another program, which does not say when" in tool("show", task.id).out
+
+    events = Path(store.layout.events)
+    events.write_text("".join(line for line in events.read_text().splitlines(keepends=True) if "notified" not in line))
+    assert "notice:     was never left; see `animaworks-tool doctor`\n" in tool("show", task.id).out
+
+    events.unlink()
+    assert "notice:     is not there, and the journal says nothing of it; see" in tool("show", task.id).out
+
+
+def test_show_says_what_keeps_a_task_from_moving(store: TaskStore, tool: Tool) -> None:
+    claim = begin(store)
+    assert "follows it" in tool("show", claim.task.id).out
+    die(claim)
+    assert "the process that ran it has died, and no host is listening" in tool("show", claim.task.id).out
+    os.unlink(store.layout.lock(claim.task.id))
+    assert "the process that ran it has died" in tool("show", "-j", claim.task.id).data["next"]
+    assert "nothing starts it" in tool("show", store.submit("web", "fetch").id).out
+
+
+def test_what_next_depends_on_how_it_ended(store: TaskStore, tool: Tool) -> None:
+    def next_of(task: Task) -> str:
+        return str(tool("show", "-j", task.id).data["next"])
+
+    done = complete(store)
+    assert f"`animaworks-tool show --result {done.id}` prints the whole result" == next_of(done)
+    assert "nothing" == next_of(complete(store, result=None))
+    assert "correct the call, and submit it again" == next_of(fail(store, Cause.ARGUMENTS))
+    cancelled = store.request_cancel(store.submit("web", "fetch").id)
+    assert f"`animaworks-tool retry {cancelled.id}` submits it once more" == next_of(cancelled)
+
+
+def test_the_whole_result_is_printed_and_nothing_else(store: TaskStore, tool: Tool) -> None:
+    assert "a cat\n" == tool("show", "--result", complete(store).id).out
+    assert "a cat\n" == tool("show", "--result", complete(store, result="a cat\n").id).out
+    assert "" == tool("show", "--result", complete(store, result="").id).out
+    assert Said(0, "", "") == tool("show", "--result", complete(store, result=None).id)
+    claim = begin(store)
+    kept = store.workspace(claim.task.id).keep_result(b"x" * 100_000)
+    task = store.finish(claim, Event.COMPLETE, result="x", result_file=kept)
+    assert "x" * 100_000 == tool("show", "--result", task.id).out
+    assert f"result:     {store.layout.root}/{kept}\n" in tool("show", task.id).out
+
+
+def test_a_result_that_is_none_is_refused_with_the_reason(store: TaskStore, tool: Tool) -> None:
+    task = store.submit("web", "fetch")
+    assert f"is pending: `animaworks-tool wait {task.id}`, then ask again" in tool("show", "--result", task.id).err
+    assert "has no result; `animaworks-tool show" in tool("show", "--result", fail(store).id).err
+
+
+def test_a_record_cannot_have_another_file_printed_than_one_of_its_tasks(store: TaskStore, tool: Tool) -> None:
+    """Neither one from elsewhere, nor the result of another task."""
+    # given a task whose result is not for everyone
+    others = store.workspace(begin(store).task.id).keep_result(b"a secret")
+
+    # then
+    def said(path: str) -> Said:
+        return tool("show", "--result", store.finish(begin(store), Event.COMPLETE, result="x", result_file=path).id)
+
+    for path in ("../../../secret", "results", os.path.join(store.layout.root, others), others):
+        assert (1, "") == (said(path).status, said(path).out)
+        assert "the whole result cannot be read: it is none of the task's own results: /" in said(path).err
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("a\0b", "no file can have this name"), ("gone\x1b[2J", "No such file or directory")]
+)
+def test_a_result_that_is_not_there_is_told_of_in_one_line(
+    store: TaskStore, tool: Tool, name: str, reason: str
+) -> None:
+    claim = begin(store)
+    path = f"results/{claim.task.id}/{name}"
+    said = tool("show", "--result", store.finish(claim, Event.COMPLETE, result="x", result_file=path).id)
+    assert (1, "") == (said.status, said.out)
+    assert f"the whole result cannot be read: {reason}: /" in said.err
+    assert said.err.rstrip("\n").isprintable()
+
+
+def test_json_tells_the_same_of_a_task_everywhere(store: TaskStore, tool: Tool) -> None:
+    claim = begin(store)
+    store.workspace(claim.task.id).report_progress(0.5, "half way")
+    shown, (listed,) = tool("show", "-j", claim.task.id).data, tool("list", "-j").data
+    del shown["next"]
+    assert {**shown, "seconds": 0} == {**listed, "seconds": 0}
+    assert {"fraction": 0.5, "message": "half way"} == {key: shown["progress"][key] for key in ("fraction", "message")}
+    assert ("running", None, 1, ["3d"]) == (shown["state"], shown["outcome"], shown["attempt"], shown["argv"])
+
+
+def test_a_large_result_that_was_not_stored_is_not_printed_as_if_it_were_whole(store: TaskStore, tool: Tool) -> None:
+    claim = begin(store)
+    given = {
+        "cause": Cause.RESULT,
+        "error": "it was not stored",
+        "result": "head",
+        "result_size": 99,
+        "result_tail": "tail",
+    }
+    done = store.finish(claim, Event.FAIL, **given)
+    said = tool("show", "--result", done.id)
+    assert (1, "") == (said.status, said.out)
+    assert "the whole result, of 99 bytes, was not stored" in said.err
+    assert "tail" == tool("show", "-j", done.id).data["result_tail"]
+
+
+def test_what_a_full_disk_holds_up_is_said_of_a_running_task(
+    store: TaskStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claim = begin(store)
+    monkeypatch.setattr(os, "statvfs", lambda _: types.SimpleNamespace(f_bavail=1, f_frsize=4096))
+    for line, status in ((f"show {claim.task.id}", 0), (f"wait --timeout 0.01 {claim.task.id}", 3)):
+        assert status == main(line.split())
+        said = capsys.readouterr()
+        assert "the disk is full; if its tool has ended, its outcome is kept in memory" in said.out + said.err
+
+
+@pytest.mark.usefixtures("hosted")
+def test_show_fences_only_what_the_tool_said(store: TaskStore, tool: Tool) -> None:
+    # given one task that never ran, and one whose tool spoke
+    cancelled = store.request_cancel(store.submit("words", "count").id)
+    failed = store.finish(begin(store, tool="words"), Event.FAIL, cause=Cause.TOOL, error="no words")
+    # when, then
+    assert "error:      it was cancelled before it started\n" in tool("show", cancelled.id).out
+    assert "```" not in tool("show", cancelled.id).out
+    assert "```text\nno words\n```\n" in tool("show", failed.id).out
+    assert "error:" not in tool("show", failed.id).out
