@@ -23,7 +23,7 @@ from concurrent.futures import wait as wait_for_futures
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
-from animaworks_tasks.backends import Backend, FuturesBackend, InlineBackend, ProcessBackend, ThreadBackend
+from animaworks_tasks.backends import Backend, InlineBackend, ProcessBackend, ThreadBackend, traits_of
 from animaworks_tasks.errors import BackendError, ExecutorClosedError, RegistryError
 from animaworks_tasks.executor.scheduler import Scheduler
 from animaworks_tasks.notifications.inbox import Drained
@@ -54,7 +54,8 @@ class Executor:
     Args:
         store: Where the tasks are.
         registry: What they may call.
-        backend: Where calls run; None is a :class:`ProcessBackend`. It is shut down with the executor.
+        backend: Where calls run, any futures executor, say; None is a :class:`ProcessBackend`. It is shut down with the
+            executor.
         max_workers: How many tasks of the store run at once, those of its other hosts included, but for calls of
             ``animaworks_tasks.background``; None is the number of processors, at most 4.
         on_finish: Called once with each task that this executor ran, or saw waiting or running, when it has ended; sync
@@ -91,10 +92,10 @@ class Executor:
         self._slots = max_workers or min(4, os.cpu_count() or 1)
         self._on_finish: list[OnFinish] = [on_finish] if callable(on_finish) else list(on_finish)
         self._interval = scan_interval
-        detached = isinstance(self._backend, ProcessBackend)
-        self._drain_timeout = (0.0 if detached else _DRAIN_TIMEOUT) if drain_timeout is None else drain_timeout
-        self._inline = isinstance(self._backend, InlineBackend)
-        self._helpers: Backend = InlineBackend() if self._inline else ThreadBackend()
+        self._traits = traits_of(self._backend)
+        usual = 0.0 if self._traits.outlives_host else _DRAIN_TIMEOUT
+        self._drain_timeout = usual if drain_timeout is None else drain_timeout
+        self._helpers: Backend = InlineBackend() if self._traits.runs_inline else ThreadBackend()
         self._callbacks: set[Future[None]] = set()  # of each that runs
         self._called_last: Future[None] | None = None  # of the one that has returned last
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -128,7 +129,7 @@ class Executor:
             clock=self.clock,
             on_end=self._call_back,
         )
-        if not self._inline:
+        if not self._traits.runs_inline:
             name = "animaworks_tasks-executor"
             self._thread = threading.Thread(target=self._watch, args=[self._scheduler], name=name, daemon=True)
             self._thread.start()
@@ -151,15 +152,15 @@ class Executor:
 
     def _leave(self, scheduler: Scheduler, drain_timeout: float | None) -> None:
         self._drain(scheduler, self._drain_timeout if drain_timeout is None else drain_timeout)
-        if isinstance(self._backend, ProcessBackend) and self._backend.on_host_exit == "stop":
-            self._backend.interrupt()
+        if self._traits.interrupt is not None:
+            self._traits.interrupt()
             self._drain(scheduler, _STOP_TIMEOUT)
         self._stopping.set()
         scheduler.wake()
         if self._thread is not None:
             self._thread.join()
         left = scheduler.running()
-        if left and not isinstance(self._backend, ProcessBackend):
+        if left and not self._traits.outlives_host:
             logger.warning("tasks still running when the executor stopped: %s", ", ".join(sorted(left)))
         self._backend.shutdown(wait=False, cancel_futures=True)
         scheduler.close()
@@ -304,7 +305,7 @@ class Executor:
             TimeoutError: It is not DONE yet. It goes on running.
             ExecutorClosedError: The executor was stopped. The task goes on, or waits for the next one.
         """
-        if self._inline:
+        if self._traits.runs_inline:
             return self.wait_sync(task_id, timeout=timeout)
         scheduler = self._running_scheduler()
         begun = self._help(lambda: scheduler.watch(task_id))
@@ -341,7 +342,7 @@ class Executor:
         while True:
             last = self._called_last
             idle = self._running_scheduler().watch_idle()
-            if self._inline:
+            if self._traits.runs_inline:
                 self._result(idle, deadline.left())
             else:
                 try:
@@ -389,7 +390,7 @@ class Executor:
 
     def _result(self, future: Future[T], timeout: float | None) -> T:
         """Wait for *future*; where the executor has no thread of its own, tasks run in this one meanwhile."""
-        if not self._inline:
+        if not self._traits.runs_inline:
             return future.result(timeout)
         scheduler, deadline = self._running_scheduler(), _Deadline(timeout)
         scheduler.step(set())
@@ -439,9 +440,7 @@ class Executor:
         return self._scheduler
 
     def _check_portable(self) -> None:
-        backend = self._backend
-        pooled = isinstance(backend, FuturesBackend) and backend.is_of_processes
-        if not pooled and not isinstance(backend, ProcessBackend):
+        if not self._traits.needs_pickling:
             return
         for tool in self.registry.tools():
             if not tool.portable:

@@ -21,7 +21,7 @@ from datetime import datetime
 from typing import Final
 
 from animaworks_tasks.animaworks.in_process import is_in_process
-from animaworks_tasks.backends import Backend, ProcessBackend, ThreadBackend
+from animaworks_tasks.backends import Backend, traits_of
 from animaworks_tasks.errors import ExecutorClosedError, RecordError, TaskNotFoundError
 from animaworks_tasks.store.protocol import Clock, Store
 from animaworks_tasks.task.model import State, Task
@@ -63,8 +63,7 @@ class Scheduler:
         on_end: Callable[[Task], None],
     ) -> None:
         self._store, self._registry, self._backend = store, registry, backend
-        # Of others we do not know in which thread they call back, nor whether they can be handed a call there.
-        self._goes_on = isinstance(backend, ThreadBackend | ProcessBackend)
+        self._goes_on = traits_of(backend).callbacks_may_submit
         self._stepping = threading.RLock()  # held by whoever touches what stands here down to the next lock
         self._slots, self._interval, self._clock, self._on_end = slots, interval, clock, on_end
         self._bell = store.doorbell()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import threading
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
 import pytest
 
 from animaworks_tasks import (
+    Backend,
     Cause,
     Executor,
     FuturesBackend,
@@ -94,24 +96,38 @@ def test_ctrl_c_in_an_inline_tool_reaches_the_host_and_the_task_is_settled_next(
     executor.stop()
 
 
-def test_somebody_elses_pool_runs_tasks_too(memory: MemoryTaskStore, workshop: Workshop) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
+@pytest.mark.parametrize("wrap", [FuturesBackend, lambda pool: pool], ids=["wrapped", "as it stands"])
+def test_somebody_elses_pool_runs_tasks_too(
+    wrap: Callable[[ThreadPoolExecutor], Backend], memory: MemoryTaskStore, workshop: Workshop
+) -> None:
     with ThreadPoolExecutor(2) as pool:
-        executor = executor_of(memory, workshop, backend=FuturesBackend(pool)).start()
+        executor = executor_of(memory, workshop, backend=wrap(pool)).start()
         task = executor.submit_sync("tool", "echo", "it")
         assert "it" == executor.wait_sync(task.id, timeout=PATIENCE).result
         executor.stop()
 
 
-def test_what_cannot_go_to_a_pool_of_processes_is_refused_at_the_start(files: TaskStore) -> None:
+def test_a_pool_of_processes_runs_tasks_as_it_stands_and_is_shut_down_with_the_executor(files: TaskStore) -> None:
+    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+    executor = Executor(files, tools_for_tests.registry, backend=pool).start()
+    task = executor.submit_sync("proc", "echo", "over there")
+    assert "over there" == executor.wait_sync(task.id, timeout=PATIENCE).result
+    executor.stop()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(tools_for_tests.die)
+
+
+@pytest.mark.parametrize("wrap", [FuturesBackend, lambda pool: pool], ids=["wrapped", "as it stands"])
+def test_what_cannot_go_to_a_pool_of_processes_is_refused_at_the_start(
+    wrap: Callable[[ProcessPoolExecutor], Backend], files: TaskStore
+) -> None:
     lambdas = Registry()
     lambdas.add("tool", "run", lambda: None)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         with pytest.raises(RegistryError, match="'tool run' cannot be found by another process"):
-            Executor(files, lambdas, backend=FuturesBackend(pool)).start()
+            Executor(files, lambdas, backend=wrap(pool)).start()
         with pytest.raises(TypeError, match="cannot go to another process"):
-            Executor(MemoryTaskStore(), Registry(), backend=FuturesBackend(pool)).start()
+            Executor(MemoryTaskStore(), Registry(), backend=wrap(pool)).start()
 
 
 def test_a_pool_that_a_tool_has_broken_is_told_of_once_and_its_tasks_wait_for_another(
