@@ -400,10 +400,8 @@ class Executor:
 
     @staticmethod
     def _drain(scheduler: Scheduler, timeout: float) -> None:
-        scheduler.start_nothing()
-        deadline = time.monotonic() + timeout
-        while scheduler.running() and (left := deadline - time.monotonic()) > 0:
-            scheduler.wait_for_an_end(left)
+        scheduler.stop_starting()
+        scheduler.wait_for_calls(timeout)
 
     def _call_back(self, task: Task) -> None:
         for callback in self._on_finish:

@@ -16,10 +16,11 @@ from animaworks_tasks import (
     TaskStore,
     ThreadBackend,
 )
+from animaworks_tasks.executor.seen import ELSEWHERE, Phase
 from animaworks_tasks.store.protocol import utc_now
 from animaworks_tasks.task.states import Event
 from tests.conftest import ManualClock, begin, own
-from tests.executor.workshop import SELDOM, Workshop, executor_of, looked
+from tests.executor.workshop import SELDOM, Workshop, executor_of, looking, seen
 from tests.processes import PATIENCE, until
 
 
@@ -96,7 +97,7 @@ def test_tasks_of_others_count_against_the_workers(files: TaskStore, workshop: W
     claim = begin(files)
     executor = executor_of(files, workshop, max_workers=1, scan_interval=0.02).start()
     task = executor.submit_sync("tool", "echo", "it")
-    until(lambda: executor._scheduler is not None and executor._scheduler._others)
+    until(lambda: seen(executor, *ELSEWHERE))
     assert [] == workshop.calls
 
     # when
@@ -115,13 +116,13 @@ def test_a_place_in_the_queue_is_given_up_with_the_task(
     executor.submit_sync("tool", "hold", "first")
     until(lambda: workshop.calls)
     waiting = executor.submit_sync("tool", "echo", "second")
-    until(lambda: executor._scheduler is not None and waiting.id in executor._scheduler._known)
+    until(lambda: waiting.id in seen(executor, Phase.READY))
 
     # when another host takes it, and puts it back for an hour later
     claim = own(files, waiting.id)
-    until(lambda: executor._scheduler is not None and waiting.id not in looked(executor)._known)
+    until(lambda: waiting.id in seen(looking(executor), Phase.OTHERS))
     files.release(claim, pause=3600)
-    until(lambda: waiting.id in looked(executor)._known)
+    until(lambda: waiting.id in seen(looking(executor), Phase.LATER))
     workshop.gate.set()
     executor.run_until_idle_sync(timeout=PATIENCE)
 
@@ -162,12 +163,10 @@ def test_the_first_of_a_backlog_runs_before_all_of_it_is_read(
 
     # when
     executor = executor_of(files, workshop, max_workers=1, scan_interval=SELDOM).start()
-    scheduler = executor._scheduler
-    assert scheduler is not None
     until(lambda: workshop.calls)
 
     # then
-    assert 17 == len(scheduler._unread)
+    assert 17 == len(seen(executor, Phase.UNREAD))
     workshop.gate.set()
     executor.run_until_idle_sync(timeout=PATIENCE)
     executor.stop()

@@ -26,8 +26,9 @@ from animaworks_tasks import (
 from animaworks_tasks.errors import (
     BackendError,
 )
+from animaworks_tasks.executor.seen import ELSEWHERE
 from tests.conftest import ManualClock, begin, die, own
-from tests.executor.workshop import SELDOM, Workshop, committed, executor_of
+from tests.executor.workshop import SELDOM, Workshop, committed, executor_of, seen
 from tests.processes import PATIENCE, until
 
 
@@ -144,7 +145,7 @@ def test_an_end_that_the_disk_would_not_have_settled_is_told_once_when_it_is(
     executor = executor_of(files, workshop, scan_interval=0.02, on_finish=on_finish).start()
     scheduler = executor._scheduler
     assert scheduler is not None
-    until(lambda: scheduler._others)
+    until(lambda: seen(executor, *ELSEWHERE))
     looks = itertools.count()
 
     def refuse(*_: object) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from animaworks_tasks import (
+    Cause,
+    InlineBackend,
     MemoryTaskStore,
     Outcome,
     State,
@@ -16,11 +19,10 @@ from animaworks_tasks import (
     TaskStore,
     ThreadBackend,
 )
-from animaworks_tasks.errors import (
-    RecordError,
-)
+from animaworks_tasks.errors import BackendError, RecordError
+from animaworks_tasks.executor.seen import Phase
 from animaworks_tasks.store.protocol import Claim
-from tests.conftest import ManualClock, own
+from tests.conftest import ManualClock, die, own
 from tests.executor.workshop import Workshop, plain_record, scheduler_of
 from tests.processes import until
 
@@ -89,7 +91,7 @@ def test_an_end_that_meets_the_watcher_as_it_goes_to_sleep_is_not_slept_through(
 
     # when
     meet.set()
-    monkeypatch.setattr(scheduler._bell, "wait", lambda _: pytest.fail("it sleeps"))
+    monkeypatch.setattr(scheduler._store_watch, "wait", lambda _: pytest.fail("it sleeps"))
 
     # then
     assert set() == scheduler.wait()
@@ -165,7 +167,7 @@ def test_what_rings_while_others_wait_takes_its_place_among_them(memory: MemoryT
 def test_a_task_that_was_pruned_before_anybody_looked_is_forgotten(memory: MemoryTaskStore, workshop: Workshop) -> None:
     scheduler = scheduler_of(memory, workshop, [])
     scheduler.step({"0" * 12})
-    assert (set(), []) == (scheduler._others, workshop.calls)
+    assert (Phase.UNKNOWN, []) == (scheduler._seen.phase("0" * 12), workshop.calls)
     scheduler.close()
 
 
@@ -214,3 +216,62 @@ def test_an_unreadable_record_that_another_host_took_away_is_left_to_it(
 
     # then
     assert ([], State.RUNNING) == (ended, files.get(task.id).state)
+
+
+def test_a_call_that_comes_back_after_recovery_has_finished_its_task_is_not_reported_again(
+    files: TaskStore, workshop: Workshop
+) -> None:
+    # given a backend whose worker died with its task, and which does not know of that yet
+    class Unaware(InlineBackend):
+        def submit(self, *call: Any, **_: Any) -> Future[Any]:  # noqa: ANN401 - as they are
+            die(own(files, call[3]))
+            return lost
+
+    lost: Future[Any] = Future()
+    ended: list[Task] = []
+    scheduler = scheduler_of(files, workshop, ended, backend=Unaware())
+    task = files.submit("tool", "echo", "it")
+    scheduler.step(set())
+
+    # when recovery has finished the task
+    scheduler._next_look = 0.0
+    scheduler.step(set())
+
+    # then its end is reported, and its slot is taken until the backend has given up
+    assert [(task.id, Cause.INTERRUPTED)] == [(each.id, each.cause) for each in ended]
+    assert {task.id} == scheduler.running()
+
+    # and when it has
+    lost.set_exception(BackendError("gone"))
+    for _ in range(3):
+        scheduler._next_look = 0.0
+        scheduler.step(set())
+    assert ([task.id], set()) == ([each.id for each in ended], scheduler.running())
+    scheduler.close()
+
+
+def test_a_task_that_another_host_requeued_with_a_pause_between_two_looks_waits_for_it(
+    memory: MemoryTaskStore, workshop: Workshop, clock: ManualClock
+) -> None:
+    # given a task that waits for the only slot
+    ended: list[Task] = []
+    backend = ThreadBackend()
+    scheduler = scheduler_of(memory, workshop, ended, backend=backend, clock=clock)
+    memory.submit("tool", "hold", "held", priority=9)
+    task = memory.submit("tool", "echo", "failed there")
+    scheduler.step(set())
+
+    # when another host has tried it
+    memory.release(own(memory, task.id), pause=60.0)
+    scheduler.step({task.id})
+    workshop.gate.set()
+    until(lambda: ended)
+
+    # then it waits as long as that host wants it to
+    scheduler.step(set())
+    assert ([], {task.id}) == ([each for each in ended if each.id == task.id], memory.pending_ids())
+    clock.advance(60)
+    scheduler.step(set())
+    until(lambda: len(ended) == 2)
+    scheduler.close()
+    backend.shutdown()

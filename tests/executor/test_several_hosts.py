@@ -11,11 +11,12 @@ from animaworks_tasks import (
     Task,
     TaskStore,
 )
+from animaworks_tasks.executor.seen import ELSEWHERE
 from animaworks_tasks.fs.doorbell import ring
 from animaworks_tasks.store.protocol import utc_now
 from animaworks_tasks.task.states import Event, advance
 from tests.conftest import begin, die
-from tests.executor.workshop import Workshop, executor_of
+from tests.executor.workshop import Workshop, executor_of, seen
 from tests.processes import PATIENCE, join, until
 
 
@@ -52,7 +53,7 @@ def test_the_end_of_a_task_that_another_host_runs_is_learnt_and_told_once(files:
     waiting: list[Task] = []
     thread = threading.Thread(target=lambda: waiting.append(executor.wait_sync(claim.task.id, timeout=PATIENCE)))
     thread.start()
-    until(lambda: executor._scheduler is not None and executor._scheduler._others)
+    until(lambda: seen(executor, *ELSEWHERE))
 
     # when
     done = files.finish(claim, Event.COMPLETE, result="made there")
@@ -72,9 +73,7 @@ def test_an_end_is_told_once_and_only_when_its_owner_is_through(
     claim = begin(files)
     ended: list[Task] = []
     executor = executor_of(files, workshop, scan_interval=0.02, on_finish=ended.append).start()
-    scheduler = executor._scheduler
-    assert scheduler is not None
-    until(lambda: scheduler._others)
+    until(lambda: seen(executor, *ELSEWHERE))
     done = files._records.settle(advance(claim.task, Event.COMPLETE, finished_at=utc_now()))
 
     # when it rings, is looked at, and looked at again
@@ -107,7 +106,7 @@ def test_the_end_of_a_task_of_another_host_is_told_also_if_nobody_rings(
     claim = begin(files)
     ended: list[Task] = []
     executor = executor_of(files, workshop, scan_interval=0.02, on_finish=ended.append).start()
-    until(lambda: executor._scheduler is not None and executor._scheduler._others)
+    until(lambda: seen(executor, *ELSEWHERE))
 
     # when
     monkeypatch.setattr("animaworks_tasks.store.directory.ring", lambda *_: None)

@@ -37,7 +37,7 @@ def test_stopping_waits_for_threads_up_to_its_limit(memory: MemoryTaskStore, wor
     # when
     stopping = threading.Thread(target=executor.stop)
     stopping.start()
-    until(lambda: executor._scheduler is not None and executor._scheduler._full_house)
+    until(lambda: executor._scheduler is not None and not executor._scheduler._starts)
     workshop.gate.set()
     join(stopping)
 

@@ -50,13 +50,13 @@ async def test_giving_up_waiting_does_not_disturb_others_who_wait(memory: Memory
         waits = [asyncio.create_task(executor.wait(task.id)) for _ in range(2)]
         scheduler = executor._scheduler
         assert scheduler is not None
-        await eventually(lambda: len(scheduler._watched.get(task.id, ())) == 2)
+        await eventually(lambda: len(scheduler._waiting._for_tasks.get(task.id, ())) == 2)
 
         # when one gives up
         waits[0].cancel()
         with pytest.raises(asyncio.CancelledError):
             await waits[0]
-        await eventually(lambda: len(scheduler._watched[task.id]) == 1)
+        await eventually(lambda: len(scheduler._waiting._for_tasks[task.id]) == 1)
 
         # then
         workshop.gate.set()
@@ -91,7 +91,7 @@ async def test_giving_up_while_the_wait_begins_leaves_no_watch_behind(
         go_on.set()
 
         # then
-        await eventually(lambda: task.id not in scheduler._watched)
+        await eventually(lambda: task.id not in scheduler._waiting.ids())
         workshop.gate.set()
 
 
@@ -149,7 +149,8 @@ def test_a_wait_for_idleness_that_is_given_up_says_so_and_leaves_nothing(store: 
 
     # then
     assert executor._scheduler is not None
-    assert 1 >= len(executor._scheduler._idle_watched)
+    waiting = executor._scheduler._waiting
+    assert 1 >= len(waiting._for_idle + waiting._for_next_idle)
     executor.cancel_sync(task.id)
     gate.touch()
     assert Outcome.CANCELLED is executor.wait_sync(task.id, timeout=PATIENCE).outcome
@@ -164,8 +165,9 @@ async def test_whoever_waits_when_the_executor_stops_is_told_so(memory: MemoryTa
         task = await executor.submit("tool", "hold", "it")
         waiting = asyncio.create_task(executor.wait(task.id))
         idle = asyncio.create_task(executor.run_until_idle())
-        scheduler = executor._scheduler
-        await eventually(lambda: scheduler and scheduler._watched and scheduler._idle_watched)
+        assert executor._scheduler is not None
+        waits = executor._scheduler._waiting
+        await eventually(lambda: waits.ids() and waits._for_idle + waits._for_next_idle)
 
     # then
     for each in (waiting, idle):

@@ -24,6 +24,7 @@ from animaworks_tasks import (
     ToolContext,
 )
 from animaworks_tasks.executor.scheduler import Scheduler
+from animaworks_tasks.executor.seen import Phase
 from animaworks_tasks.store.protocol import Claim, utc_now
 from animaworks_tasks.task.states import Event, advance
 from tests.conftest import die
@@ -88,12 +89,18 @@ def scheduler_of(
     return Scheduler(store, workshop.registry, backend or InlineBackend(), **options)
 
 
-def looked(executor: Executor) -> Any:  # noqa: ANN401 - a part that a test looks into
-    """Return the scheduler of *executor*, made to look at everything soon."""
+def seen(executor: Executor, *phases: Phase) -> set[str]:
+    """Return the ids of the tasks that are in *phases* for the scheduler of *executor*."""
+    assert executor._scheduler is not None
+    return executor._scheduler._seen.ids(*phases)
+
+
+def looking(executor: Executor) -> Executor:
+    """Return *executor*, made to look at everything soon."""
     assert executor._scheduler is not None
     executor._scheduler._next_look = 0.0
     executor._scheduler.wake()
-    return executor._scheduler
+    return executor
 
 
 def plain_record(store: TaskStore, task_id: str, text: str | None = None) -> Path:
