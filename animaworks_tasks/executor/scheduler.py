@@ -1,7 +1,7 @@
 """
 Decides what runs next: sleeps until the store changes, looks, and hands work to the backend.
 
-It has no thread and no event loop of its own; the executor calls :meth:`Scheduler.step` from one. A thread of ours
+It has no thread and no event loop of its own; the executor calls :meth:`Scheduler.run` in one. A thread of ours
 whose call has ended starts the next one itself, without waking that one. The directories are the truth: what is kept
 here (``seen.py``) is rebuilt from them, by a look at everything every few seconds and at what changed in between.
 """
@@ -33,6 +33,7 @@ logger = logging.getLogger("animaworks_tasks")
 
 _AT_ONCE: Final = 100  # records read in one step: with a long backlog, tasks start before all of it is known
 _REST: Final = 12.0  # for each second of reading on while tasks are ready, seconds in which nothing is read
+_PAUSE_AFTER_ERROR: Final = 1.0  # seconds
 _SOON: Final = 0.5  # seconds until the next look after a call was lost; at once would spin where none can be started
 
 
@@ -80,18 +81,15 @@ class Scheduler:
 
     # From any thread.
 
-    def stop_starting(self) -> None:
-        """Leave what is pending to the next executor."""
-        with self._stepping:
-            self._starts = False
-
     def running(self) -> set[str]:
         """Return the ids of the tasks whose calls have not come back from the backend."""
         with self._stepping:
             return self._seen.ids(*AT_BACKEND)
 
-    def wait_for_calls(self, timeout: float) -> None:
-        """Wait until no call is left in the backend, or *timeout* seconds."""
+    def drain(self, timeout: float) -> None:
+        """Start nothing more, and wait until no call is left in the backend, or *timeout* seconds."""
+        with self._stepping:
+            self._starts = False
         with self._returned:
             self._returned.wait_for(lambda: not self._seen.count(*AT_BACKEND), timeout)
 
@@ -145,6 +143,16 @@ class Scheduler:
         self._waiting.close()
 
     # From the one thread that steps.
+
+    def run(self, stopping: threading.Event) -> None:
+        """Step until *stopping* is set; whoever sets it wakes us."""
+        while not stopping.is_set():
+            try:
+                self.step(self.wait())
+            except Exception:  # a disk that says no, most likely: the watcher is the last that may die of it
+                what = "a look at %s failed; the next one is in %.0f s"
+                logger.exception(what, self._store.location, _PAUSE_AFTER_ERROR)
+                stopping.wait(_PAUSE_AFTER_ERROR)
 
     def wait(self, limit: float = math.inf) -> set[str]:
         """Sleep until there may be something to do, or *limit* seconds; return the ids of tasks that changed."""

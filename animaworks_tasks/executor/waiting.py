@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures import Future, InvalidStateError
 from typing import TypeVar
@@ -108,3 +109,14 @@ def _resolve(futures: Iterable[Future[T]], result: T) -> None:
     for future in futures:
         with contextlib.suppress(InvalidStateError):  # whoever waited gave up meanwhile
             future.set_result(result)
+
+
+class Deadline:
+    """A timeout in seconds that several waits share; None is no limit."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self._at = None if timeout is None else time.monotonic() + timeout
+
+    def left(self) -> float | None:
+        """Return the seconds that are left, at least 0; None for no limit."""
+        return None if self._at is None else max(0.0, self._at - time.monotonic())

@@ -133,7 +133,7 @@ def test_a_look_that_fails_is_logged_and_the_next_one_works(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # given
-    monkeypatch.setattr("animaworks_tasks.executor.executor._PAUSE_AFTER_ERROR", 0.01)
+    monkeypatch.setattr("animaworks_tasks.executor.scheduler._PAUSE_AFTER_ERROR", 0.01)
 
     def broken() -> set[str]:
         raise OSError(5, "Input/output error")
