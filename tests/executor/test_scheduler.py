@@ -22,6 +22,7 @@ from animaworks_tasks import (
 from animaworks_tasks.errors import BackendError, RecordError
 from animaworks_tasks.executor.seen import Phase
 from animaworks_tasks.store.protocol import Claim
+from animaworks_tasks.task.states import Event
 from tests.conftest import ManualClock, die, own
 from tests.executor.workshop import Workshop, plain_record, scheduler_of
 from tests.processes import until
@@ -275,3 +276,40 @@ def test_a_task_that_another_host_requeued_with_a_pause_between_two_looks_waits_
     until(lambda: len(ended) == 2)
     scheduler.close()
     backend.shutdown()
+
+
+@pytest.mark.parametrize("phase", [Phase.READY, Phase.LATER, Phase.OTHERS])
+@pytest.mark.parametrize("what", ["ends", "ends and is pruned", "dies", "is tried and put back"])
+def test_what_becomes_of_a_task_elsewhere_is_learnt_from_wherever_it_stands(
+    files: TaskStore, workshop: Workshop, clock: ManualClock, phase: Phase, what: str
+) -> None:
+    # given a scheduler that starts nothing, and a task that waits, or runs elsewhere
+    ended: list[Task] = []
+    scheduler = scheduler_of(files, workshop, ended, clock=clock)
+    scheduler.drain(0)
+    due = clock.now + timedelta(hours=1) if phase is Phase.LATER else None
+    task = files.submit("tool", "echo", "it", not_before=due)
+    claim = own(files, task.id) if phase is Phase.OTHERS else None
+    scheduler.step(set())
+    assert phase is scheduler._seen.phase(task.id)
+
+    # when its owner does that, and everything is looked at
+    claim = claim or own(files, task.id)
+    if what == "dies":
+        die(claim)
+    elif what == "is tried and put back":
+        files.release(claim, pause=60.0)
+    else:
+        files.finish(claim, Event.COMPLETE)
+    if what == "ends and is pruned":
+        files.notifications.acknowledge(files.notifications.peek())
+        assert [task.id] == files.prune(keep=0)
+    waits, reported = what == "is tried and put back", what in {"ends", "dies"}
+    for _ in range(2):
+        scheduler._next_look = 0.0
+        scheduler.step({task.id} if waits else set())  # what is pending as before is not read again unless it changed
+
+    # then its end is reported once, unless nothing is left of it
+    assert (Phase.LATER if waits else Phase.UNKNOWN) is scheduler._seen.phase(task.id)
+    assert [task.id] * reported == [each.id for each in ended]
+    scheduler.close()
