@@ -10,7 +10,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
-    from animaworks_tasks.backends import Backend, FuturesBackend, InlineBackend, ProcessBackend, ThreadBackend
+    from animaworks_tasks.backends import Backend, FuturesBackend, InlineBackend, ProcessBackend, ThreadBackend, Traits
     from animaworks_tasks.errors import (
         BadArgument,
         MissingCredential,
@@ -67,6 +67,7 @@ _HOME = {
     "ThreadBackend": "backends",
     "ToolContext": "tools.context",
     "ToolError": "errors",
+    "Traits": "backends",
     "Workspace": "tools.context",
     "discover": "tools.discovery",
     "load_directory": "tools.discovery",
@@ -78,7 +79,7 @@ __all__ = [
     "InlineBackend", "MarkdownRenderer", "MemoryTaskStore", "MissingCredential", "Notification", "Notifications",
     "OnInterrupt", "Outcome", "ProcessBackend", "Progress", "Recovery", "Registry", "State", "Store", "SubmitOptions",
     "Task", "TaskCancelled", "TaskNotFoundError", "TaskStore", "TasksError", "ThreadBackend", "ToolContext",
-    "ToolError", "Workspace", "__version__", "discover", "load_directory", "run_task",
+    "ToolError", "Traits", "Workspace", "__version__", "discover", "load_directory", "run_task",
 ]  # fmt: skip
 
 

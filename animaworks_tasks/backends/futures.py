@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import ParamSpec, TypeVar
+
+from animaworks_tasks.backends.protocol import Traits, traits_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,10 +26,9 @@ class FuturesBackend:
         self._executor = executor
 
     @property
-    def is_of_processes(self) -> bool:
-        """Whether calls leave this process, as far as can be told: in a ``ProcessPoolExecutor`` they do."""
-        module = sys.modules.get("concurrent.futures.process")  # whoever has such a pool has imported it
-        return module is not None and isinstance(self._executor, module.ProcessPoolExecutor)
+    def traits(self) -> Traits:
+        """Those of the pool."""
+        return traits_of(self._executor)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Start the call soon; never block."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
+
+from animaworks_tasks.backends.protocol import Traits
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -17,6 +19,8 @@ class InlineBackend:
     An :class:`Executor` with this backend starts nothing of its own either: tasks run inside
     :meth:`Executor.run_until_idle` and :meth:`Executor.wait`, in the order in which they would be started.
     """
+
+    traits: Final = Traits(runs_inline=True)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Make the call and return its future, done."""

@@ -22,6 +22,7 @@ from multiprocessing.spawn import get_executable
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import animaworks_tasks
+from animaworks_tasks.backends.protocol import Traits
 from animaworks_tasks.backends.threads import ThreadBackend
 from animaworks_tasks.errors import BackendError
 
@@ -50,7 +51,12 @@ class ProcessBackend:
         if max_tasks_per_worker is not None and max_tasks_per_worker < 1:
             raise ValueError(f"max_tasks_per_worker must be at least 1, not {max_tasks_per_worker}")
         self._max_tasks = max_tasks_per_worker
-        self.on_host_exit = on_host_exit
+        self.traits = Traits(
+            outlives_host=True,
+            needs_pickling=True,
+            callbacks_may_submit=True,
+            interrupt=self.interrupt if on_host_exit == "stop" else None,
+        )
         self._threads = ThreadBackend()  # one waits for each supervisor that is busy
         self._mutex = threading.Lock()
         self._idle: list[_Supervisor] = []

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final, ParamSpec, TypeVar
 
+from animaworks_tasks.backends.protocol import Traits
 from animaworks_tasks.errors import BackendError
 
 P = ParamSpec("P")
@@ -29,6 +30,8 @@ class ThreadBackend:
 
     What a future's callback submits is for the thread that calls it back: it must not wait there for it.
     """
+
+    traits: Final = Traits(callbacks_may_submit=True)
 
     # Not concurrent.futures.ThreadPoolExecutor: a process cannot exit before each of its threads has come back, and a
     # host that is told to stop would hang for as long as its slowest tool.

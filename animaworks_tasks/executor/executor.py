@@ -10,37 +10,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import inspect
 import logging
 import math
 import os
-import pickle
 import threading
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, Unpack
+from typing import Final, Self, TypeVar, Unpack
 
-from animaworks_tasks.backends import Backend, FuturesBackend, InlineBackend, ProcessBackend, ThreadBackend
-from animaworks_tasks.errors import BackendError, ExecutorClosedError, RegistryError
+from animaworks_tasks.backends import Backend, InlineBackend, ProcessBackend, ThreadBackend, traits_of
+from animaworks_tasks.errors import BackendError, ExecutorClosedError
+from animaworks_tasks.executor.callbacks import Callbacks, OnFinish
+from animaworks_tasks.executor.checks import check_guarded, check_portable
 from animaworks_tasks.executor.scheduler import Scheduler
+from animaworks_tasks.executor.waiting import Deadline
 from animaworks_tasks.notifications.inbox import Drained
 from animaworks_tasks.store.protocol import Clock, Store, SubmitOptions, utc_now
 from animaworks_tasks.task.model import Task
-from animaworks_tasks.tools.reference import is_loading
 from animaworks_tasks.tools.registry import Registry
 
 logger = logging.getLogger("animaworks_tasks")
 
 T = TypeVar("T")
-OnFinish = Callable[[Task], Awaitable[object] | object]
 
-SCAN_INTERVAL: Final = 3.0  # seconds; for writers that do not ring the doorbell, AnimaWorks' own among them
+SCAN_INTERVAL: Final = 3.0  # seconds; for writers that wake nobody up, AnimaWorks' own among them
 _DRAIN_TIMEOUT: Final = 10.0  # seconds
 _STOP_TIMEOUT: Final = 60.0  # seconds; the grace of most tools, and the time to kill and settle what ignored it
-_PAUSE_AFTER_ERROR: Final = 1.0  # seconds
 _BUSY: Final = "there is still something to run after {} s; it goes on"
 
 
@@ -54,14 +51,15 @@ class Executor:
     Args:
         store: Where the tasks are.
         registry: What they may call.
-        backend: Where calls run; None is a :class:`ProcessBackend`. It is shut down with the executor.
+        backend: Where calls run, any futures executor, say; None is a :class:`ProcessBackend`. It is shut down with the
+            executor.
         max_workers: How many tasks of the store run at once, those of its other hosts included, but for calls of
             ``animaworks_tasks.background``; None is the number of processors, at most 4.
         on_finish: Called once with each task that this executor ran, or saw waiting or running, when it has ended; sync
             (in a thread) or async (what can be awaited is, in the host's event loop), in no particular order. What they
             raise is logged, and nothing more.
-        scan_interval: Seconds between two looks at everything, for tasks that nobody rang for, and for those for which
-            another executor of the same store was woken: a ring wakes one of them.
+        scan_interval: Seconds between two looks at everything, for tasks whose writer woke nobody up, and for those for
+            which another executor of the same store was woken: a writer wakes one of them.
         drain_timeout: Seconds for which leaving waits for tasks that run. None is 0 for a ProcessBackend, whose tasks
             go on and end by themselves, and 10 for the others, whose tasks end as interrupted if the process does.
         clock: Tells the time in UTC.
@@ -89,15 +87,12 @@ class Executor:
         self.store, self.registry, self.clock = store, registry, clock
         self._backend: Backend = ProcessBackend() if backend is None else backend
         self._slots = max_workers or min(4, os.cpu_count() or 1)
-        self._on_finish: list[OnFinish] = [on_finish] if callable(on_finish) else list(on_finish)
         self._interval = scan_interval
-        detached = isinstance(self._backend, ProcessBackend)
-        self._drain_timeout = (0.0 if detached else _DRAIN_TIMEOUT) if drain_timeout is None else drain_timeout
-        self._inline = isinstance(self._backend, InlineBackend)
-        self._helpers: Backend = InlineBackend() if self._inline else ThreadBackend()
-        self._callbacks: set[Future[None]] = set()  # of each that runs
-        self._called_last: Future[None] | None = None  # of the one that has returned last
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._traits = traits_of(self._backend)
+        usual = 0.0 if self._traits.outlives_host else _DRAIN_TIMEOUT
+        self._drain_timeout = usual if drain_timeout is None else drain_timeout
+        self._threads: Backend = InlineBackend() if self._traits.runs_inline else ThreadBackend()
+        self._callbacks = Callbacks(on_finish, self._threads)
         self._scheduler: Scheduler | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -115,10 +110,11 @@ class Executor:
             ExecutorClosedError: It was started before.
             RuntimeError: A module starts it while its tools are being loaded: each process that runs them would.
         """
-        _check_guarded()
+        check_guarded()
         if self._scheduler is not None:
             raise ExecutorClosedError("an executor is started once; make another one")
-        self._check_portable()
+        if self._traits.needs_pickling:
+            check_portable(self.store, self.registry)
         self._scheduler = Scheduler(
             self.store,
             self.registry,
@@ -126,11 +122,11 @@ class Executor:
             slots=self._slots,
             interval=self._interval,
             clock=self.clock,
-            on_end=self._call_back,
+            on_end=self._callbacks.call,
         )
-        if not self._inline:
+        if not self._traits.runs_inline:
             name = "animaworks_tasks-executor"
-            self._thread = threading.Thread(target=self._watch, args=[self._scheduler], name=name, daemon=True)
+            self._thread = threading.Thread(target=self._scheduler.run, args=[self._stopping], name=name, daemon=True)
             self._thread.start()
         return self
 
@@ -146,20 +142,20 @@ class Executor:
                 return
             self._leave(self._scheduler, drain_timeout)
         # One of them may be stopping us as well, and waits for what stands above.
-        wait_for_futures(list(self._callbacks), timeout=_DRAIN_TIMEOUT)
-        self._helpers.shutdown(wait=False)
+        wait_for_futures(self._callbacks.running(), timeout=_DRAIN_TIMEOUT)
+        self._threads.shutdown(wait=False)
 
     def _leave(self, scheduler: Scheduler, drain_timeout: float | None) -> None:
-        self._drain(scheduler, self._drain_timeout if drain_timeout is None else drain_timeout)
-        if isinstance(self._backend, ProcessBackend) and self._backend.on_host_exit == "stop":
-            self._backend.interrupt()
-            self._drain(scheduler, _STOP_TIMEOUT)
+        scheduler.drain(self._drain_timeout if drain_timeout is None else drain_timeout)
+        if self._traits.interrupt is not None:
+            self._traits.interrupt()
+            scheduler.drain(_STOP_TIMEOUT)
         self._stopping.set()
         scheduler.wake()
         if self._thread is not None:
             self._thread.join()
         left = scheduler.running()
-        if left and not isinstance(self._backend, ProcessBackend):
+        if left and not self._traits.outlives_host:
             logger.warning("tasks still running when the executor stopped: %s", ", ".join(sorted(left)))
         self._backend.shutdown(wait=False, cancel_futures=True)
         scheduler.close()
@@ -201,26 +197,26 @@ class Executor:
 
     def run_until_idle_sync(self, *, timeout: float | None = None) -> None:
         """Do as :meth:`run_until_idle`, from a thread that may block."""
-        deadline = _Deadline(timeout)
+        deadline = Deadline(timeout)
         while True:
-            last = self._called_last
+            last = self._callbacks.last
             idle = self._running_scheduler().watch_idle()
             try:
                 self._result(idle, deadline.left())
             except TimeoutError:
                 idle.cancel()
                 raise TimeoutError(_BUSY.format(timeout)) from None
-            if wait_for_futures(list(self._callbacks), deadline.left()).not_done:
+            if wait_for_futures(self._callbacks.running(), deadline.left()).not_done:
                 raise TimeoutError("on_finish callbacks still run")
-            if last is self._called_last:  # or else it may have submitted more
+            if last is self._callbacks.last:  # or else it may have submitted more
                 return
 
     # A host with an event loop.
 
     async def __aenter__(self) -> Self:
-        _check_guarded()  # here, in the thread that would be loading the tools
-        self._loop = asyncio.get_running_loop()
-        starting = self._help(self.start)
+        check_guarded()  # here, in the thread that would be loading the tools
+        self._callbacks.loop = asyncio.get_running_loop()
+        starting = self._in_thread(self.start)
         try:
             await asyncio.wrap_future(starting)
         except asyncio.CancelledError:  # it may be starting all the same, and nobody would stop it
@@ -304,10 +300,10 @@ class Executor:
             TimeoutError: It is not DONE yet. It goes on running.
             ExecutorClosedError: The executor was stopped. The task goes on, or waits for the next one.
         """
-        if self._inline:
+        if self._traits.runs_inline:
             return self.wait_sync(task_id, timeout=timeout)
         scheduler = self._running_scheduler()
-        begun = self._help(lambda: scheduler.watch(task_id))
+        begun = self._in_thread(lambda: scheduler.watch(task_id))
         try:
             future = await asyncio.wrap_future(begun)
             if timeout == 0 and future.done():
@@ -337,21 +333,21 @@ class Executor:
         Raises:
             TimeoutError: It took longer than *timeout* seconds. Everything goes on.
         """
-        deadline = _Deadline(timeout)
+        deadline = Deadline(timeout)
         while True:
-            last = self._called_last
+            last = self._callbacks.last
             idle = self._running_scheduler().watch_idle()
-            if self._inline:
+            if self._traits.runs_inline:
                 self._result(idle, deadline.left())
             else:
                 try:
                     await asyncio.wait_for(asyncio.wrap_future(idle), deadline.left())
                 except TimeoutError:
                     raise TimeoutError(_BUSY.format(timeout)) from None
-            callbacks = [asyncio.wrap_future(future) for future in list(self._callbacks)]
+            callbacks = [asyncio.wrap_future(future) for future in self._callbacks.running()]
             if callbacks and (await asyncio.wait(callbacks, timeout=deadline.left()))[1]:
                 raise TimeoutError("on_finish callbacks still run")
-            if last is self._called_last:  # or else it may have submitted more
+            if last is self._callbacks.last:  # or else it may have submitted more
                 return
 
     @contextlib.asynccontextmanager
@@ -367,69 +363,23 @@ class Executor:
         await self._off_loop(lambda: drain.__exit__(None, None, None))
 
     async def _off_loop(self, function: Callable[[], T]) -> T:
-        return await asyncio.wrap_future(self._help(function))
+        return await asyncio.wrap_future(self._in_thread(function))
 
-    def _help(self, function: Callable[[], T]) -> Future[T]:
+    def _in_thread(self, function: Callable[[], T]) -> Future[T]:
         try:
-            return self._helpers.submit(function)
+            return self._threads.submit(function)
         except BackendError:
             raise ExecutorClosedError("the executor was stopped; its store can still be used") from None
 
-    # The watching thread, and what it calls.
-
-    def _watch(self, scheduler: Scheduler) -> None:
-        while not self._stopping.is_set():
-            try:
-                scheduler.step(scheduler.wait())
-            except Exception:  # a disk that says no, most likely: the watcher is the last that may die of it
-                logger.exception(
-                    "a look at %s failed; the next one is in %.0f s", self.store.location, _PAUSE_AFTER_ERROR
-                )
-                self._stopping.wait(_PAUSE_AFTER_ERROR)
-
     def _result(self, future: Future[T], timeout: float | None) -> T:
         """Wait for *future*; where the executor has no thread of its own, tasks run in this one meanwhile."""
-        if not self._inline:
+        if not self._traits.runs_inline:
             return future.result(timeout)
-        scheduler, deadline = self._running_scheduler(), _Deadline(timeout)
+        scheduler, deadline = self._running_scheduler(), Deadline(timeout)
         scheduler.step(set())
         while not future.done() and (left := deadline.left()) != 0:
             scheduler.step(scheduler.wait(math.inf if left is None else left))
         return future.result(0)
-
-    @staticmethod
-    def _drain(scheduler: Scheduler, timeout: float) -> None:
-        scheduler.start_nothing()
-        deadline = time.monotonic() + timeout
-        while scheduler.running() and (left := deadline - time.monotonic()) > 0:
-            scheduler.wait_for_an_end(left)
-
-    def _call_back(self, task: Task) -> None:
-        for callback in self._on_finish:
-            over: Future[None] = Future()
-            self._callbacks.add(over)
-            over.add_done_callback(self._callbacks.discard)
-            self._when_called(self._helpers.submit(callback, task), callback, task.id, over)
-
-    def _when_called(self, future: Future[Any], callback: OnFinish, task_id: str, over: Future[None]) -> None:
-        future.add_done_callback(lambda done: self._called(done, callback, task_id, over))
-
-    def _called(self, future: Future[Any], callback: OnFinish, task_id: str, over: Future[None]) -> None:
-        try:
-            answer = future.result()
-            if inspect.isawaitable(answer):  # whatever made it: an async function, a partial of one, a lambda
-                self._when_called(self._begin(answer), callback, task_id, over)
-                return
-        except BaseException:  # a callback may raise anything
-            logger.exception("on_finish callback %r failed for task %s", callback, task_id)
-        self._called_last = over
-        over.set_result(None)
-
-    def _begin(self, awaitable: Awaitable[object]) -> Future[Any]:
-        coroutine = awaitable if inspect.iscoroutine(awaitable) else _awaited(awaitable)
-        if self._loop is not None and self._loop.is_running():
-            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        return self._helpers.submit(asyncio.run, coroutine)
 
     def _running_scheduler(self) -> Scheduler:
         if self._scheduler is None or self._stopping.is_set():
@@ -438,51 +388,11 @@ class Executor:
             )
         return self._scheduler
 
-    def _check_portable(self) -> None:
-        backend = self._backend
-        pooled = isinstance(backend, FuturesBackend) and backend.is_of_processes
-        if not pooled and not isinstance(backend, ProcessBackend):
-            return
-        for tool in self.registry.tools():
-            if not tool.portable:
-                raise RegistryError(
-                    f"tool {tool.command!r} cannot be found by another process: it is a lambda, stands inside a "
-                    "function, or is not what its module has under its name (a decorator returned something else); "
-                    "define it at the top of a module, or use ThreadBackend"
-                )
-        try:
-            pickle.dumps((self.store, self.registry))
-        except (pickle.PicklingError, AttributeError) as error:
-            raise TypeError(f"{self.store!r} cannot go to another process: {error}") from error
-
-
-def _check_guarded() -> None:
-    if is_loading():
-        raise RuntimeError(
-            "an executor was started by a module while the tools in it are loaded, as each process that runs them "
-            'does; let the module start it only under `if __name__ == "__main__":`'
-        )
-
 
 def _not_done(task_id: str, timeout: float | None) -> TimeoutError:
     return TimeoutError(f"task {task_id} is not done after {timeout} s; it goes on")
 
 
-async def _awaited(awaitable: Awaitable[object]) -> object:
-    return await awaitable
-
-
 def _stop_watching(scheduler: Scheduler, task_id: str, begun: Future[Future[Task]]) -> None:
     if not begun.cancelled() and begun.exception() is None:
         scheduler.unwatch(task_id, begun.result())
-
-
-class _Deadline:
-    """A timeout that several waits share."""
-
-    def __init__(self, timeout: float | None) -> None:
-        self._at = None if timeout is None else time.monotonic() + timeout
-
-    def left(self) -> float | None:
-        """Return the seconds that are left, at least 0; None for no limit."""
-        return None if self._at is None else max(0.0, self._at - time.monotonic())

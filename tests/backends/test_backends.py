@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -10,14 +11,16 @@ from concurrent import futures
 from multiprocessing import get_context
 from pathlib import Path
 
+import attrs
 import pytest
 
-from animaworks_tasks import Backend, FuturesBackend, InlineBackend, ProcessBackend, ThreadBackend
+from animaworks_tasks import Backend, FuturesBackend, InlineBackend, ProcessBackend, ThreadBackend, Traits
+from animaworks_tasks.backends import traits_of
 from animaworks_tasks.errors import BackendError
 from tests.processes import PATIENCE, until
 from tests.tools_for_tests import divide, make_unpicklable, wait_and_return
 
-EVERYWHERE = ["thread", "process", "pool of threads", "pool of processes", "inline"]
+EVERYWHERE = ["thread", "process", "pool of threads", "pool of processes", "plain pool of threads", "inline"]
 AT_ONCE = [name for name in EVERYWHERE if name != "inline"]
 
 
@@ -35,6 +38,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         "process": ProcessBackend,
         "pool of threads": lambda: FuturesBackend(futures.ThreadPoolExecutor(2)),
         "pool of processes": lambda: FuturesBackend(request.getfixturevalue("pool")),
+        "plain pool of threads": lambda: futures.ThreadPoolExecutor(2),
         "inline": InlineBackend,
     }
     made = make[request.param]()
@@ -81,6 +85,51 @@ def test_a_backend_that_was_shut_down_takes_no_more_calls(backend: Backend) -> N
 def test_somebody_elses_pool_is_not_shut_down_with_us(backend: Backend) -> None:
     backend.shutdown(wait=True, cancel_futures=True)
     assert 3.5 == backend.submit(divide, 7, by=2).result(PATIENCE)
+
+
+# --- what a backend says of itself ---
+
+
+def test_any_futures_executor_is_what_the_defaults_say() -> None:
+    with futures.ThreadPoolExecutor(1) as threads:
+        assert Traits() == traits_of(threads) == traits_of(FuturesBackend(threads))
+        assert not any(attrs.astuple(Traits()))
+
+
+def test_calls_in_a_pool_of_processes_need_pickling_wrapped_or_not(pool: futures.Executor) -> None:
+    assert Traits(needs_pickling=True) == traits_of(pool) == traits_of(FuturesBackend(pool))
+
+
+@pytest.mark.parametrize("backend", ["thread", "process", "inline"], indirect=True)
+def test_a_call_leaves_its_process_where_a_backend_says_so(backend: Backend) -> None:
+    traits = traits_of(backend)
+    call = backend.submit(os.getpid)
+    assert call.done() or not traits.runs_inline
+    assert (call.result(PATIENCE) != os.getpid()) == traits.needs_pickling
+
+
+@pytest.mark.parametrize("backend", ["thread", "process"], indirect=True)
+def test_a_callback_hands_the_next_call_over_where_a_backend_says_that_it_may(backend: Backend) -> None:
+    # given
+    assert traits_of(backend).callbacks_may_submit
+    next_call: futures.Future[futures.Future[float]] = futures.Future()
+
+    def go_on(_: futures.Future[int]) -> None:
+        next_call.set_result(backend.submit(divide, 7, by=2))
+
+    # when
+    first = backend.submit(os.getpid)
+    first.add_done_callback(go_on)
+
+    # then
+    assert 3.5 == next_call.result(PATIENCE).result(PATIENCE)
+
+
+def test_what_runs_in_processes_is_interrupted_by_a_host_that_leaves_only_if_it_was_asked_to() -> None:
+    for word, interrupts in (("detach", False), ("stop", True)):
+        backend = ProcessBackend(on_host_exit=word)
+        assert backend.traits.outlives_host
+        assert interrupts == (backend.traits.interrupt is not None)
 
 
 # --- threads ---

@@ -16,7 +16,9 @@ import pytest
 
 from animaworks_tasks import Executor, MemoryTaskStore, Outcome, ProcessBackend, Registry, State, TaskStore
 from animaworks_tasks.errors import BackendError, RegistryError
+from animaworks_tasks.executor.seen import ELSEWHERE
 from tests.backends.hosts import ROOT, Host, open_files, supervisor_of
+from tests.executor.workshop import seen
 from tests.processes import PATIENCE, gone, until
 from tests.tools_for_tests import divide, registry
 
@@ -35,7 +37,7 @@ def test_a_host_that_stops_leaves_running_tasks_to_their_supervisors_and_the_nex
 
     # when the next host has seen the task, whose slot is taken, and it comes to its end
     second = Host(tmp_path)
-    until(lambda: second.executor._scheduler is not None and second.executor._scheduler._others)
+    until(lambda: seen(second.executor, *ELSEWHERE))
     waiting = second.submit("echo", "next")
     (tmp_path / "gate").touch()
 

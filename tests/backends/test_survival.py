@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from animaworks_tasks import Cause, Outcome, ProcessBackend, State, Task, TaskStore
+from animaworks_tasks.executor.seen import ELSEWHERE
 from tests.backends.hosts import Host
 from tests.processes import PATIENCE, gone, until
 from tests.tools_for_tests import GoingDown
@@ -161,7 +162,7 @@ def test_the_next_host_counts_and_can_cancel_what_its_predecessor_left(tmp_path:
     waiting = second.submit("echo", "next")
     scheduler = second.executor._scheduler
     assert scheduler is not None
-    until(lambda: scheduler._others)
+    until(lambda: scheduler._seen.ids(*ELSEWHERE))
 
     # then its slot is taken until the task is cancelled
     assert State.RUNNING is second.store.get(task_id).state

@@ -1,0 +1,45 @@
+"""What is refused before an executor starts, because it would fail later, and elsewhere."""
+
+from __future__ import annotations
+
+import pickle
+
+from animaworks_tasks.errors import RegistryError
+from animaworks_tasks.store.protocol import Store
+from animaworks_tasks.tools.reference import is_loading
+from animaworks_tasks.tools.registry import Registry
+
+
+def check_guarded() -> None:
+    """
+    Refuse to start where a module starts an executor while its tools are being loaded.
+
+    Raises:
+        RuntimeError: It does. Each process that runs its tools would start another executor.
+    """
+    if is_loading():
+        raise RuntimeError(
+            "an executor was started by a module while the tools in it are loaded, as each process that runs them "
+            'does; let the module start it only under `if __name__ == "__main__":`'
+        )
+
+
+def check_portable(store: Store, registry: Registry) -> None:
+    """
+    Refuse what cannot go to another process.
+
+    Raises:
+        RegistryError: A tool cannot: another process would not find it.
+        TypeError: The store or the registry cannot.
+    """
+    for tool in registry.tools():
+        if not tool.portable:
+            raise RegistryError(
+                f"tool {tool.command!r} cannot be found by another process: it is a lambda, stands inside a "
+                "function, or is not what its module has under its name (a decorator returned something else); "
+                "define it at the top of a module, or use ThreadBackend"
+            )
+    try:
+        pickle.dumps((store, registry))
+    except (pickle.PicklingError, AttributeError) as error:
+        raise TypeError(f"{store!r} cannot go to another process: {error}") from error
