@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from animaworks_tasks.notifications.render import MarkdownRenderer
     from animaworks_tasks.store.directory import TaskStore
     from animaworks_tasks.store.memory import MemoryTaskStore
-    from animaworks_tasks.store.protocol import Claim, Doorbell, Progress, Recovery, Store, SubmitOptions
+    from animaworks_tasks.store.protocol import Changes, Claim, Progress, Recovery, Store, Watch
+    from animaworks_tasks.store.rules import SubmitOptions
     from animaworks_tasks.task.model import Cause, OnInterrupt, Outcome, State, Task
     from animaworks_tasks.task.states import Event
     from animaworks_tasks.tools.context import ToolContext, Workspace
@@ -38,8 +39,8 @@ _HOME = {
     "Backend": "backends",
     "BadArgument": "errors",
     "Cause": "task.model",
+    "Changes": "store.protocol",
     "Claim": "store.protocol",
-    "Doorbell": "store.protocol",
     "Drained": "notifications.inbox",
     "Event": "task.states",
     "Executor": "executor.executor",
@@ -58,7 +59,7 @@ _HOME = {
     "Registry": "tools.registry",
     "State": "task.model",
     "Store": "store.protocol",
-    "SubmitOptions": "store.protocol",
+    "SubmitOptions": "store.rules",
     "Task": "task.model",
     "TaskCancelled": "errors",
     "TaskNotFoundError": "errors",
@@ -68,6 +69,7 @@ _HOME = {
     "ToolContext": "tools.context",
     "ToolError": "errors",
     "Traits": "backends",
+    "Watch": "store.protocol",
     "Workspace": "tools.context",
     "discover": "tools.discovery",
     "load_directory": "tools.discovery",
@@ -75,11 +77,11 @@ _HOME = {
 }
 
 __all__ = [
-    "Backend", "BadArgument", "Cause", "Claim", "Doorbell", "Drained", "Event", "Executor", "FuturesBackend",
+    "Backend", "BadArgument", "Cause", "Changes", "Claim", "Drained", "Event", "Executor", "FuturesBackend",
     "InlineBackend", "MarkdownRenderer", "MemoryTaskStore", "MissingCredential", "Notification", "Notifications",
     "OnInterrupt", "Outcome", "ProcessBackend", "Progress", "Recovery", "Registry", "State", "Store", "SubmitOptions",
     "Task", "TaskCancelled", "TaskNotFoundError", "TaskStore", "TasksError", "ThreadBackend", "ToolContext",
-    "ToolError", "Traits", "Workspace", "__version__", "discover", "load_directory", "run_task",
+    "ToolError", "Traits", "Watch", "Workspace", "__version__", "discover", "load_directory", "run_task",
 ]  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """
-The fixtures for tests of tools; they are there in every pytest run where this package is installed.
+Fixtures for tests of tools, in every pytest run where this package is installed.
 
-So until one of them is asked for they cost next to nothing: what they need is imported inside them. Any of them can be
-replaced by a fixture of the same name; *registry* is meant to be, by one that returns your tools.
+What they need is imported inside them, so that a run that uses none costs next to nothing. Each can be replaced by a
+fixture of the same name: *registry* by one that returns your tools.
 ``-p no:animaworks_tasks`` does without them.
 """
 
@@ -23,13 +23,13 @@ _MARKER = "task_store(kind='memory', *, language='en'): what the fixture task_st
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Announce our marker."""
+    """Register our marker."""
     config.addinivalue_line("markers", _MARKER)
 
 
 @pytest.fixture
 def manual_clock() -> ManualClock:
-    """A clock that stands still, that of *task_store* and *executor*; ``advance(seconds)`` moves it on."""
+    """A clock that stands still, used by *task_store* and *executor*; ``advance(seconds)`` moves it on."""
     from animaworks_tasks.testing import ManualClock
 
     return ManualClock()
@@ -38,9 +38,9 @@ def manual_clock() -> ManualClock:
 @pytest.fixture
 def task_store(request: pytest.FixtureRequest, manual_clock: ManualClock) -> Store:
     """
-    An empty store in memory, whose notices are in English.
+    An empty store in memory, with notifications in English.
 
-    ``@pytest.mark.task_store("files", language="ja")`` makes it one of files, in *tmp_path*, and its notices Japanese;
+    ``@pytest.mark.task_store("files", language="ja")`` makes it a TaskStore in *tmp_path*, with Japanese notifications;
     ``@pytest.mark.parametrize("task_store", ["memory", "files"], indirect=True)`` runs a test with both.
     """
     marker = request.node.get_closest_marker("task_store")
@@ -64,7 +64,7 @@ def _asked_for(kind: str = "memory", *, language: str = "en") -> tuple[str, str]
 
 @pytest.fixture
 def registry() -> Registry:
-    """A registry for a test to fill; a fixture of yours with this name, which returns your tools, takes its place."""
+    """An empty registry; replace it by a fixture of this name that returns your tools."""
     from animaworks_tasks.tools.registry import Registry
 
     return Registry()
@@ -72,7 +72,7 @@ def registry() -> Registry:
 
 @pytest.fixture
 def executor(task_store: Store, registry: Registry, manual_clock: ManualClock) -> Iterator[Executor]:
-    """An executor that runs the tools of *registry* where it is told to: in this thread, at once."""
+    """An executor with an InlineBackend: it runs the tools of *registry* in the thread that waits for them."""
     from animaworks_tasks.backends import InlineBackend
     from animaworks_tasks.executor.executor import Executor
 

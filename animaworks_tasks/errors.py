@@ -21,7 +21,7 @@ Every error a user of this package can meet, and what a tool raises to say what 
   + MissingCredential             a key or a login is not set
   + BadArgument                   an argument that only the tool could find wrong
 
-* TaskCancelled                   a BaseException: raised inside a tool that is asked to stop
+* TaskCancelled                   a BaseException: raised inside a tool to cancel it
 
 A tool's own exception is never wrapped: its type, message and traceback go into the task's record.
 """
@@ -30,7 +30,7 @@ from __future__ import annotations
 
 
 class TasksError(Exception):
-    """What every error of this package inherits."""
+    """The base class of all errors of this package."""
 
 
 class TaskNotFoundError(TasksError, LookupError):
@@ -45,7 +45,7 @@ class TaskNotFoundError(TasksError, LookupError):
 
 
 class RecordError(TasksError, ValueError):
-    """The bytes are not a record; *reason* says why, in words for a person."""
+    """The bytes are not a record; *reason* says why."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(name, reason)
@@ -56,7 +56,7 @@ class RecordError(TasksError, ValueError):
 
 
 class InvalidTransitionError(TasksError, ValueError):
-    """The table of states has no such step; the task is unchanged."""
+    """The table of states has no such transition; the task is unchanged."""
 
     def __init__(self, task_id: str, state: str, event: str) -> None:
         super().__init__(task_id, state, event)
@@ -72,7 +72,7 @@ class UsageError(TasksError, ValueError):
 
     Attributes:
         problem: What is wrong, in one sentence.
-        usage: The line that shows how it is called; empty where none is known.
+        usage: The usage line of the tool; empty if none is known.
     """
 
     def __init__(self, problem: str, usage: str = "") -> None:
@@ -92,9 +92,9 @@ class WrongArgumentError(UsageError):
 
 
 class NotPermittedError(UsageError):
-    """The subcommand is gated, and its permission is not given; *permission* is what is missing."""
+    """The subcommand is gated, and *permission* is not given."""
 
-    # No PermissionError: that is an OSError, and whoever tries again when the disk says no would try this again too.
+    # Not a PermissionError: that is an OSError, and callers that retry an OSError would retry this too.
 
     def __init__(self, command: str, permission: str) -> None:
         problem = f"{command} needs the permission {permission}, which this Anima does not have: ask the operator"
@@ -106,11 +106,11 @@ class NotPermittedError(UsageError):
 
 
 class RegistryError(TasksError, ValueError):
-    """A tool that cannot be registered: a name taken, a signature that no command line can express."""
+    """A tool that cannot be registered: its name is taken, or its signature fits no command line."""
 
 
 class ToolLoadError(TasksError, ImportError):
-    """A registered tool whose code does not load; the other tools are not touched by it."""
+    """A registered tool whose code does not load; other tools are not affected."""
 
     def __init__(self, tool: str, reason: str) -> None:
         super().__init__(tool, reason)
@@ -133,10 +133,10 @@ class StoreError(TasksError, OSError):
 
 class PartlySubmittedError(TasksError, OSError):
     """
-    The disk said no in the middle of a submit. The ids in *submitted* are kept and will run: do not submit these again.
+    An OSError came in the middle of a submit. The tasks in *submitted* will run: do not submit them again.
 
-    Of a ``submit_many`` they are the first of its tasks. Of a ``submit`` it is the task itself, whose name could not be
-    made durable: it is lost only if the power fails before it runs.
+    Of a ``submit_many`` they are the first of its tasks. Of a ``submit`` it is the task itself, whose record could not
+    be made durable: it is lost only if the power fails before it runs.
     """
 
     def __init__(self, submitted: tuple[str, ...], reason: str) -> None:
@@ -150,30 +150,30 @@ class PartlySubmittedError(TasksError, OSError):
 
 
 class ClaimLostError(TasksError):
-    """The claim was already finished or released; nothing was written."""
+    """The claim has already ended; nothing was written."""
 
     def __init__(self, task_id: str) -> None:
         super().__init__(task_id)
         self.task_id = task_id
 
     def __str__(self) -> str:
-        return f"the claim on task {self.task_id} has ended: it was finished, released or lost"
+        return f"the claim on task {self.task_id} has ended: the task was finished, requeued or lost"
 
 
 class BackendError(TasksError, RuntimeError):
-    """A backend that cannot run a call, or whose process died under it. The task's record tells what became of it."""
+    """A backend could not run a call, or its process died. The task's record says how the task ended."""
 
 
 class ExecutorClosedError(TasksError, RuntimeError):
-    """The executor was stopped, or never started. Tasks submitted to the store wait for the next one."""
+    """The executor was stopped, or never started. Tasks of the store wait for the next one."""
 
 
 class ToolError(Exception):
     """
-    A tool says that it failed.
+    Raised by a tool to fail.
 
     Attributes:
-        hint: What the agent can do about it, in one sentence; None if there is nothing to say.
+        hint: What the agent can do about it, in one sentence; None if there is nothing.
     """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
@@ -188,13 +188,13 @@ def _rebuild_tool_error(kind: type[ToolError], message: str, hint: str | None) -
     return kind(message, hint=hint)
 
 
-class MissingCredential(ToolError):  # noqa: N818 - reads as the sentence a tool's author means: raise MissingCredential
+class MissingCredential(ToolError):  # noqa: N818 - reads well in a tool: raise MissingCredential
     """A key, token or login that the tool needs is not set."""
 
 
 class BadArgument(ToolError):  # noqa: N818 - as above
-    """An argument that the command line accepts and the tool cannot use: a file that is no audio, say."""
+    """An argument that the command line accepts and the tool cannot use: a file that is not audio, say."""
 
 
 class TaskCancelled(BaseException):  # a signal, not an error: `except Exception` in a tool must not catch it
-    """Raised inside a tool by :meth:`ToolContext.raise_if_cancelled`; let it pass."""
+    """Raised inside a tool by :meth:`ToolContext.raise_if_cancelled`; do not catch it."""

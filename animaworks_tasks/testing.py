@@ -1,12 +1,12 @@
 """
-For tests of tools: a clock that stands still, a context that remembers, and assertions that say what was there instead.
+For tests of tools: a clock that stands still, a context that records, and assertions that describe the task.
 
     def test_a_word_is_counted(executor: Executor, task_store: Store) -> None:
         done = run_to_end(executor, "words", "count", "letter.txt")
         assert_completed(task_store, done, contains="12")
 
-Nothing here needs pytest. With it, the fixtures *task_store*, *registry*, *executor* and *manual_clock* are there as
-soon as this package is installed (``_pytest_plugin.py``): no thread, no sleep, no directory.
+Nothing here needs pytest. For pytest there are the fixtures *task_store*, *registry*, *executor* and *manual_clock*
+(``_pytest_plugin.py``): no thread, no sleep, no directory. The author of another store inherits :class:`StoreContract`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Unpack
 
 from animaworks_tasks.executor.executor import Executor
+from animaworks_tasks.store.contract import StoreContract
 from animaworks_tasks.store.memory import MemoryWorkspace
-from animaworks_tasks.store.protocol import Store, SubmitOptions, utc_now
+from animaworks_tasks.store.protocol import Store
+from animaworks_tasks.store.rules import SubmitOptions, utc_now
 from animaworks_tasks.task.model import Cause, Outcome, State, Task
 from animaworks_tasks.tools.context import ToolContext
 
 __all__ = [
-    "ManualClock", "RecordingContext", "assert_cancelled", "assert_completed", "assert_failed", "assert_notified",
-    "describe", "notice_of", "run_to_end",
+    "ManualClock", "RecordingContext", "StoreContract", "assert_cancelled", "assert_completed", "assert_failed",
+    "assert_notified", "describe", "notification_of", "run_to_end",
 ]  # fmt: skip
 
 _BEGINNING: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,21 +36,21 @@ _LOG_TAIL: Final = 20  # lines of a log that a failed assertion shows
 
 class ManualClock:
     """
-    Stands still until it is moved on. Give the same one to the store and to the executor.
+    A clock that stands still until it is moved on. Give the same one to the store and the executor.
 
     Attributes:
-        now: What it shows, in UTC.
+        now: The time that it shows, in UTC.
     """
 
     def __init__(self, now: datetime = _BEGINNING) -> None:
         self.now = now
 
     def __call__(self) -> datetime:
-        """Return what it shows."""
+        """Return *now*."""
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Move it on by so many *seconds*."""
+        """Move the clock on by *seconds*."""
         self.now += timedelta(seconds=seconds)
 
 
@@ -57,11 +59,11 @@ class RecordingContext(ToolContext):
     A context for calling a tool's function directly, outside of any task.
 
     Args:
-        cancel_after: Ask the tool to stop once it has reported progress so often; None never, 0 from the start.
+        cancel_after: Cancel the tool after so many reports of progress; None never, 0 from the start.
         attempt: Which run this is.
 
     Attributes:
-        reports: Each report of progress as (fraction, message), in their order; none is skipped.
+        reports: All reports of progress as (fraction, message), in order.
     """
 
     def __init__(self, *, cancel_after: int | None = None, attempt: int = 1) -> None:
@@ -71,8 +73,8 @@ class RecordingContext(ToolContext):
         super().__init__(task, self._memory)
 
     def progress(self, fraction: float | None, message: str = "") -> None:
-        """Do as :meth:`ToolContext.progress`, and remember it."""
-        self._reported = -math.inf  # however close together they are
+        """Do as :meth:`ToolContext.progress`, and record it."""
+        self._reported = -math.inf  # so that no report is skipped
         super().progress(fraction, message)
 
     @property
@@ -94,7 +96,7 @@ def run_to_end(executor: Executor, tool: str, *argv: str, **options: Unpack[Subm
     """
     Submit a call, run it with all its retries, and return the task when it is DONE, however it ended.
 
-    An executor with a :class:`ManualClock` has it moved on to each retry; any other waits for them.
+    A :class:`ManualClock` of the executor is moved on to each retry; with another clock, this waits for them.
 
     Args:
         executor: Running.
@@ -103,7 +105,7 @@ def run_to_end(executor: Executor, tool: str, *argv: str, **options: Unpack[Subm
         **options: As for :meth:`Executor.submit`.
 
     Raises:
-        UsageError: The call would be refused at the submit already: an unknown tool, a wrong argument.
+        UsageError: The submit was refused: an unknown tool, a wrong argument.
     """
     task = executor.submit_sync(tool, *argv, **options)
     while isinstance(executor.clock, ManualClock):
@@ -115,15 +117,15 @@ def run_to_end(executor: Executor, tool: str, *argv: str, **options: Unpack[Subm
     return executor.wait_sync(task.id)
 
 
-def notice_of(store: Store, task: Task | str) -> str | None:
-    """Return what the agent will read of a task (or its id); None if there is no notice, or it was acknowledged."""
+def notification_of(store: Store, task: Task | str) -> str | None:
+    """Return the text of the notification of a task (or its id); None if there is none, or it was acknowledged."""
     task_id = task if isinstance(task, str) else task.id
-    return next((notice.text for notice in store.notifications.peek() if notice.task_id == task_id), None)
+    return next((each.text for each in store.notifications.peek() if each.task_id == task_id), None)
 
 
 def describe(store: Store, task: Task | str) -> str:
     """
-    Say in lines for people what there is of a task (or its id) now: how it ended and why, its log's tail, its notice.
+    Describe a task (or its id) for people: how it ended and why, the end of its log, its notification.
 
     Raises:
         TaskNotFoundError: The store has no such task.
@@ -133,18 +135,18 @@ def describe(store: Store, task: Task | str) -> str:
 
 def assert_completed(store: Store, task: Task | str, *, contains: str = "") -> Task:
     """
-    Insist that a task has completed, with *contains* in its result.
+    Assert that a task has completed, with *contains* in its result.
 
     Args:
         store: Where it is.
-        task: The task, as it was when it was submitted or as it is now, or its id.
+        task: The task, as it was at any time, or its id.
         contains: A text.
 
     Returns:
         The task as it is now.
 
     Raises:
-        AssertionError: It has not; the message shows what there is instead.
+        AssertionError: It has not; the message describes the task.
         TaskNotFoundError: The store has no such task.
     """
     __tracebackhide__ = True
@@ -153,7 +155,7 @@ def assert_completed(store: Store, task: Task | str, *, contains: str = "") -> T
 
 def assert_failed(store: Store, task: Task | str, *, cause: Cause | str | None = None, contains: str = "") -> Task:
     """
-    Insist that a task has failed, for this *cause* if one is given, with *contains* in its error or its hint.
+    Assert that a task has failed, for this *cause* if one is given, with *contains* in its error or its hint.
 
     All else is as with :func:`assert_completed`.
     """
@@ -162,28 +164,28 @@ def assert_failed(store: Store, task: Task | str, *, cause: Cause | str | None =
 
 
 def assert_cancelled(store: Store, task: Task | str, *, contains: str = "") -> Task:
-    """Insist that a task was cancelled; all else is as with :func:`assert_failed`."""
+    """Assert that a task was cancelled; all else is as with :func:`assert_failed`."""
     __tracebackhide__ = True
     return _assert_ended(store, task, Outcome.CANCELLED, None, contains)
 
 
 def assert_notified(store: Store, task: Task | str, *, contains: str = "") -> str:
     """
-    Insist that a notice of a task waits to be read, with *contains* in it.
+    Assert that a task has a notification that was not acknowledged, with *contains* in it.
 
     Returns:
-        The notice.
+        The text of the notification.
 
     Raises:
-        AssertionError: There is none, or it says something else; the message shows what there is.
+        AssertionError: There is none, or none with *contains*; the message describes the task.
         TaskNotFoundError: The store has no such task.
     """
     __tracebackhide__ = True
-    found, notice = _now(store, task), notice_of(store, task)
-    if notice is None or contains not in notice:
-        expected = "a notice" + (f" with {contains!r} in it" if contains else "")
+    found, notification = _now(store, task), notification_of(store, task)
+    if notification is None or contains not in notification:
+        expected = "a notification" + (f" with {contains!r} in it" if contains else "")
         raise AssertionError(f"expected {expected}, and there is\n{_described(store, found)}")
-    return notice
+    return notification
 
 
 def _assert_ended(store: Store, task: Task | str, outcome: Outcome, cause: Cause | None, contains: str) -> Task:
@@ -218,7 +220,7 @@ def _described(store: Store, task: Task) -> str:
         f"log (its last {_LOG_TAIL} lines of {len(log)})" if len(log) > _LOG_TAIL else "log": "\n".join(
             log[-_LOG_TAIL:]
         ),
-        "notice": notice_of(store, task) or "none waits: it has not ended, or its notice was acknowledged",
+        "notification": notification_of(store, task) or "none: the task has not ended, or it was acknowledged",
     }
     lines = [f"task {task.id}: {shlex.join((task.tool, *task.argv))}"]
     lines += [_fact(name, str(fact).strip()) for name, fact in facts.items() if fact]

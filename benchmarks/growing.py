@@ -184,7 +184,7 @@ def _copy(texts: dict[Path, str], model: str, task_id: str, at: float) -> None:
             os.link(same, target)
             continue
         text = original.replace(model, task_id)
-        if path.suffix == ".json":
+        if path.suffix in {".json", ".task"}:  # the view, and the record
             record = json.loads(text) | {"completed_at": at}
             text = json.dumps(record, ensure_ascii=False, indent=2) + "\n"
         target.write_text(text, encoding="utf-8")

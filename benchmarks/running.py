@@ -454,8 +454,8 @@ _END_TO_END: Final = (
     "outcomes: their tasks are taken and ticked off by threads of the suite."
 )
 
-# Counted with `strace -f -c`: 400 tasks less 100, submitted and run one by one.
-_CALLS: Final = "68 system calls and five new files"
+# Counted with `strace -f -c`, without futex: 400 tasks less 100, submitted one by one and then run.
+_CALLS: Final = "108 system calls and five new files"
 
 FIGURES: Final = (
     Figure(
@@ -484,8 +484,9 @@ FIGURES: Final = (
         name="throughput-process",
         title='No-op tasks end to end, ThreadBackend, `durability="process"`',
         measure=measure_throughput_process,
-        note=f"{_END_TO_END} In the way: a task of ours takes {_CALLS} (`strace -c`), for its record, lock, owner, "
-        "outcome and notice are files of their own, which any process finds after a crash; huey's are rows on a page. "
+        note=f"{_END_TO_END} In the way: a task of ours takes {_CALLS} (`strace -c`), for its record, outcome, "
+        "view and notification are files of their own, which any process finds after a crash; huey's are rows on a "
+        "page. "
         "The kernel has half of the processor's time (`perf`), and Python the other half: a record is written, read "
         "and checked at every step.",
     ),

@@ -1,8 +1,8 @@
 r"""
 A tiny Anima: it beats its heart while its tools run elsewhere, and reads in the next beat what became of them.
 
-With an audio file, it submits a transcription of that to itself, as an agent would, and stops when it was told of the
-end; without one, it beats until Ctrl-C, and takes what is submitted from a second terminal.
+With an audio file, it submits a transcription of that to itself, as an agent would, and stops when it was notified of
+the end; without one, it beats until Ctrl-C, and takes what is submitted from a second terminal.
 
     $ python examples/anima.py examples/hello.wav
 """
@@ -39,7 +39,7 @@ async def main(arguments: argparse.Namespace) -> int:
         receipt = await submit(store.location, "transcribe", "audio", str(arguments.audio))
         if receipt != 0:
             return receipt
-        await heart.told.wait()
+        await heart.notified.wait()
         beating.cancel()
         print(f"{heart.count} beats, the latest of them {1000 * heart.latest:.1f} ms late")
         return 0
@@ -50,7 +50,7 @@ class Heart:
 
     def __init__(self, executor: Executor, interval: float) -> None:
         self.count, self.latest = 0, 0.0
-        self.told = asyncio.Event()
+        self.notified = asyncio.Event()
         self._executor, self._interval = executor, interval
 
     async def beat(self) -> None:
@@ -63,7 +63,7 @@ class Heart:
                 for line in drained.text.splitlines():
                     print("    " + line, flush=True)
             if drained.notifications:
-                self.told.set()
+                self.notified.set()
             due += self._interval
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
@@ -90,4 +90,4 @@ if __name__ == "__main__":
     try:
         sys.exit(asyncio.run(main(parse())))
     except KeyboardInterrupt:
-        print("bye; what still runs goes on, and is told of when this Anima is back")
+        print("bye; what still runs goes on, and its notifications wait for this Anima")

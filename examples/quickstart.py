@@ -1,5 +1,5 @@
 """
-Submit a slow tool, go on talking, be told when it is done.
+Submit a slow tool, go on talking, be notified when it is done.
 
     $ python examples/quickstart.py
     submitted 5d1c0f6d9a3e; the host goes on talking

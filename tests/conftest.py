@@ -43,10 +43,10 @@ def files(tmp_path: Path, clock: ManualClock) -> TaskStore:
 
 
 def own(store: Store, task_id: str) -> Claim:
-    """Claim a pending task and announce it, as a runner does before it starts the tool."""
+    """Claim a pending task and publish its view, as a runner does before it starts the tool."""
     claim = store.claim(task_id)
     assert claim is not None
-    store.announce(claim)
+    store.publish_view(claim)
     return claim
 
 

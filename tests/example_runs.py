@@ -17,7 +17,7 @@ from unittest import mock
 from animaworks_tasks import MemoryTaskStore, Registry, Task, TaskStore, run_task
 from animaworks_tasks.cli import main
 from animaworks_tasks.store.memory import MemoryWorkspace
-from animaworks_tasks.store.protocol import utc_now
+from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.tools.discovery import load_directory
 from animaworks_tasks.worker.call import Report, call
 

@@ -36,7 +36,7 @@ from animaworks_tasks.testing import (
     assert_failed,
     assert_notified,
     describe,
-    notice_of,
+    notification_of,
     run_to_end,
 )
 
@@ -116,7 +116,7 @@ def test_a_store_is_in_memory_or_in_files_and_behaves_the_same(executor: Executo
 def test_a_marker_asks_for_files_and_for_a_language(executor: Executor, task_store: Store, tmp_path: Path) -> None:
     task = run_to_end(executor, "words", "count", "a")
     assert isinstance(task_store, TaskStore)
-    assert (tmp_path / "anima/state/background_tasks/done" / f"{task.id}.json").is_file()
+    assert (tmp_path / "anima/state/background_tasks/done" / f"{task.id}.task").is_file()
     assert_notified(task_store, task, contains="- ステータス: completed")
 
 
@@ -257,7 +257,9 @@ def test_assertions_return_what_they_found(executor: Executor, task_store: Store
     assert "give at least one" == assert_failed(task_store, bad.id, cause="arguments", contains="at least").hint
     assert bad.id == assert_failed(task_store, bad, contains="no words").id == assert_failed(task_store, bad).id
     assert Outcome.CANCELLED is assert_cancelled(task_store, gone, contains="before it started").outcome
-    assert notice_of(task_store, bad.id) == assert_notified(task_store, bad, contains="- What to do: give at least one")
+    assert notification_of(task_store, bad.id) == assert_notified(
+        task_store, bad, contains="- What to do: give at least one"
+    )
 
 
 def test_a_failed_assertion_shows_what_was_there_instead(executor: Executor, task_store: Store) -> None:
@@ -267,8 +269,8 @@ def test_a_failed_assertion_shows_what_was_there_instead(executor: Executor, tas
     with pytest.raises(AssertionError) as raised:
         assert_completed(task_store, task, contains="3")
     # then
-    notice = notice_of(task_store, task)
-    assert notice is not None
+    notification = notification_of(task_store, task)
+    assert notification is not None
     assert [
         "expected a task that is completed, with '3' in its result, and there is",
         f"  task {task.id}: words count ''",
@@ -277,13 +279,13 @@ def test_a_failed_assertion_shows_what_was_there_instead(executor: Executor, tas
         "    cause: arguments",
         "    error: there are no words",
         "    hint: give at least one",
-        "    notice:",
-        *textwrap.indent(notice, 8 * " ").splitlines(),
+        "    notification:",
+        *textwrap.indent(notification, 8 * " ").splitlines(),
     ] == str(raised.value).splitlines()
 
 
 def test_a_failed_assertion_shows_the_tail_of_the_log(executor: Executor, task_store: Store) -> None:
-    # given a task that has logged 30 lines, and whose notice was read
+    # given a task that has logged 30 lines, and whose notification was read
     task = run_to_end(executor, "words", "count", " ".join(f"word{number}" for number in range(30)))
     task_store.notifications.acknowledge(task_store.notifications.peek())
     # when
@@ -296,7 +298,7 @@ def test_a_failed_assertion_shows_the_tail_of_the_log(executor: Executor, task_s
     assert "counting word9\n" not in text
     assert "counting word10\n" in text
     assert "result: 30" in text
-    assert "notice: none waits" in text
+    assert "notification: none" in text
 
 
 def test_a_failed_assertion_tells_of_a_task_that_has_not_ended(executor: Executor, task_store: Store) -> None:
@@ -305,16 +307,18 @@ def test_a_failed_assertion_tells_of_a_task_that_has_not_ended(executor: Executo
     task = executor.submit_sync("words", "count", "a", not_before=due)
     executor.run_until_idle_sync()
     # when, then
-    with pytest.raises(AssertionError, match=r"(?s)expected a notice, and there is.*state: pending, after 0 runs"):
+    with pytest.raises(
+        AssertionError, match=r"(?s)expected a notification, and there is.*state: pending, after 0 runs"
+    ):
         assert_notified(task_store, task)
     with pytest.raises(AssertionError, match=r"expected a task that is cancelled, and there is"):
         assert_cancelled(task_store, task)
     assert "not before: 2026-01-02 00:00:00+00:00" in describe(task_store, task.id)
 
 
-def test_a_notice_that_says_something_else_is_shown(executor: Executor, task_store: Store) -> None:
+def test_a_notification_that_says_something_else_is_shown(executor: Executor, task_store: Store) -> None:
     task = run_to_end(executor, "words", "count", "a")
-    with pytest.raises(AssertionError, match=r"(?s)expected a notice with 'two' in it.*- Status: completed"):
+    with pytest.raises(AssertionError, match=r"(?s)expected a notification with 'two' in it.*- Status: completed"):
         assert_notified(task_store, task, contains="two")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import fcntl
 import gc
 import itertools
 import json
@@ -121,7 +122,8 @@ def fail(tries: Path) -> str:
 def inspect(*, context: ToolContext) -> dict[str, object]:
     """Say what this process has from the one that it was forked from."""
     files = {int(fd): os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is_open(int(fd))}
-    kinds = {f"{context.task_id}.log": "log"}
+    record = f"{context.task_id}.json (deleted)"  # as the kernel names it since it lies in running/ only
+    kinds = {f"{context.task_id}.log": "log", record: "record"}
     ring: list[object] = []
     ring.append(ring)
     del ring
@@ -260,6 +262,41 @@ def stubborn(begun: Path) -> None:
     begun.touch()
     while True:
         time.sleep(0.01)
+
+
+@registry.tool("proc", "alone", on_interrupt="retry", max_attempts=99)
+def alone(place: Path, left: str, *, context: ToolContext) -> str:
+    """Ignore SIGTERM, leave something running, and note it where two runs overlap; whoever holds *lock* still works."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    lock = os.open(place / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    os.set_inheritable(lock, True)  # noqa: FBT003 - as os has it
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        (place / "twice").touch()
+    if left == "a forked child" and os.fork() == 0:
+        while True:
+            signal.pause()
+    if left == "a program":
+        subprocess.Popen(["sleep", "600"], close_fds=False)
+    (place / f"began-{context.attempt}").touch()
+    wait_for(place / f"may-end-{context.attempt}")
+    return f"attempt {context.attempt}"
+
+
+# The same as a program of its own, in a shell: of what an attempt is, it finds the first that has no file yet.
+_ALONE = """
+trap '' TERM
+for place; do :; done
+exec 9>>"$place/lock"
+flock -n 9 || touch "$place/twice"
+number=1
+while [ -e "$place/began-$number" ]; do number=$((number + 1)); done
+touch "$place/began-$number"
+while [ ! -e "$place/may-end-$number" ]; do sleep 0.01; done
+echo "attempt $number"
+"""
+registry.add_command("program", "alone", ["sh", "-c", _ALONE, "sh"], on_interrupt="retry", max_attempts=99)
 
 
 @registry.tool("proc", "tidy", grace_seconds=20)

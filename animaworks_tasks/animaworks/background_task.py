@@ -1,8 +1,8 @@
 """
-A task in AnimaWorks' words, and the files in which its own class kept such tasks.
+A task as AnimaWorks' own code expects it, and the files in which its own class kept such tasks.
 
-Those files lie where we have our views, ``background_tasks/<id>.json``. What AnimaWorks left there before it had our
-store is shown as it stands, and removed as AnimaWorks did it: nobody else will ever settle or remove it.
+Those files lie where our views do, ``background_tasks/<id>.json``. What AnimaWorks left there before it used this store
+is shown unchanged, and removed by the rules of AnimaWorks, because nothing else finishes or removes it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from animaworks_tasks.task.pending import SIZE_LIMIT
 logger = logging.getLogger("animaworks_tasks")
 
 _PREVIEW: Final = 200  # characters of a result in a summary
-_STALE: Final = 48 * 3600.0  # seconds after which one that runs is dead: its process can be asked no more
+_STALE: Final = 48 * 3600.0  # seconds after which a running one counts as dead: its process cannot be looked up
 
 ToolArguments = dict[str, Any]
 
 
-class TaskStatus(str, enum.Enum):  # noqa: UP042 - as AnimaWorks has it: a StrEnum prints itself differently
-    """How a task stands, in AnimaWorks' words. A cancelled one has failed."""
+class TaskStatus(str, enum.Enum):  # noqa: UP042 - as in AnimaWorks: str() of a StrEnum differs
+    """The states that AnimaWorks knows. A cancelled task is FAILED."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -44,22 +44,21 @@ class TaskStatus(str, enum.Enum):  # noqa: UP042 - as AnimaWorks has it: a StrEn
 @attrs.define
 class BackgroundTask:
     """
-    A task, in AnimaWorks' words.
+    A task as AnimaWorks' own code expects it.
 
-    That of a manager's own call changes as the call does: *status* is the last to. Any other is as it was when it was
-    asked for.
+    That of a manager's own call changes with the call, *status* last. Any other is a snapshot.
 
     Attributes:
         task_id: 12 lowercase hex digits; the same in the record, the notification and the command line.
-        anima_name: The Anima.
+        anima_name: Name of the Anima.
         tool_name: As it was submitted, with or without a subcommand.
-        tool_args: As they were submitted. Of another process's call, what JSON keeps of them; of what a shell
-            submitted, ``subcommand``, ``raw_args`` and ``anima_dir``.
-        status: How it stands.
+        tool_args: As they were submitted; of another process's call, what JSON keeps of them; of a shell's submit,
+            ``subcommand``, ``raw_args`` and ``anima_dir``.
+        status: Its state.
         created_at: When it was submitted, in Unix seconds.
         completed_at: When it ended, in Unix seconds; None before.
-        result: What it returned, as text; None before, and where it returned nothing or failed.
-        error: What went wrong, ``ValueError: no such thing``; None where nothing did.
+        result: What it returned, as text; None before its end, and if it returned nothing or failed.
+        error: What went wrong, ``ValueError: no such thing``; None if nothing did.
     """
 
     task_id: str
@@ -73,11 +72,11 @@ class BackgroundTask:
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data, fit for JSON if the arguments are."""
+        """Return the task as plain data, fit for JSON if *tool_args* is."""
         return attrs.asdict(self, recurse=False) | {"status": self.status.value}
 
     def summary(self) -> str:
-        """Say it in one line: ``[tool] completed:`` and the beginning of the result; or ``failed:`` and the error."""
+        """Return one line: ``[tool] completed:`` and the beginning of the result, or ``failed:`` and the error."""
         if self.status is TaskStatus.COMPLETED:
             return f"[{self.tool_name}] completed: {(self.result or '')[:_PREVIEW]}"
         if self.status is TaskStatus.FAILED:
@@ -86,7 +85,7 @@ class BackgroundTask:
 
 
 def as_background_task(task: Task, arguments: ToolArguments, store: Store) -> BackgroundTask:
-    """Return *task*, which *store* keeps and which was called with *arguments*, in AnimaWorks' words."""
+    """Return *task* of *store*, called with *arguments*, as a BackgroundTask."""
     shown = BackgroundTask(
         task_id=task.id,
         anima_name=task.anima_name,
@@ -101,7 +100,7 @@ def as_background_task(task: Task, arguments: ToolArguments, store: Store) -> Ba
 
 
 def end(shown: BackgroundTask, done: Task, store: Store) -> None:
-    """Let *shown* end as *done* did. Its status changes last: whoever sees that it has ended sees how."""
+    """Copy the end of *done* to *shown*. Its status changes last: a thread that sees the end sees all of it."""
     shown.result, shown.error = _whole_result(done, store), done.error
     shown.completed_at = None if done.finished_at is None else done.finished_at.timestamp()
     shown.status = TaskStatus.COMPLETED if done.outcome is Outcome.COMPLETED else TaskStatus.FAILED
@@ -109,30 +108,49 @@ def end(shown: BackgroundTask, done: Task, store: Store) -> None:
 
 def _whole_result(task: Task, store: Store) -> str | None:
     if task.result_file is not None:
-        with contextlib.suppress(OSError, TasksError):  # its file, or all of it, is gone: its beginning has to do
+        with contextlib.suppress(OSError, TasksError):  # it was removed: return the beginning
             return store.read_result(task.id)
     return task.result
 
 
-class Leftovers:
+def evict(tasks: dict[str, BackgroundTask], now: float, *, retention: float, limit: int) -> int:
     """
-    What AnimaWorks' own class left in one store.
+    Remove tasks that have ended from *tasks*, and return how many; other threads may use the dict.
 
     Args:
-        layout: Where it lies.
+        tasks: By their ids.
+        now: Unix seconds.
+        retention: Seconds for which one that has ended is kept, at least 0.
+        limit: How many that have ended are kept, the newest; at least 0.
+    """
+    ended = [task for task in list(tasks.values()) if task.status is not TaskStatus.RUNNING]
+    ended.sort(key=lambda task: task.completed_at or 0.0)
+    too_many = len(ended) - limit
+    old = [task for n, task in enumerate(ended) if n < too_many or (task.completed_at or 0.0) <= now - retention]
+    return sum(tasks.pop(task.task_id, None) is not None for task in old)
+
+
+class Leftovers:
+    """
+    The files that AnimaWorks' own class left in one store.
+
+    Args:
+        layout: Of the store; None if it has no files.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout | None) -> None:
         self._layout = layout
 
     def ids(self) -> set[str]:
-        """Return the ids of all files, those of our own views among them."""
+        """Return the ids of all files, including our own views."""
+        if self._layout is None:
+            return set()
         names = files.names(self._layout.root)
         return {name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")}
 
     def get(self, task_id: str) -> BackgroundTask | None:
-        """Return the task in the file of *task_id*; None if there is none, or it cannot be read."""
-        if os.path.basename(task_id) != task_id:
+        """Return the task in the file of *task_id*; None if there is none, or it is unreadable."""
+        if self._layout is None or os.path.basename(task_id) != task_id:
             return None
         try:
             values = json.loads(files.read(self._layout.view(task_id), limit=SIZE_LIMIT))
@@ -154,9 +172,9 @@ class Leftovers:
             return None
 
     def remove(self, task_id: str, *, before: float) -> bool:
-        """Remove a task that ended before *before*, in Unix seconds, or began so long ago that it is dead."""
+        """Remove a task that ended before *before*, in Unix seconds, or is dead; return whether it did."""
         task = self.get(task_id)
-        if task is None:
+        if self._layout is None or task is None:
             return False
         old = task.created_at < time.time() - _STALE if task.completed_at is None else task.completed_at < before
         return old and files.discard(self._layout.view(task_id))

@@ -1,4 +1,4 @@
-"""Which tools are to be submitted, and how long they take: defaults, profiles and configuration in one table."""
+"""Which tools to submit, and how long they take: defaults, profiles and configuration in one table."""
 
 from __future__ import annotations
 
@@ -7,39 +7,25 @@ from typing import Final
 
 from animaworks_tasks.tools.profile import UNKNOWN_TIME
 
+# "tool:subcommand" as a shell submits it, or else the name of the schema as a model calls it
+_BY_SECONDS: Final[Mapping[int, tuple[str, ...]]] = {
+    1800: ("generate_character_assets", "image_gen:pipeline"),
+    600: ("generate_3d_model", "generate_rigged_model", "generate_animations", "machine:run",
+          "image_gen:3d", "image_gen:rigging", "image_gen:animations"),
+    300: ("local_llm", "local_llm:generate", "local_llm:chat"),
+    120: ("generate_fullbody", "generate_bustup", "generate_icon", "generate_chibi", "transcribe:audio",
+          "image_gen:fullbody", "image_gen:bustup", "image_gen:icon", "image_gen:chibi"),
+    60: ("run_command", "chatwork:sync", "chatwork:download"),
+}  # fmt: skip
+
 DEFAULT_ELIGIBLE_TOOLS: Final[Mapping[str, int]] = {
-    # by the names of their schemas, as a model calls them
-    "generate_character_assets": 1800,
-    "generate_fullbody": 120,
-    "generate_bustup": 120,
-    "generate_icon": 120,
-    "generate_chibi": 120,
-    "generate_3d_model": 600,
-    "generate_rigged_model": 600,
-    "generate_animations": 600,
-    "local_llm": 300,
-    "run_command": 60,
-    # by tool and subcommand, as a shell submits them
-    "image_gen:pipeline": 1800,
-    "image_gen:fullbody": 120,
-    "image_gen:bustup": 120,
-    "image_gen:icon": 120,
-    "image_gen:chibi": 120,
-    "image_gen:3d": 600,
-    "image_gen:rigging": 600,
-    "image_gen:animations": 600,
-    "local_llm:generate": 300,
-    "local_llm:chat": 300,
-    "transcribe:audio": 120,
-    "machine:run": 600,
-    "chatwork:sync": 60,
-    "chatwork:download": 60,
+    name: seconds for seconds, names in _BY_SECONDS.items() for name in names
 }
-"""What is submitted where neither a profile nor the configuration says otherwise, and how many seconds it takes."""
+"""The tools to submit unless a profile or the configuration says otherwise, with their seconds."""
 
 
 def eligible_tools(profiles: Mapping[str, object], config: Mapping[str, int]) -> dict[str, int]:
-    """Return seconds by name: the defaults, overridden by *profiles*, and those by *config*."""
+    """Return seconds by name: the defaults, overridden by *profiles*, then by *config*."""
     eligible = dict(DEFAULT_ELIGIBLE_TOOLS)
     for key, facts in _facts(profiles):
         seconds = facts.get("expected_seconds")

@@ -1,8 +1,8 @@
 """
 One call of a host's own function, as a task of its store: how it is made, and what the record says of it.
 
-It is made in a thread of its own, or in the event loop that asked for it; that thread only waits then, and sees to it
-that the call is stopped when somebody asks for that, and settled when its loop goes away.
+It is made in a thread of its own, or in the event loop that submitted it. In that case the thread only waits; it
+cancels the call after a cancellation request, and finishes the task when the loop is closed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import json
+import reprlib
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
@@ -20,7 +21,8 @@ import attrs
 
 from animaworks_tasks.errors import TaskCancelled
 from animaworks_tasks.notifications.render import one_line
-from animaworks_tasks.store.protocol import Store, SubmitOptions, new_task, utc_now
+from animaworks_tasks.store.protocol import Claim, Store
+from animaworks_tasks.store.rules import SubmitOptions, new_task, utc_now
 from animaworks_tasks.task.model import Cause, OnInterrupt, Task
 from animaworks_tasks.task.pending import SIZE_LIMIT
 from animaworks_tasks.tools.context import ToolContext
@@ -28,62 +30,62 @@ from animaworks_tasks.tools.tool import FunctionTarget, Tool
 from animaworks_tasks.worker.call import Report
 from animaworks_tasks.worker.runner import call_here
 
-IN_PROCESS: Final = "in_process"  # the key of a record that says so
-NO_LIMIT: Final = 10 * 365 * 86400.0  # seconds; what the host calls is the host's to end
+IN_PROCESS: Final = "in_process"  # key in the record of such a task
+NO_LIMIT: Final = 10 * 365 * 86400.0  # seconds; the host itself stops what it calls
 
 _ARGUMENTS_LIMIT: Final = SIZE_LIMIT // 2  # bytes of the arguments that go into a record
-_LOOK: Final = 0.25  # seconds between looks at the wish to cancel, and at whether the event loop is still there
+_LOOK: Final = 0.25  # seconds between looks for a cancellation request and a closed event loop
 
 
-def in_process_task(name: str, arguments: object, *, expected_seconds: float | None, location: str) -> Task:
+def in_process_task(name: str, arguments: object, expected_seconds: float | None, *, anima: str, location: str) -> Task:
     """
-    Return the task, PENDING and new, for a call that only this process can make.
+    Return a new PENDING task for a call that only this process can make.
 
     Args:
-        name: ``tool:subcommand``, or any other name that is not empty.
+        name: ``tool:subcommand``, or any other name.
         arguments: Kept as the only word of its ``argv``, in JSON.
-        expected_seconds: How long it takes; None where nobody knows.
+        expected_seconds: How long it takes; None if it is not known.
+        anima: Name of the Anima.
         location: Of the store.
+
+    Raises:
+        ValueError: *name* is empty.
     """
+    if not name:
+        raise ValueError("a task needs the name of a tool")
     tool, _, subcommand = name.partition(":")
-    if not tool or not subcommand:  # no two parts, but a name of its own
+    if not tool or not subcommand:  # not of two parts: the name of a tool
         tool, subcommand = name, ""
     options = SubmitOptions(
         subcommand=subcommand,
         expected_seconds=expected_seconds,
         timeout_seconds=NO_LIMIT,
         retries=0,
-        on_interrupt=OnInterrupt.FAIL,  # nobody else could call it again, whatever the tool of this name says
+        on_interrupt=OnInterrupt.FAIL,  # no other process can call it again
     )
     argv = (_written(arguments),) if arguments else ()
-    return attrs.evolve(new_task(tool, argv, options, anima_dir=location, at=utc_now()), extra={IN_PROCESS: True})
+    task = new_task(tool, argv, options, anima_dir=location, at=utc_now())
+    return attrs.evolve(task, extra={IN_PROCESS: True}, anima_name=anima)
 
 
 def is_in_process(task: Task) -> bool:
-    """Say whether only the process that submitted *task* can run it."""
+    """Return whether only the process that submitted *task* can run it."""
     return task.extra.get(IN_PROCESS) is True
 
 
 def _written(arguments: object) -> str:
-    """Return what a record keeps of *arguments*: JSON."""
+    """Return *arguments* as JSON for a record, or the beginning of what they are."""
     try:
         text = json.dumps(arguments, ensure_ascii=False, default=str)
         if len(text.encode("utf-8")) <= _ARGUMENTS_LIMIT:
             return text
-    except Exception:  # noqa: BLE001 - a circle, half of a character, or whatever a __str__ raises
-        text = _told(arguments)
+    except Exception:  # noqa: BLE001 - a cycle, a lone surrogate, or what a __str__ raises
+        text = reprlib.repr(arguments)
     return json.dumps({"arguments": one_line(text, 1000)}, ensure_ascii=False)
 
 
-def _told(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception as error:  # noqa: BLE001 - anybody's __repr__
-        return f"{type(value).__name__} ({type(error).__name__})"
-
-
 def arguments_of(task: Task) -> dict[str, Any]:
-    """Return the arguments of *task*: what JSON has kept, or, of other tasks, what AnimaWorks has for them."""
+    """Return the arguments of *task* as kept in JSON; of a task that is not in-process, those AnimaWorks shows."""
     if not is_in_process(task):
         return {"subcommand": task.subcommand, "raw_args": list(task.argv), "anima_dir": task.anima_dir}
     try:
@@ -95,9 +97,9 @@ def arguments_of(task: Task) -> dict[str, Any]:
 
 class SubmittedId(str):  # noqa: SLOT000 - a str can have no slots
     """
-    The id of an async call that was submitted: a text like any other.
+    The id of a submitted call: a str.
 
-    It can also be awaited, as the original's is: then it is the same id, once the record would survive a power cut.
+    It can also be awaited, like the original's: this returns the same id, once the record survives a power cut.
     """
 
     kept: Future[None]
@@ -111,19 +113,19 @@ class SubmittedId(str):  # noqa: SLOT000 - a str can have no slots
 
 
 class InProcessCall:
-    """One call of the host's, and whether its event loop went away under it."""
+    """One call of the host's function; *loop* runs it, if it is async."""
 
     def __init__(self, execute: Callable[[], object], loop: asyncio.AbstractEventLoop | None) -> None:
         self._execute, self._loop = execute, loop
         self._lost = False
 
     def tool(self) -> Tool:
-        """Return what the runner needs to make the call."""
+        """Return the call as a tool for the runner."""
         return Tool(name="in-process", subcommand="call", target=FunctionTarget(None, self._work), parameters=())
 
-    def invoke(self, tool: Tool, task: Task, store: Store, timeout: float) -> Report:
-        """Make it, in this thread."""
-        report = call_here(tool, task, store, timeout)
+    def invoke(self, tool: Tool, task: Task, store: Store, claim: Claim, timeout: float) -> Report:
+        """Make the call in this thread; see :data:`~animaworks_tasks.worker.runner.Invoker`."""
+        report = call_here(tool, task, store, claim, timeout)
         if not self._lost:
             return report
         error = "it was cancelled by the end of its event loop, or from within; it may have partly run"
@@ -140,23 +142,23 @@ class InProcessCall:
             running.append(current)
             try:
                 return await self._execute()  # type: ignore[misc]  # what has a loop is async
-            except SystemExit as leaving:  # let through, it would end the host's loop
+            except SystemExit as leaving:  # raised here, it would end the host's loop
                 return leaving
 
         coroutine = main()
         future = begin(coroutine, self._loop)
-        asked = False
+        requested = False
         while future is not None and not future.done() and not self._loop.is_closed():
             concurrent.futures.wait([future], _LOOK)
-            if context.cancelled and running and not asked:
-                asked = True
+            if context.cancelled and running and not requested:
+                requested = True
                 with contextlib.suppress(RuntimeError):  # its loop was closed meanwhile
                     self._loop.call_soon_threadsafe(running[0].cancel)
-        if future is not None and future.cancelled() and asked:
+        if future is not None and future.cancelled() and requested:
             raise TaskCancelled("it was asked to stop")
         self._lost = future is None or not future.done() or future.cancelled()
         if self._lost and not running:
-            coroutine.close()  # its loop was closed before it came to that, and nobody else will
+            coroutine.close()  # its loop was closed before it started
         value = None if future is None or self._lost else future.result()
         if isinstance(value, SystemExit):
             raise value
@@ -164,7 +166,7 @@ class InProcessCall:
 
 
 def begin(coroutine: Coroutine[Any, Any, object], loop: asyncio.AbstractEventLoop) -> Future[object] | None:
-    """Let *loop*, of another thread, run *coroutine*; None if it was closed."""
+    """Run *coroutine* in *loop*, which belongs to another thread; None if the loop was closed."""
     try:
         return asyncio.run_coroutine_threadsafe(coroutine, loop)
     except RuntimeError:
@@ -173,12 +175,12 @@ def begin(coroutine: Coroutine[Any, Any, object], loop: asyncio.AbstractEventLoo
 
 
 def start(function: Callable[[], None], *, name: str) -> None:
-    """Run *function* in a thread of its own, which does not keep the process from exiting."""
+    """Run *function* in a daemon thread."""
     threading.Thread(target=function, name=f"animaworks_tasks-{name}", daemon=True).start()
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the event loop that runs in this thread; None where none does."""
+    """Return the event loop that runs in this thread; None if none does."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

@@ -1,14 +1,16 @@
 """
 What goes between a supervisor and its tool process: calls one way, pickled; reports the other, each a line of JSON.
 
-The supervisor runs no foreign code, and who reports does. So what comes up is never unpickled: it is read without
-waiting, up to a limit, and believed where it is a report. The socket can be written to by whatever a tool has started.
+The supervisor runs no foreign code; the tool process does. So the supervisor never unpickles what it receives: it reads
+without waiting, up to a limit, and accepts a valid report only. Any process that a tool has started can write to the
+socket.
 """
 
 from __future__ import annotations
 
 import json
 import socket
+from multiprocessing.connection import wait
 from typing import Final
 
 import attrs
@@ -19,15 +21,15 @@ from animaworks_tasks.worker.call import Report
 _LIMIT: Final = 1 << 20  # bytes of a report; the largest, a result of control characters only, has 400,000
 _CHUNK: Final = 1 << 16
 _HEADER: Final = 8  # bytes that say how long a call is
-_TAKEN_WITHIN: Final = 30.0  # seconds in which a call, 1 MiB at most, must have been taken
+_SEND_TIMEOUT: Final = 30.0  # seconds; a call has at most 1 MiB
 
 
-class Link:
+class Channel:
     """
     The supervisor's end of the socket.
 
     Attributes:
-        fit: Whether the tool process takes another call; if not, it said so with its last report.
+        fit: Whether the tool process can run another call, as its last report said.
     """
 
     def __init__(self, end: socket.socket) -> None:
@@ -35,15 +37,17 @@ class Link:
         self._socket = end
         self._read = bytearray()
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: bytes, descriptor: int | None) -> None:
         """
-        Pass *message* on.
+        Send *message*, and with it a copy of *descriptor* unless it is None (SCM_RIGHTS, unix(7)).
 
         Raises:
-            OSError: Nobody takes it.
+            OSError: The other end is closed, or did not read it within 30 seconds.
         """
-        self._socket.settimeout(_TAKEN_WITHIN)
-        self._socket.sendall(len(message).to_bytes(_HEADER, "big") + message)
+        self._socket.settimeout(_SEND_TIMEOUT)
+        header = len(message).to_bytes(_HEADER, "big")
+        socket.send_fds(self._socket, [header], [] if descriptor is None else [descriptor])
+        self._socket.sendall(message)
 
     def report(self, timeout: float) -> Report | None:
         """
@@ -51,8 +55,8 @@ class Link:
 
         Raises:
             EOFError: The other end was closed.
-            OSError: It was cut.
-            ValueError: What came is no report.
+            OSError: The connection failed.
+            ValueError: What came is not one report.
         """
         self._socket.settimeout(max(timeout, 0.001))  # 0 would not wait, and be another error
         try:
@@ -64,46 +68,41 @@ class Link:
         self._read += data
         line, end, rest = self._read.partition(b"\n")
         if rest or len(self._read) > _LIMIT:
-            raise ValueError("there was more than a report")
+            raise ValueError("more than one report")
         if not end:
             return None
         self._read.clear()
         report, self.fit = _decode(bytes(line))
         return report
 
-    def quiet(self) -> bool:
-        """Say whether the other end is open, and has sent nothing that nobody asked for."""
-        self._socket.settimeout(0)
-        try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
-        return False
+    def is_quiet(self) -> bool:
+        """Return whether the other end is open and has sent nothing."""
+        return not wait([self._socket], 0)
 
     def close(self) -> None:
-        """Close it: the tool process ends when it has nothing else to do."""
+        """Close the socket; the tool process exits when its call has ended."""
         self._socket.close()
 
 
-def receive(end: socket.socket) -> bytes:
-    """Return the next message, in the tool process; raises EOFError where the supervisor has gone."""
-    return _exactly(end, int.from_bytes(_exactly(end, _HEADER), "big"))
+def receive(end: socket.socket) -> tuple[bytes, int | None]:
+    """
+    Return the next message and the descriptor that came with it; called in the tool process.
 
-
-def _exactly(end: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        chunk = end.recv(min(_CHUNK, size - len(data)))
-        if not chunk:
-            raise EOFError("the supervisor has gone")
-        data += chunk
-    return bytes(data)
+    Raises:
+        EOFError: The supervisor closed its end.
+    """
+    header, descriptors, _, _ = socket.recv_fds(end, _HEADER, 1, socket.MSG_CMSG_CLOEXEC)
+    with end.makefile("rb") as stream:
+        header += stream.read(_HEADER - len(header))
+        size = int.from_bytes(header, "big")
+        message = stream.read(size)
+    if len(header) < _HEADER or len(message) < size:
+        raise EOFError("the supervisor closed its end")
+    return message, descriptors[0] if descriptors else None
 
 
 def encode(report: Report, *, fit: bool) -> bytes:
-    """Return *report* as it goes to the supervisor, from a process that is *fit* for another call."""
+    """Return the line that reports *report*; *fit* says whether this process can run another call."""
     values = attrs.asdict(report) | {"cause": report.cause and report.cause.value, "fit": fit}
     return json.dumps(values).encode("ascii") + b"\n"
 
@@ -116,4 +115,4 @@ def _decode(line: bytes) -> tuple[Report, bool]:
             return Report(**values, cause=None if cause is None else Cause(cause)), fit is True
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         pass
-    raise ValueError("there was something else than a report")
+    raise ValueError("invalid report")

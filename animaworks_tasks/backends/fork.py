@@ -1,9 +1,9 @@
 """
-A copy of this process that becomes one of its own: it starts in milliseconds, and shares what neither of us writes to.
+Forks this process: the copy starts in milliseconds and shares the memory that neither process writes to.
 
-Only a supervisor is forked: it has one thread and runs no foreign code, so nothing in it is half done, and no thread is
-missing from the copy that would have let go of something. What the copy must not keep alive - the locks of tasks, the
-connection to the host - it closes before anything foreign runs in it.
+Only a supervisor is forked: it has one thread and runs no foreign code, so the copy lacks no thread that holds a lock.
+Before foreign code runs in it, the copy closes what it must not keep open: the locks of tasks and the connection to the
+host.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ def fork(main: Callable[[], None], *, keep: int) -> Child:
     """
     Start a copy of this process, which calls *main* and exits.
 
-    It is a session of its own, ends with this process, and has the standard descriptors and *keep* open, no other. Its
-    signals are those of a new interpreter, but for what this one was started with.
+    The copy leads a session of its own, is killed when this process ends, and has only the standard descriptors and
+    *keep* open. Its signal handlers are those that this process was started with.
 
     Raises:
         OSError: There can be no further process.
     """
-    # A collection, here or there, would write to all that is shared, and so copy it. What an earlier copy had frozen
-    # may be garbage by now.
+    # A garbage collection in either process would write to the shared memory, and so copy it. What was frozen for an
+    # earlier copy may be garbage by now.
     gc.unfreeze()
     gc.collect()
     gc.freeze()
     here = os.getpid()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # our handlers are not for the copy
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # our handlers must not run in the copy
     try:
-        pid = os.fork()  # the copy closes the locks that we hold, see files.py
+        pid = os.fork()  # the copy closes the locks that we hold, see fs/locks.py
         if pid == 0:
             try:
                 _live(main, here, keep, mask)
             finally:
-                os._exit(1)  # the handler of a signal raised even as it was leaving
+                os._exit(1)  # a signal handler raised during the exit
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return Child(pid)
 
 
 def _live(main: Callable[[], None], parent: int, keep: int, mask: set[int]) -> NoReturn:
-    """Be the copy, to its end: what is further up the stack is the parent's."""
+    """Run the copy to its end: it must not return to the parent's frames."""
     status = 1
     try:
         os.setsid()
@@ -62,14 +62,14 @@ def _live(main: Callable[[], None], parent: int, keep: int, mask: set[int]) -> N
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         end_with_parent()
         try:
-            if os.getppid() == parent:  # else it died before we had asked to be told, and its task may be another's now
+            if os.getppid() == parent:  # else it died before that, and another process may own its task now
                 main()
         finally:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it would cut short what is left to do, and we are ending
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the exit must not be interrupted
         status = 0
     except SystemExit:
         status = 0
-    except BaseException:  # noqa: BLE001 - there is nobody to pass it to
+    except BaseException:  # noqa: BLE001 - there is no caller
         sys.excepthook(*sys.exc_info())
     finally:
         _leave(status)
@@ -78,20 +78,18 @@ def _live(main: Callable[[], None], parent: int, keep: int, mask: set[int]) -> N
 def _close_all_but(keep: int) -> None:
     for fd in map(int, os.listdir("/dev/fd")):
         if fd > _STDERR and fd != keep:
-            with contextlib.suppress(OSError):  # the one by which they were listed
+            with contextlib.suppress(OSError):  # the one that listed them
                 os.close(fd)
 
 
 def _leave(status: int) -> NoReturn:
     """
-    Exit as an interpreter does, as far as a tool can rely on it.
+    Exit as an interpreter does: call the :mod:`atexit` functions and flush the standard streams.
 
-    What it gave to :mod:`atexit` is called; with it what the libraries did that were loaded before, such as logging's
-    and multiprocessing's, which are the tool's as well. A thread that it left behind would keep the interpreter for
-    ever: then nothing is called, and nobody waited for.
+    If a non-daemon thread is left, which an interpreter would wait for without limit, exit at once instead.
     """
     try:
-        if not any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        if all(thread.daemon or thread is threading.main_thread() for thread in threading.enumerate()):
             atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does after a fork
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(Exception):  # closed, or a tool's own

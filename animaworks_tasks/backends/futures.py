@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 class FuturesBackend:
     """
-    Runs each call in *executor*, which stays its owner's: it is not shut down with us.
+    Runs each call in *executor*, which the caller owns: it is not shut down with this backend.
 
     Where the pool is of processes or machines, the store must be a :class:`TaskStore` on a directory that they all see,
-    and the tools importable there. Cancelling and timeouts are told to the tool, as with :class:`ThreadBackend`. A pool
-    that breaks, as one of processes does when a tool takes its process along, takes no more calls: tasks stay pending
-    until there is an executor with a new one.
+    and the tools importable there. Cancellation and timeouts are cooperative, as with :class:`ThreadBackend`. A pool
+    that breaks, as one of processes does when a tool ends its process, takes no more calls: tasks stay pending until an
+    executor with a new pool is started.
     """
 
     def __init__(self, executor: Executor) -> None:

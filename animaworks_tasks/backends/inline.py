@@ -1,4 +1,4 @@
-"""Calls made on the spot: no thread, no process, no waiting. For tests."""
+"""Calls in the thread that submits them. For tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class InlineBackend:
         future: Future[T] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - it belongs to whoever waits for the future
+        except Exception as error:  # noqa: BLE001 - the future gets it
             future.set_exception(error)
         return future
 

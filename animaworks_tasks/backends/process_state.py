@@ -1,7 +1,7 @@
 """
-What a tool may change of its process, put back for the next one.
+Restores what a tool may have changed of its process, for the next tool.
 
-``sys.path``, loaded modules and whatever these keep stay: a warm process is there for that.
+``sys.path`` and loaded modules with their data stay: this is what a warm process is for.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _LIMITS: Final = sorted({getattr(resource, name) for name in dir(resource) if na
 _TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
-class Home:
+class ProcessState:
     """
-    The state of this process before the first call.
+    A snapshot of the state of this process, taken before the first call.
 
     Attributes:
-        pid: Its id; a forked child has another.
+        pid: Id of the process; a forked child has another.
     """
 
     def __init__(self) -> None:
@@ -44,13 +44,13 @@ class Home:
 
     def restore(self) -> bool:
         """
-        Put it back; and let what is still printed, by threads that were left behind, go nowhere.
+        Restore the state. What the tool's remaining threads still print is discarded.
 
         Returns:
-            Whether all of it could be; if not, this process is no place for another tool.
+            Whether all of it was restored; if not, no other tool must run in this process.
         """
         try:
-            self._restore_limits()  # first: they may be what keeps the rest from working
+            self._restore_limits()  # first: the rest may fail because of them
             self._restore_signals()
             self._restore_streams()
             sys.setrecursionlimit(self._recursion)
@@ -64,12 +64,9 @@ class Home:
         return True
 
     def _restore_environment(self) -> None:
-        found = dict(os.environb)
-        for name in found.keys() - self._environment.keys():
+        for name in os.environb.keys() - self._environment.keys():
             del os.environb[name]
-        for name, value in self._environment.items():
-            if found.get(name) != value:
-                os.environb[name] = value
+        os.environb.update(self._environment)
 
     def _restore_limits(self) -> None:
         for limit, values in self._limits.items():
@@ -80,34 +77,28 @@ class Home:
         for timer in _TIMERS:
             signal.setitimer(timer, 0)
         for number, handler in self._handlers.items():
-            if handler is not None and getsignal(number) is not handler:  # None: none of Python's, not ours
+            if handler is not None and getsignal(number) is not handler:  # None: set by C code, not by Python
                 signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def _restore_streams(self) -> None:
         print_to(os.devnull)
-        if not _is_open(0):
-            os.dup2(1, 0)  # for reading it is as empty as for writing: better that than a tool's next file
+        try:
+            os.fstat(0)
+        except OSError:
+            os.dup2(1, 0)  # /dev/null; or else the next file that a tool opens would be its stdin
         sys.stdin, sys.stdout, sys.stderr = self._streams
         if any(stream is not None and stream.closed for stream in self._streams):
             raise ValueError("a standard stream was closed for good")
 
 
 def print_to(path: str) -> None:
-    """Let the descriptors 1 and 2 be the file *path*, for this process and all that it starts."""
+    """Redirect the descriptors 1 and 2 to the file *path*, for this process and all that it starts."""
     try:
         fd = files.open_append(path)
-    except OSError:  # no room, or none of our own: better no log than no call
+    except OSError:  # the disk is full, say: the call is made without a log
         fd = os.open(os.devnull, os.O_RDWR)
     for standard in (1, 2):
         os.dup2(fd, standard)
     if fd not in {1, 2}:
         os.close(fd)
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True

@@ -1,10 +1,10 @@
 """
-Every process that a tool has started, and how to end them all.
+Finds every process that a tool has started, and ends them all.
 
-On Linux the supervisor is a *child subreaper* (prctl(2)): whatever a tool starts stays below it in the tree, also what
-leaves its process group, its session or its parent, so /proc shows all of it, and a supervisor without children has
-nothing below it. Elsewhere only the tool process is known: what it started is not found, and ends with it only where it
-has to be killed, as far as that has stayed in its process group.
+On Linux the supervisor is a *child subreaper* (prctl(2)): every process that a tool starts stays a descendant of it,
+also one that leaves its process group, its session or its parent. So /proc shows all of them, and a supervisor without
+children has no descendants. Elsewhere only the tool process is known: its descendants are killed only if it has to be
+killed, and only those in its process group.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import attrs
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_REAPED_AT_ONCE: Final = 1000  # a tool may leave orphans faster than they can be taken away
+_REAPED_AT_ONCE: Final = 1000  # a tool may leave orphans faster than they are reaped
 _LOOK: Final = 0.02  # seconds between looks at what is left
-_LOOK_FOR_ONE: Final = 0.001  # and at one process that is about to end
-_KILLING: Final = 5.0  # seconds in which the kernel must have taken what was killed; longer is a process stuck in it
+_LOOK_FOR_ONE: Final = 0.001  # likewise, at one process that is about to end
+_KILLING: Final = 5.0  # seconds for a killed process to end; one that takes longer is stuck in the kernel
 _ON_LINUX: Final = sys.platform == "linux"
 
 
 @attrs.frozen
 class Stopped:
     """
-    What became of a process tree.
+    The result of ending a process tree.
 
     Attributes:
         ended: How many processes were seen in it and have ended.
@@ -47,7 +47,7 @@ class Stopped:
 
 @attrs.frozen
 class _Process:
-    """One process. Its id may be given to another later; the id with the time of its start, in ticks, is its own."""
+    """A process: its id, which may be reused, and the time of its start in ticks, which makes it unique."""
 
     pid: int
     started: int
@@ -55,11 +55,11 @@ class _Process:
 
 class Child:
     """
-    A child of this process, seen from here. Nobody else takes leave of it.
+    A child of this process; only this object reaps it.
 
     Attributes:
-        pid: Its id, and no other's until *returncode* is known.
-        returncode: Its exit status, or the number of the signal that killed it, negative; None until it is known.
+        pid: Its id, which is not reused before *returncode* is known.
+        returncode: Its exit status, or minus the number of the signal that killed it; None until it is known.
     """
 
     def __init__(self, pid: int) -> None:
@@ -67,18 +67,18 @@ class Child:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """Return how it ended; None where it has not."""
+        """Return *returncode*; None while it runs."""
         if self.returncode is None:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:  # we were started deaf to SIGCHLD, and the kernel keeps no status then
+            except ChildProcessError:  # SIGCHLD is ignored since our start, and so the kernel keeps no status
                 self.returncode = 0
             else:
                 self.returncode = os.waitstatus_to_exitcode(status) if pid else None
         return self.returncode
 
     def wait(self, timeout: float) -> int | None:
-        """Return how it ended as soon as it has; None if it has not within *timeout* seconds."""
+        """Return *returncode* as soon as it has ended; None if it has not within *timeout* seconds."""
         deadline = time.monotonic() + timeout
         while self.poll() is None and time.monotonic() < deadline:
             time.sleep(_LOOK_FOR_ONE)
@@ -86,7 +86,7 @@ class Child:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of all that is orphaned below this process, where the kernel can."""
+    """Become the parent of every orphaned descendant of this process, where the kernel can."""
     if _ON_LINUX:  # pragma: no branch - CI is Linux
         import ctypes
 
@@ -94,18 +94,18 @@ def adopt_orphans() -> None:
 
 
 def end_with_parent() -> None:
-    """Get SIGTERM when the thread that started this process ends, where the kernel can."""
+    """Have this process killed when the thread that started it ends, where the kernel can."""
     if _ON_LINUX:  # pragma: no branch - as above
         import ctypes
 
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 def reap(child: Child) -> None:
-    """Take leave of adopted processes that have died, which else would stay as zombies; *child* is left alone."""
+    """Reap adopted processes that have died, which else would stay as zombies; but not *child*."""
     if not _ON_LINUX:  # pragma: no cover - CI is Linux; elsewhere none is adopted, and there may be no waitid
         return
-    with contextlib.suppress(ChildProcessError):  # none is left at all
+    with contextlib.suppress(ChildProcessError):  # there are no children
         for _ in range(_REAPED_AT_ONCE):
             dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if dead is None or dead.si_pid == child.pid:
@@ -114,7 +114,7 @@ def reap(child: Child) -> None:
 
 
 def stop_all(child: Child, grace: float) -> Stopped:
-    """End *child* and all below this process: SIGTERM, up to *grace* seconds, then SIGKILL until none is left."""
+    """End *child* and all descendants: SIGTERM, up to *grace* seconds, then SIGKILL until none is left."""
     seen: set[_Process] = set()
 
     def left() -> list[_Process]:
@@ -123,7 +123,7 @@ def stop_all(child: Child, grace: float) -> Stopped:
         return found
 
     def over() -> bool:
-        # The kernel has the last word: between two looks at /proc, one process may hand over to the next unseen.
+        # The kernel decides: a process that forks and exits between two looks at /proc is not seen there.
         return not left() and not _has_children()
 
     for process in left():
@@ -136,7 +136,7 @@ def stop_all(child: Child, grace: float) -> Stopped:
         known = len(seen)
         for process in left():
             _kill(process)
-        if len(seen) == known:  # else some were born meanwhile, and at once there may be more
+        if len(seen) == known:  # else some were started meanwhile, and more may follow at once
             time.sleep(_LOOK)
     stuck = left()
     return Stopped(len(seen) - len(stuck), tuple(process.pid for process in stuck))
@@ -147,39 +147,35 @@ def _kill(process: _Process) -> None:
     if not _ON_LINUX:  # pragma: no cover - CI is Linux; the only one known is ours, and leads a group of its own
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        _signal(process, signal.SIGKILL)  # if it has only just begun, it does not lead one yet
+        _signal(process, signal.SIGKILL)  # one that has only just started does not lead it yet
         return
-    _signal(process, signal.SIGSTOP)  # from here on it neither starts another nor leaves its group
+    _signal(process, signal.SIGSTOP)  # from here on it can neither fork nor leave its group
     with contextlib.suppress(OSError):
         state, _, group, session, *_ = _stat(process.pid)
         if state in b"Tt" and _started(process.pid) == process.started and int(session) != os.getsid(0):
-            os.killpg(int(group), signal.SIGKILL)  # as long as a process in it is stopped, its number is no other's
+            os.killpg(int(group), signal.SIGKILL)  # its id is not reused while a stopped process is in it
     _signal(process, signal.SIGKILL)
 
 
 def _signal(process: _Process, number: signal.Signals) -> None:
+    """Signal *process*, but never another one that has got its id since; one that has ended is no error."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        _send(process, number)
-
-
-def _send(process: _Process, number: signal.Signals) -> None:
-    """Signal *process*, and never another one that was given its id since we looked."""
-    try:
-        fd = os.pidfd_open(process.pid)
-    except ProcessLookupError:
-        raise
-    except (AttributeError, OSError):  # a kernel, or a Python, without: the gap is microseconds then
-        os.kill(process.pid, number)
-        return
-    try:
-        if _started(process.pid) == process.started:  # looked up once we have hold of it
-            signal.pidfd_send_signal(fd, number)
-    finally:
-        os.close(fd)
+        try:
+            fd = os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            return
+        except (AttributeError, OSError):  # not in this kernel or Python: it has microseconds to end in
+            os.kill(process.pid, number)
+            return
+        try:
+            if _started(process.pid) == process.started:  # after the open, which keeps the process apart from its id
+                signal.pidfd_send_signal(fd, number)
+        finally:
+            os.close(fd)
 
 
 def _alive(child: Child) -> list[_Process]:
-    """Return who lives below us, having reaped who died; *child* is reaped by its own object."""
+    """Return the descendants that live, and reap the children that died; *child* is reaped by its own object."""
     child.poll()
     if not _ON_LINUX:  # pragma: no cover - CI is Linux
         return [] if child.returncode is not None else [_Process(child.pid, 0)]
@@ -220,7 +216,7 @@ def _below(root: int) -> list[_Process]:
 
 
 def _children_of(pid: int) -> list[int]:
-    """Ask the kernel; one that is born or dies meanwhile may be missed, as with any look (proc_tid_children(5))."""
+    """Return the children of *pid*; those that start or end meanwhile may be missing (proc_tid_children(5))."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -230,7 +226,7 @@ def _children_of(pid: int) -> list[int]:
 
 
 def _table_of_processes() -> dict[int, list[int]]:
-    """Return the children of every process of the machine: for a kernel that does not keep such lists."""
+    """Return the children of every process of the machine, for a kernel without lists of them."""
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():

@@ -2,8 +2,8 @@
 Calls in processes that outlive their host.
 
 Each call runs in a *supervisor*: a small process in a session of its own that runs no foreign code, holds the task's
-lock, and watches over a warm tool process, its child. If the host dies, the supervisor finishes its task, records it
-and exits. If the tool dies, the supervisor says so. See ``supervisor.py`` and ``tool_process.py``.
+lock, and watches its child, a warm tool process. If the host dies, the supervisor finishes its task and exits. If the
+tool process dies, the supervisor records that. See ``supervisor.py`` and ``tool_process.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from multiprocessing.spawn import get_executable
@@ -32,15 +32,15 @@ T = TypeVar("T")
 
 class ProcessBackend:
     """
-    Runs each call in a supervisor process, with the tool in a child of that; both are kept warm for the next call.
+    Runs each call in a supervisor process and the tool in a child of it; both are kept for the next call.
 
-    Supervisors are started when they are needed, with the host's environment and ``sys.path`` of that moment.
+    Supervisors are started when they are needed, with the environment and ``sys.path`` that the host then has.
 
     Args:
-        max_tasks_per_worker: A tool process is replaced after so many tasks; None keeps it.
-        on_host_exit: What becomes of running tasks when the executor stops. ``"detach"``: they go on, and end, on their
-            own. ``"stop"``: they are stopped, and settled as interrupted: failed, or pending again where they may run
-            again. A host that is killed can stop nobody: then they go on in any case.
+        max_tasks_per_worker: A tool process is replaced after so many tasks; None is no limit.
+        on_host_exit: What happens to running tasks when the executor stops. ``"detach"``: they go on and finish.
+            ``"stop"``: they are stopped, and failed as interrupted, or requeued if they may run again. If the host is
+            killed, they always go on.
     """
 
     def __init__(
@@ -57,107 +57,85 @@ class ProcessBackend:
             callbacks_may_submit=True,
             interrupt=self.interrupt if on_host_exit == "stop" else None,
         )
-        self._threads = ThreadBackend()  # one waits for each supervisor that is busy
+        self._threads = ThreadBackend()  # each busy supervisor has one that waits for it
         self._mutex = threading.Lock()
         self._idle: list[_Supervisor] = []
-        self._calls: set[_Call] = set()  # those that have not ended
-        self._closed = False
+        self._busy: set[_Supervisor] = set()
+        self._closed = self._interrupted = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """
         Start the call soon in a supervisor; never block.
 
-        Its future raises BackendError if the supervisor dies: the task's record and lock then tell what became of it.
+        Its future raises BackendError if the supervisor dies: then the task's record and lock say how it ended.
 
         Raises:
             BackendError: It was shut down.
             TypeError: The call cannot be pickled.
         """
         try:
-            call = _Call(pickle.dumps((fn, args, kwargs), protocol=pickle.HIGHEST_PROTOCOL))
+            message = pickle.dumps((fn, args, kwargs), protocol=pickle.HIGHEST_PROTOCOL)
         except (pickle.PicklingError, AttributeError) as error:
             raise TypeError(f"what goes to another process must be picklable: {error}") from error
-        with self._mutex:
-            self._calls.add(call)
-        try:
-            future: Future[T] = self._threads.submit(self._run, call)
-        except BaseException:
-            self._end(call)
-            raise
-        future.add_done_callback(lambda _: self._end(call))  # once more, for one that was cancelled before it ran
-        return future
+        return self._threads.submit(self._run, message)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as futures
-        """Take no more calls. With *wait*, until those that run have ended; without, they go on, and end, alone."""
+        """Accept no more calls. *wait* until running calls have ended; without, they go on and finish on their own."""
         self._threads.shutdown(wait, cancel_futures=cancel_futures)
         with self._mutex:
             self._closed = True
-            supervisors = [*self._idle, *(call.supervisor for call in self._calls if call.supervisor is not None)]
+            supervisors = [*self._idle, *self._busy]
             self._idle.clear()
         for supervisor in supervisors:
-            supervisor.leave()
+            supervisor.disconnect()
 
     def interrupt(self) -> None:
         """
-        Let what was submitted be stopped, and settled as interrupted where it had begun; returns at once.
+        Stop all calls, and start no more; return at once.
 
-        The futures tell of the end: of a call that no supervisor has taken yet, a BackendError.
+        Their tasks are finished as interrupted. The future of a call that had not begun raises BackendError.
         """
         with self._mutex:
-            for call in self._calls:
-                call.interrupted = True
-                if call.supervisor is not None:
-                    call.supervisor.interrupt()
+            self._interrupted = True
+            for supervisor in self._busy:
+                supervisor.interrupt()
 
-    def _run(self, call: _Call) -> Any:  # noqa: ANN401 - what the call returns
-        try:
-            return self._begun(call).result()
-        finally:
-            self._end(call)
-
-    def _begun(self, call: _Call) -> _Supervisor:
+    def _run(self, message: bytes) -> Any:  # noqa: ANN401 - what the call returns
         with self._mutex:
-            supervisor = self._idle.pop() if self._idle else None
-        for candidate in (supervisor, None):  # one that died while idle knows nothing of the call
+            idle = self._idle.pop() if self._idle else None
+        for candidate in (idle, None):  # one that died while it was idle has not begun the call
             supervisor = candidate or _Supervisor(self._max_tasks)
-            with self._mutex:
-                call.supervisor = supervisor
-                if call.interrupted:
-                    raise BackendError("it was interrupted before a supervisor had taken it; nothing ran")
-            if supervisor.begin(call.message):
-                return supervisor
-        raise BackendError("a supervisor process ended before it had taken its task; nothing ran")
+            with self._use(supervisor):
+                if supervisor.send(message):
+                    return supervisor.result()
+        raise BackendError("a supervisor process ended before it had received its task; nothing ran")
 
-    def _end(self, call: _Call) -> None:
+    @contextlib.contextmanager
+    def _use(self, supervisor: _Supervisor) -> Iterator[None]:
         with self._mutex:
-            if call not in self._calls:
-                return
-            self._calls.discard(call)
-            if call.supervisor is None:
-                return
-            if call.supervisor.alive and not self._closed:
-                self._idle.append(call.supervisor)
-            else:
-                call.supervisor.leave()
-
-
-class _Call:
-    """A call on its way through a backend; *supervisor* is who was chosen for it, None at first."""
-
-    def __init__(self, message: bytes) -> None:
-        self.message = message
-        self.supervisor: _Supervisor | None = None
-        self.interrupted = False
+            self._busy.add(supervisor)
+        try:
+            if self._interrupted:
+                supervisor.disconnect()
+                raise BackendError("it was interrupted before a supervisor had received it; nothing ran")
+            yield
+        finally:
+            with self._mutex:
+                self._busy.discard(supervisor)
+                if supervisor.alive and not self._closed:
+                    self._idle.append(supervisor)
+                else:
+                    supervisor.disconnect()
 
 
 class _Supervisor:
-    """One supervisor process, seen from its host."""
+    """The host's side of one supervisor process."""
 
     def __init__(self, max_tasks: int | None) -> None:
         ours, theirs = socket.socketpair()
-        home = os.path.dirname(os.path.dirname(os.path.abspath(animaworks_tasks.__file__)))
+        directory = os.path.dirname(os.path.dirname(os.path.abspath(animaworks_tasks.__file__)))
         program = (
-            f"import sys; sys.path.insert(0, {home!r});"
+            f"import sys; sys.path.insert(0, {directory!r});"
             "from animaworks_tasks.backends.supervisor import main;"
             f"main({theirs.fileno()}, {max_tasks!r})"
         )
@@ -166,46 +144,45 @@ class _Supervisor:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 [os.fsdecode(get_executable() or sys.executable), "-P", "-c", program],
                 stdin=subprocess.DEVNULL,
-                # Not the host's: whoever reads those waits for their last writer, which would be us.
+                # Not the host's: the reader of a pipe waits for its last writer.
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        # It may outlive our interest in it, but not become a zombie.
+        # So that it does not become a zombie when it ends.
         threading.Thread(target=self._process.wait, name="animaworks_tasks-reaper", daemon=True).start()
         self.alive = True
-        self.begin(pickle.dumps(list(sys.path)))
+        self.send(pickle.dumps(list(sys.path)))
 
-    def begin(self, message: bytes) -> bool:
-        """Send a message; False if nobody is there to take it."""
+    def send(self, message: bytes) -> bool:
+        """Send *message* and return whether the process could receive it."""
         try:
             self._connection.send_bytes(message)
         except OSError:
-            self.leave()
+            self.disconnect()
             return False
         return True
 
     def result(self) -> Any:  # noqa: ANN401 - what the call returns
-        """Wait for the end of the call and return, or raise, what came of it."""
+        """Wait for the end of the call; return its result or raise its exception."""
         try:
             good, value = pickle.loads(self._connection.recv_bytes())  # noqa: S301 - our own process wrote it
         except (EOFError, OSError) as error:
-            self.leave()
-            raise BackendError(
-                "the supervisor process has gone, or we left it; the task's record tells more"
-            ) from error
+            self.disconnect()
+            problem = "the connection to the supervisor process was closed; see the task's record"
+            raise BackendError(problem) from error
         if good:
             return value
         raise value
 
     def interrupt(self) -> None:
-        """Ask the process to stop its task, tree and all, to settle it, and to go."""
+        """Have the process stop its task with all descendants, finish it as interrupted, and exit."""
         self.alive = False
         self._process.terminate()
 
-    def leave(self) -> None:
-        """Part with the process: idle, it exits; busy, it ends its task first."""
+    def disconnect(self) -> None:
+        """Close the connection: an idle process exits, a busy one finishes its task first."""
         self.alive = False
         # Closing it would not end a recv that waits in another thread.
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as host:

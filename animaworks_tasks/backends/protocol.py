@@ -1,4 +1,4 @@
-"""What an executor asks of a backend: two methods, and, where it is not like any futures executor, its traits."""
+"""The backend protocol: the two methods of a futures executor, and optional traits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 class Backend(Protocol):
     """
-    Runs one call and promises its result; knows nothing of tasks, stores or notifications.
+    Runs calls and returns futures; knows nothing of tasks, stores or notifications.
 
     The shape is that of :class:`concurrent.futures.Executor`: any futures executor is a backend as it stands. One that
     differs from those has an attribute ``traits`` that says how: see :class:`Traits`.
@@ -31,19 +31,19 @@ class Backend(Protocol):
 @attrs.frozen(kw_only=True)
 class Traits:
     """
-    What a backend says of itself, in its attribute ``traits``; the defaults are those of a plain futures executor.
+    How a backend differs from a plain futures executor, which has the default values; its attribute ``traits``.
 
     Attributes:
-        outlives_host: What runs goes on, and ends in order, if the host exits. An executor that stops does not wait for
-            it unless it is told to.
+        outlives_host: Running calls go on, and finish their tasks, when the host exits. By default an executor that
+            stops does not wait for them.
         needs_pickling: Calls leave this process, so store and registry must be picklable, and each tool importable. An
             executor refuses at its start what is not.
-        runs_inline: ``submit`` makes the call and returns its future done. An executor starts no thread of its own
-            then: tasks run in the threads that wait for them.
-        callbacks_may_submit: A future calls back in a thread that has nothing else to do: it may read and write files
-            there, and hand the next call to ``submit``. An executor then starts the next task from there, sooner.
-        interrupt: Called when an executor stops and something still runs: has all of it stopped, and returns at once;
-            the futures tell when. None: what runs is left alone.
+        runs_inline: ``submit`` makes the call and returns a future that is done. The executor then starts no thread of
+            its own: tasks run in the threads that wait for them.
+        callbacks_may_submit: A callback of a future may read and write files and call ``submit``. The executor then
+            starts the next task there, which is faster.
+        interrupt: Called when an executor stops: stops all running calls and returns at once; each future is done when
+            its call has ended. None: running calls are not stopped.
     """
 
     outlives_host: bool = False
@@ -54,9 +54,9 @@ class Traits:
 
 
 def traits_of(backend: object) -> Traits:
-    """Return the traits of a backend: those that it says itself, else those of the futures executor that it is."""
-    said = getattr(backend, "traits", None)
-    if isinstance(said, Traits):
-        return said
-    module = sys.modules.get("concurrent.futures.process")  # whoever has a pool of processes has imported it
+    """Return the attribute ``traits`` of a backend, or else the traits of a futures executor of its class."""
+    own = getattr(backend, "traits", None)
+    if isinstance(own, Traits):
+        return own
+    module = sys.modules.get("concurrent.futures.process")  # a pool of processes exists only where this is imported
     return Traits(needs_pickling=module is not None and isinstance(backend, module.ProcessPoolExecutor))

@@ -1,9 +1,9 @@
 """
-The supervisor: owns one task at a time, and runs no foreign code.
+The supervisor: owns one task at a time and runs no foreign code.
 
-It takes calls from its host over a socket and makes them; the tool runs in a child process. It outlives its host: with
-the socket closed it ends the call in hand, and exits. Timeouts and the wish to cancel are its business, so they work
-with the host dead.
+It receives calls from its host over a socket; the tool runs in a child process. It outlives its host: when the socket
+closes, it finishes the running call and exits. It enforces timeouts and cancellation requests itself, so both work when
+the host is dead.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from animaworks_tasks.worker import runner
 
 
 def main(fd: int, max_tasks: int | None) -> None:
-    """Serve the host at the other end of the socket *fd* until it goes, or until we are to go: SIGTERM."""
+    """Make the calls that come through the socket *fd* until the host closes it, or until SIGTERM."""
     host = Connection(fd)
     adopt_orphans()
     tools, waiting = ToolProcess(max_tasks), False
 
-    def go_down(*_: object) -> None:
+    def shut_down(*_: object) -> None:
         tools.interrupted = True
-        if waiting:  # or else for the call in hand to end: what it returns may be nowhere but here
+        if waiting:  # or else the running call ends first: its outcome may not be stored yet
             raise SystemExit(0)
 
-    with contextlib.suppress(EOFError, OSError):  # OSError: it went while we answered
+    with contextlib.suppress(EOFError, OSError):  # OSError: the host closed it while we answered
         sys.path[:] = pickle.loads(host.recv_bytes())  # noqa: S301 - our host wrote it
         runner.invoke_with(tools.invoke, lambda: tools.interrupted)
-        signal.signal(signal.SIGTERM, go_down)  # the host, or the machine, goes down in order
+        signal.signal(signal.SIGTERM, shut_down)  # from the host, or at the shutdown of the machine
         try:
             while True:
                 waiting = True
-                if tools.interrupted:  # before we waited
+                if tools.interrupted:  # SIGTERM came before we waited
                     break
                 call = host.recv_bytes()
                 waiting = False
@@ -53,7 +53,7 @@ def _make(call: bytes) -> tuple[bool, Any]:
     try:
         function, positional, named = pickle.loads(call)  # noqa: S301 - as above
         return True, function(*positional, **named)
-    except Exception as error:  # noqa: BLE001 - it belongs to whoever made the call
+    except Exception as error:  # noqa: BLE001 - the caller gets it
         return False, error
 
 

@@ -1,7 +1,9 @@
-"""Calls in threads of this process: for tools that are light and wait for others most of the time."""
+"""Calls in threads of this process: for light tools that mostly wait for input and output."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import queue
 import threading
@@ -24,17 +26,17 @@ class ThreadBackend:
     """
     Runs each call in a thread of its own, reused when it is free.
 
-    A thread cannot be killed: cancelling and timeouts are told to the tool, which stops when it looks
-    (:meth:`ToolContext.raise_if_cancelled`); one that never looks is recorded as cancelled or timed out when it comes
-    back. The threads are daemons: they end with the process, and the tasks in them are settled as interrupted.
+    A thread cannot be killed: cancellation and timeouts are cooperative (:meth:`ToolContext.raise_if_cancelled`). One
+    that does not check is recorded as cancelled or timed out when it returns. The threads are daemons: they end with
+    the process, and their tasks are finished as interrupted.
 
-    What a future's callback submits is for the thread that calls it back: it must not wait there for it.
+    What a future's callback submits may run in the thread of the callback: it must not wait for it.
     """
 
     traits: Final = Traits(callbacks_may_submit=True)
 
-    # Not concurrent.futures.ThreadPoolExecutor: a process cannot exit before each of its threads has come back, and a
-    # host that is told to stop would hang for as long as its slowest tool.
+    # Not concurrent.futures.ThreadPoolExecutor: a process waits for its threads before it exits, so a host that is
+    # stopped would hang as long as its slowest tool.
 
     def __init__(self) -> None:
         self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
@@ -49,7 +51,7 @@ class ThreadBackend:
 
         Raises:
             BackendError: It was shut down.
-            RuntimeError: There can be no further thread. Nothing was taken.
+            RuntimeError: No thread could be started. The call was not accepted.
         """
         future: Future[T] = Future()
         with self._mutex:
@@ -57,7 +59,7 @@ class ThreadBackend:
                 raise BackendError("this backend was shut down")
             if self._idle:
                 self._idle -= 1
-            else:  # before there is work for it: where there can be no further thread, nothing was taken
+            else:  # before the call is queued: if no thread can be started, it is not accepted
                 name = f"animaworks_tasks-{next(_numbers)}"
                 thread = threading.Thread(target=self._serve, name=name, daemon=True)
                 thread.start()
@@ -66,53 +68,38 @@ class ThreadBackend:
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as futures
-        """Take no more calls; *wait* for those that run, *cancel_futures* that did not start."""
+        """Accept no more calls; *wait* for those that run, *cancel_futures* that did not start."""
         with self._mutex:
             self._closed = True
             threads = list(self._threads)
         if cancel_futures:
-            for future, _ in self._not_started():
-                future.cancel()
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    if (work := self._work.get_nowait()) is not None:
+                        work[0].cancel()
         for _ in threads:
             self._work.put(_STOP)
         if wait:
             for thread in threads:
                 thread.join()
 
-    def _not_started(self) -> list[_Work]:
-        taken: list[_Work] = []
-        while True:
-            try:
-                work = self._work.get_nowait()
-            except queue.Empty:
-                return taken
-            if work is not None:
-                taken.append(work)
-
     def _serve(self) -> None:
-        while True:
-            work = self._work.get()
-            if work is None:
-                return
+        while (work := self._work.get()) is not None:
             self._run(*work)
-            del work  # a thread that waits must not keep its last call's arguments alive
+            del work  # a waiting thread must not keep the arguments of its last call alive
 
     def _run(self, future: Future[Any], call: Callable[[], Any]) -> None:
-        result, problem = None, None
-        running = future.set_running_or_notify_cancel()
-        if running:
+        deliver: Callable[[], object] = future.cancelled  # nothing to do, if it was
+        if future.set_running_or_notify_cancel():
             try:
-                result = call()
-            except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
-                problem = error
-        with self._mutex:  # before its callbacks: what they submit is for this thread
+                deliver = functools.partial(future.set_result, call())
+            except BaseException as error:  # noqa: BLE001 - the future gets it
+                deliver = functools.partial(future.set_exception, error)
+        with self._mutex:  # before the callbacks: what they submit may run in this thread
             self._idle += 1
         try:
-            if problem is not None:
-                future.set_exception(problem)
-            elif running:
-                future.set_result(result)
-        except BaseException:  # of a callback; this thread ends with it
+            deliver()
+        except BaseException:  # a callback raised; this thread ends
             with self._mutex:
                 self._idle -= 1
             raise

@@ -1,10 +1,9 @@
 """
 The tool process: a warm interpreter that imports tools and runs one call at a time, watched over by a supervisor.
 
-Seen from the supervisor it is a :class:`ToolProcess`; inside it, a fork of the supervisor (see ``fork.py``),
-:func:`main` runs. Between the two there is a socket (see ``channel.py``). What the tool prints goes straight to the
-task's log, at the level of file descriptors, so that what it starts prints there too, and the log is whole whoever
-dies.
+The supervisor uses :class:`ToolProcess`. The process itself is a fork of the supervisor (see ``fork.py``) and runs
+:func:`main`. A socket connects the two (see ``channel.py``). stdout and stderr are the task's log itself, at the level
+of file descriptors: the output of subprocesses goes there too, and nothing is lost when a process dies.
 """
 
 from __future__ import annotations
@@ -16,18 +15,19 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import Final
 
 import attrs
 
-from animaworks_tasks.backends.channel import Link, encode, receive
+from animaworks_tasks.backends.channel import Channel, encode, receive
 from animaworks_tasks.backends.fork import fork
-from animaworks_tasks.backends.process_state import Home, print_to
+from animaworks_tasks.backends.process_state import ProcessState, print_to
 from animaworks_tasks.backends.process_tree import Child, reap, stop_all
 from animaworks_tasks.errors import TaskCancelled
 from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE, TASK_ID_VARIABLE
-from animaworks_tasks.store.protocol import Store
+from animaworks_tasks.store.protocol import Claim, Store
 from animaworks_tasks.store.workspace import DirectoryWorkspace
 from animaworks_tasks.task.model import Cause, Task
 from animaworks_tasks.tools.tool import Tool
@@ -35,58 +35,53 @@ from animaworks_tasks.worker import runner
 from animaworks_tasks.worker.call import Report, call
 from animaworks_tasks.worker.command import signal_name
 
-_LOOK: Final = 0.25  # seconds between looks at the wish to cancel; twice a second is promised
-_LAST_WORDS: Final = 5.0  # seconds that a process whose socket closed may take to exit
-
-
-@attrs.frozen
-class Call:
-    """What goes to the tool process."""
-
-    tool: Tool
-    task: Task
-    workspace: DirectoryWorkspace
-    timeout: float
+_LOOK: Final = 0.25  # seconds between looks for a cancellation request; at most 0.5 s are promised
+_EXIT_TIMEOUT: Final = 5.0  # seconds for a process whose socket is closed to exit
 
 
 class ToolProcess:
     """
-    The supervisor's side: starts the process when it is needed, and ends it, tree and all, when it must be.
+    The supervisor's side: starts the process when it is needed, and ends it with all its descendants.
 
     Args:
-        max_tasks: A process is replaced after so many calls; None keeps it.
+        max_tasks: A process is replaced after so many calls; None is no limit.
 
     Attributes:
-        interrupted: We are going down: the call in hand is to end soon, and no other begins.
+        interrupted: The supervisor is shutting down: the running call is stopped, and no other is started.
     """
 
     def __init__(self, max_tasks: int | None) -> None:
         self._max_tasks = max_tasks
         self._process: Child | None = None
-        self._link: Link | None = None
+        self._channel: Channel | None = None
         self._calls = 0
         self.interrupted = False
 
-    def invoke(self, tool: Tool, task: Task, store: Store, timeout: float) -> Report:
+    def invoke(self, tool: Tool, task: Task, store: Store, claim: Claim, timeout: float) -> Report:
         """
-        Make one call; whatever becomes of the process, a report comes back.
+        Make one call and return its report, also when the process dies.
+
+        The tool process gets a copy of the descriptor of the locked record: if the supervisor dies, the task stays
+        locked until the tool process has ended too.
 
         Raises:
-            NotBegunError: We are going down.
+            NotBegunError: The supervisor is shutting down. The tool was not called.
         """
         if self.interrupted:
             raise runner.NotBegunError
         workspace = store.workspace(task.id)
         assert isinstance(workspace, DirectoryWorkspace)  # noqa: S101 - only such a store can come to this process
         try:
-            process, link = self._ready()
+            process, channel = self._ready()
         except OSError as error:
             return Report(cause=Cause.CRASHED, error=f"no process could be started for the tool: {error}")
         self._calls += 1
         deadline = time.monotonic() + timeout
         try:
-            link.send(pickle.dumps(Call(tool, task, workspace, timeout)))
-            report = self._watch(process, link, workspace, deadline, tool.grace_seconds)
+            # First: if we die, recovery learns there whom the tool has started.
+            store.publish_view(claim, session=process.pid)
+            channel.send(pickle.dumps((tool, task, workspace, deadline)), claim.fileno())
+            report = self._watch(process, channel, workspace, deadline, tool.grace_seconds)
         except (EOFError, OSError):
             report = self._crashed(process)
         except ValueError as error:
@@ -95,60 +90,54 @@ class ToolProcess:
         if self._calls == self._max_tasks:
             self.close()
         reap(process)
-        return self._in_its_light(report)
+        return self._reinterpreted_during_shutdown(report)
 
-    def _in_its_light(self, report: Report) -> Report:
-        """Return what a *report* means if we go down: then the tool and its programs may be sent SIGTERM as well."""
-        if not self.interrupted or report.cause in {None, Cause.INTERRUPTED}:
+    def _reinterpreted_during_shutdown(self, report: Report) -> Report:
+        """Return *report*; during a shutdown a failure is an interruption: the tool may have got SIGTERM too."""
+        if not self.interrupted or report.cause is Cause.INTERRUPTED or not (report.cause or report.cancelled):
             return report
         return _interrupted(report)
 
     def close(self) -> None:
-        """End the process and everything that tools left running below it."""
-        if self._link is not None:
-            self._link.close()
+        """End the process and all its descendants."""
+        if self._channel is not None:
+            self._channel.close()
         if self._process is not None:
-            stop_all(self._process, _LAST_WORDS)
-        self._process = self._link = None
+            stop_all(self._process, _EXIT_TIMEOUT)
+        self._process = self._channel = None
         self._calls = 0
 
-    def _ready(self) -> tuple[Child, Link]:
-        process, link = self._process, self._link
-        if process is None or link is None or process.poll() is not None or not (link.fit and link.quiet()):
-            self.close()  # one that died while idle, was left talking, or could not be put back
-            process, link = self._process, self._link = _start()
-        return process, link
+    def _ready(self) -> tuple[Child, Channel]:
+        process, channel = self._process, self._channel
+        if not process or not channel or process.poll() is not None or not (channel.fit and channel.is_quiet()):
+            self.close()  # it died while idle, a tool's descendant writes to its socket, or its state was not restored
+            process, channel = self._process, self._channel = _start()
+        return process, channel
 
     def _watch(
-        self,
-        process: Child,
-        link: Link,
-        workspace: DirectoryWorkspace,
-        deadline: float,
-        grace: float,
+        self, process: Child, channel: Channel, workspace: DirectoryWorkspace, deadline: float, grace: float
     ) -> Report:
         while True:
             left = deadline - time.monotonic()
             died = process.poll() is not None
-            report = link.report(min(_LOOK, left))
+            report = channel.report(min(_LOOK, left))
             if report is not None:
                 return report
-            reap(process)  # a tool that leaves many orphans must not fill the table of processes with their zombies
-            if died:  # and its socket is still open: in a process that it started
+            reap(process)  # the zombies of a tool's orphans must not fill the process table
+            if died:  # a descendant of it still has the socket open
                 raise EOFError("the tool process has ended")
             if left <= 0 or self.interrupted or workspace.cancel_requested():
-                link.close()  # so that a process that ends its call in order exits then, within the grace
+                channel.close()  # so that the process exits once its call has ended, within the grace
                 return self._stopped(process, grace, timed_out=left <= 0)
 
     def _stopped(self, process: Child, grace: float, *, timed_out: bool) -> Report:
-        report = Report(error=f"it was stopped: {stop_all(process, grace)}", timed_out=timed_out)
+        error = f"it was stopped: {stop_all(process, grace)}"
+        report = Report(error=error, timed_out=timed_out, cancelled=not timed_out)
         self.close()
-        if self.interrupted and not timed_out:
-            return _interrupted(report)
-        return attrs.evolve(report, cancelled=not timed_out)
+        return report
 
     def _crashed(self, process: Child) -> Report:
-        status = process.wait(_LAST_WORDS)
+        status = process.wait(_EXIT_TIMEOUT)
         self.close()
         return Report(cause=Cause.CRASHED, error=f"the tool's process {_end(status)} in the middle of the call")
 
@@ -167,14 +156,14 @@ def _end(status: int | None) -> str:
     return f"was killed by {signal_name(-status)}{hint}"
 
 
-def _start() -> tuple[Child, Link]:
+def _start() -> tuple[Child, Channel]:
     ours, theirs = socket.socketpair()
-    link = Link(ours)
-    with theirs, contextlib.ExitStack() as undo:
-        undo.callback(link.close)
-        process = fork(lambda: main(theirs), keep=theirs.fileno())
-        undo.pop_all()
-    return process, link
+    with theirs:
+        try:
+            return fork(lambda: main(theirs), keep=theirs.fileno()), Channel(ours)
+        except OSError:
+            ours.close()
+            raise
 
 
 # From here on: inside the tool process.
@@ -182,71 +171,76 @@ def _start() -> tuple[Child, Link]:
 
 class _Stop:
     """
-    Turns SIGTERM into an exception inside the tool, so that its `finally` blocks run; between calls, into an exit.
+    Raises an exception inside the tool at SIGTERM, so that its `finally` blocks run; between calls, exits.
 
     Attributes:
         calling: A call is being made.
-        asked: It was asked to stop; a second SIGTERM does not disturb the `finally` blocks.
+        received: SIGTERM has come during this call; a second one does not interrupt the `finally` blocks.
     """
 
     def __init__(self) -> None:
-        self.calling = self.asked = False
+        self.calling = self.received = False
         signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
         if not self.calling:
             raise SystemExit(0)
-        if not self.asked:
-            self.asked = True
+        if not self.received:
+            self.received = True
             raise TaskCancelled("it was asked to stop")
 
 
 def main(supervisor: socket.socket) -> None:
-    """Serve the supervisor at the other end of the socket until it goes."""
-    runner.invoke_with(runner.call_here)  # a tool that runs tasks of its own is no supervisor
-    sys.path_importer_cache.clear()  # what is missing from it may have been made since the supervisor looked
-    stop, home = _Stop(), Home()
+    """Run the calls that come through the socket until the supervisor closes it."""
+    runner.invoke_with(runner.call_here)  # for a tool that runs tasks itself
+    sys.path_importer_cache.clear()  # a directory that the supervisor did not find may exist by now
+    stop, initial = _Stop(), ProcessState()
     with contextlib.suppress(EOFError, OSError):
-        _serve(supervisor, stop, home)
+        _serve(supervisor, stop, initial)
 
 
-def _serve(supervisor: socket.socket, stop: _Stop, home: Home) -> None:
+def _serve(supervisor: socket.socket, stop: _Stop, initial: ProcessState) -> None:
     fit = True
     while fit:
-        asked: Call = pickle.loads(receive(supervisor))  # noqa: S301 - our supervisor wrote it
-        report = _make(asked, stop)
-        if os.getpid() != home.pid:  # the tool forked, and its child came back from the call as well
+        message, record = receive(supervisor)
+        with _holding(record):
+            report = _make(stop, *pickle.loads(message))  # noqa: S301 - our supervisor wrote it
+        if os.getpid() != initial.pid:  # the tool forked, and its child returned from the call as well
             os._exit(0)
-        fit = home.restore()  # first: an alarm that the tool has set must not cost its report
+        fit = initial.restore()  # first: an alarm that the tool has set must not lose its report
         supervisor.sendall(encode(report, fit=fit))
 
 
-def _make(asked: Call, stop: _Stop) -> Report:
-    os.environ[ANIMA_DIR_VARIABLE] = asked.task.anima_dir
-    os.environ[TASK_ID_VARIABLE] = asked.task.id
-    if asked.task.cwd is not None:
-        with contextlib.suppress(OSError, ValueError):  # gone since, or no path: the host's will have to do
-            os.chdir(asked.task.cwd)
-    print_to(asked.workspace.log_path)
-    deadline = time.monotonic() + asked.timeout
-    stop.calling, stop.asked = True, False
+@contextlib.contextmanager
+def _holding(descriptor: int | None) -> Iterator[None]:
+    """Close *descriptor*, a copy of the locked record, after the call, unless the tool put another file there."""
+    status = None if descriptor is None else os.fstat(descriptor)
     try:
-        report = call(
-            asked.tool,
-            asked.task,
-            asked.workspace,
-            deadline=deadline,
-            log=_write,
-            all_threads=True,
-        )
-    except TaskCancelled as error:  # while the report was being made
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if descriptor is not None and status is not None and os.path.samestat(os.fstat(descriptor), status):
+                os.close(descriptor)
+
+
+def _make(stop: _Stop, tool: Tool, task: Task, workspace: DirectoryWorkspace, deadline: float) -> Report:
+    os.environ[ANIMA_DIR_VARIABLE] = task.anima_dir
+    os.environ[TASK_ID_VARIABLE] = task.id
+    if task.cwd is not None:
+        with contextlib.suppress(OSError, ValueError):  # it was removed, or is no path: the tool runs in the host's
+            os.chdir(task.cwd)
+    print_to(workspace.log_path)
+    stop.calling, stop.received = True, False
+    try:
+        report = call(tool, task, workspace, deadline=deadline, log=_write, all_threads=True)
+    except TaskCancelled as error:  # SIGTERM came after the tool had returned
         report = Report(cancelled=True, error=str(error))
-    except KeyboardInterrupt:  # the tool's own: there is no keyboard here
+    except KeyboardInterrupt:  # raised by the tool: this process has no terminal
         report = Report(cause=Cause.TOOL, error="KeyboardInterrupt")
     finally:
         stop.calling = False
-    # When our supervisor asks, it listens no more. So it was somebody else: a machine that goes down asks everybody.
-    return _interrupted(report) if stop.asked and report.cancelled else report
+    # A supervisor that sends SIGTERM reads no report. So it came from elsewhere: a machine's shutdown sends it to all.
+    return _interrupted(report) if stop.received and report.cancelled else report
 
 
 def _write(data: bytes) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
-UNREAD: Final = 141  # 128 + SIGPIPE: whoever read our output has left
+UNREAD: Final = 141  # 128 + SIGPIPE: the reader of our output has left
 _TODO: Final = {  # what to do next about errors that do not say so themselves
     RecordError: "`animaworks-tool doctor` says what can be done",
     ToolLoadError: "correct the tool, or what names it",
@@ -63,7 +63,7 @@ def _run(options: Sequence[str], command: Sequence[str], rest: Sequence[str]) ->
 
 
 def _dispatch(options: Sequence[str], command: Sequence[str], rest: Sequence[str]) -> int:
-    """Run the command; the *options* that stand before it are given to it as the first of its own."""
+    """Run the command. The *options* before its name go before those after it."""
     if command == ["submit"]:
         from animaworks_tasks.cli.submit import submit
 
@@ -93,11 +93,11 @@ def _dispatch(options: Sequence[str], command: Sequence[str], rest: Sequence[str
 
 
 def _in_one_line(error: TasksError | OSError) -> str:
-    """Say what happened and, where the error itself does not, what to do next."""
+    """Return what happened and, where the error itself does not say it, what to do next."""
     text = " ".join(str(error).split())
     if isinstance(error, StoreError):
-        todo = f"{remedy(error.__cause__)}, or " if isinstance(error.__cause__, OSError) else ""
-        return f"{error}; {todo}name another Anima with --anima-dir"
+        todo = f"; {remedy(error.__cause__)}" if isinstance(error.__cause__, OSError) else ""
+        return f"{error}{todo}, or name another Anima with --anima-dir"
     if isinstance(error, TasksError):
         return text + next((f"; {todo}" for kind, todo in _TODO.items() if isinstance(error, kind)), "")
     path = getattr(error, "filename", None)

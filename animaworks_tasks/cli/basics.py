@@ -1,5 +1,5 @@
 """
-What ``submit`` shares with the other commands: the Anima that is named, and who is told what.
+What ``submit`` shares with the other commands: the named Anima's directory, and how text is printed.
 
 Results go to stdout, everything about them to stderr. Imports next to nothing: argparse alone would take longer than a
 submit.
@@ -43,7 +43,7 @@ def write_all(stream: BinaryIO, data: bytes) -> None:
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal *text*, on stderr; that nobody hears it is no error."""
+    """Write *text* to stderr, for the person at the terminal; a failure to write is ignored."""
     if sys.stderr is None:
         return
     try:
@@ -54,7 +54,7 @@ def say(text: str) -> None:
 
 
 def abandon_unwritable() -> None:
-    """Let what stdout and stderr hold go nowhere if it cannot be written: the interpreter would try, and complain."""
+    """Discard what stdout and stderr cannot write: the interpreter would try again at its exit, and complain."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -66,7 +66,7 @@ def abandon_unwritable() -> None:
 
 
 def remedy(error: OSError) -> str:
-    """Say what to do about what the system said."""
+    """Return what to do about *error*."""
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return "see that you may read and write there"
     if error.errno in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP}:

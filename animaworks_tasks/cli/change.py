@@ -1,4 +1,4 @@
-"""``animaworks-tool cancel``, ``retry`` and ``notifications``: what changes something that is there."""
+"""``animaworks-tool cancel``, ``retry`` and ``notifications``: they change existing tasks and notifications."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from argparse import Namespace
 from typing import Any, Final
 
 from animaworks_tasks.cli.basics import put, say
-from animaworks_tasks.cli.stores import find, notice_language, obstacle, open_store
+from animaworks_tasks.cli.stores import find, notification_language, obstacle, open_store
 from animaworks_tasks.cli.submit import nothing_queued, print_receipt
-from animaworks_tasks.cli.text import Standing, as_json, catalogued, described
+from animaworks_tasks.cli.text import as_json, described, views_of
 from animaworks_tasks.errors import PartlySubmittedError, TasksError
 from animaworks_tasks.notifications.inbox import Drained, within
-from animaworks_tasks.store.findings import several
+from animaworks_tasks.notifications.render import several
 from animaworks_tasks.task.model import Outcome, State
 from animaworks_tasks.tools import arguments
+from animaworks_tasks.tools.catalogue import known_tools
 
 # What a retry has in common with its task. No key: that would lead back to the task that is done.
 _KEPT: Final = (
@@ -23,14 +24,14 @@ _KEPT: Final = (
 
 
 def cancel_(options: Namespace) -> int:
-    """Ask for a task to stop; 1 if it had ended otherwise."""
-    store = open_store(options, changing=True, language=notice_language(options))
+    """Request the cancellation of a task; return 1 if it had ended otherwise."""
+    store = open_store(options, changing=True, language=notification_language(options))
     had_ended = find(store, options.id).state is State.DONE
     task = store.request_cancel(find(store, options.id).id)
     if options.json:
-        put(as_json(described(Standing.of(store, task, catalogued(store)), store)))
+        put(as_json(described(views_of(store, [task])[0], store)))
     elif task.state is State.RUNNING:
-        put(f"task {task.id} was asked to stop; `animaworks-tool wait {task.id}` tells when it has\n")
+        put(f"cancellation of task {task.id} requested; `animaworks-tool wait {task.id}` returns when it ends\n")
     elif task.outcome is Outcome.CANCELLED:
         put(f"task {task.id} {'was cancelled before' if had_ended else 'is cancelled'}\n")
     else:
@@ -56,7 +57,7 @@ def retry_(options: Namespace) -> int:
         raise TasksError(
             f"task {task.id} was a call inside of its host, which alone can make it again: ask for it there"
         )
-    tools = catalogued(store)
+    tools = known_tools(store.layout)
     subcommand = arguments.check(tools, task.tool, task.argv) if tools else task.subcommand
     same: Any = {name: getattr(task, name) for name in _KEPT}
     try:
@@ -69,7 +70,7 @@ def retry_(options: Namespace) -> int:
 
 
 def notifications_(options: Namespace) -> int:
-    """Print what waits to be read; with ``--ack`` put away exactly what was printed, once it was."""
+    """Print unread notifications; with ``--ack`` acknowledge exactly those that were printed."""
     notifications = open_store(options, changing=options.ack).notifications
     looking = contextlib.nullcontext(within(notifications.peek(), None))
     with notifications.drain() if options.ack else looking as drained:
@@ -83,8 +84,8 @@ def notifications_(options: Namespace) -> int:
 
 def _print(drained: Drained, *, as_data: bool) -> None:
     if as_data:
-        told = ("name", "task_id", "failed", "text")
-        put(as_json([{name: getattr(each, name) for name in told} for each in drained.notifications]))
+        keys = ("name", "task_id", "failed", "text")
+        put(as_json([{name: getattr(each, name) for name in keys} for each in drained.notifications]))
     elif drained.notifications:
         put(drained.text)
     else:

@@ -143,8 +143,8 @@ _ID: Final = Argument("id", "ID", "the task, or the first four digits of its id 
 
 
 def _language(of: str, default: str | None = "ja") -> Argument:
-    told = default or "the host's"
-    return Argument("--language", "", f"of {of}; default {told}", choices=("ja", "en"), default=default)
+    shown = default or "the host's"
+    return Argument("--language", "", f"of {of}; default {shown}", choices=("ja", "en"), default=default)
 
 
 def _age(option: str, summary: str) -> Argument:
@@ -159,7 +159,7 @@ EXITS: Final = {
     "2": "wrong usage",
     "3": "`wait --timeout`: not all of them are done",
     "130": "Ctrl-C",
-    "141": "whoever read the output has left",
+    "141": "the reader of the output has left",
     "any": "TOOL SUBCOMMAND: what the tool itself ended its process with (os._exit); nobody is left to say more",
 }
 COMMANDS: Final[Mapping[str, Command]] = {
@@ -170,16 +170,12 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "to the tool.",
         Argument("tool", "TOOL", "the tool; `animaworks-tool tools` lists them"),
         Argument("argv", "ARGS", "what the tool takes: its subcommand, and what that takes", many=True),
-        Argument(
-            "--key", "KEY",
-            "a name for this piece of work: while a task with it is kept, there will be no second one",
-        ),
+        Argument("--key", "KEY", "a name for this work: while a task with it is kept, there will be no second one"),
         Argument("--priority", "N", "higher runs earlier; default 0"),
         Argument("--delay", "SECONDS", "start it no earlier than in so many seconds", least=0),
-        Argument("--timeout", "SECONDS", "longest run of one attempt; default: the tool's", least=0.001),
-        Argument("--retries", "N", "how often a failure is run again; default: the tool's", least=0),
-        exits="0 it is queued; 1 nothing was queued, or a power cut may still take it away, as stderr says; 2 nothing "
-        "was queued, because of how it was called",
+        Argument("--timeout", "SECONDS", "longest run of one attempt; default: the tool's value", least=0.001),
+        Argument("--retries", "N", "how often a failure is run again; default: the tool's value", least=0),
+        exits="0 it is queued; 1 it is not, or a power cut may still take it away, as stderr says; 2 wrong usage",
         usage="animaworks-tool [--anima-dir DIR] submit [OPTIONS] TOOL [ARGS...]",
         example="animaworks-tool submit --timeout 900 transcribe audio talk.wav",
     ),
@@ -193,9 +189,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
             "--permit", "PERMISSION",
             "one that is given, TOOL_SUBCOMMAND, for gated subcommands; instead of what a --registry says", many=True,
         ),
-        Argument(
-            "--backend", "", "where tools run; default process", choices=("process", "thread"), default="process"
-        ),
+        Argument("--backend", "", "where tools run; default process", choices=("process", "thread"), default="process"),
         Argument("--until-idle", None, "leave when nothing runs and nothing is due, instead of waiting for more"),
         _language("the notifications"),
     ),

@@ -12,10 +12,8 @@ runs in every Python program on Tab, and what shtab writes knows no task.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
-
-import attrs
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from animaworks_tasks.cli.basics import put
 from animaworks_tasks.cli.commands import COMMANDS, ENTRANCE, Argument
@@ -29,15 +27,14 @@ from animaworks_tasks.tools.catalogue import known_tools
 if TYPE_CHECKING:
     from argparse import Namespace
 
-_MOST: Final = 60  # tasks of one state; more nobody reads
-_LONGEST: Final = 80  # characters of what is said of a candidate
+_MOST: Final = 60  # tasks of one state
+_LONGEST: Final = 80  # characters of a candidate's summary
 _PLACES: Final = {"cancel": ("running", "pending"), "retry": ("done",)}  # whose tasks a command is for; else all
 
 _Words = list[tuple[str, str]]
 
 
-@attrs.frozen
-class Offer:
+class Offer(NamedTuple):
     """
     What may stand in a place.
 
@@ -68,8 +65,8 @@ def complete(words: Sequence[str]) -> int:
     except Exception:  # noqa: BLE001 - somebody types: a message would land in the command line
         offer, before, value = _NOTHING, "", ""
     lines = [
-        f"{before}{word}\t{_plain(told)}"
-        for word, told in offer.words
+        f"{before}{word}\t{_plain(summary)}"
+        for word, summary in offer.words
         if word.startswith(value) and word.isprintable() and word
     ]
     put("\n".join([offer.besides, *dict.fromkeys(lines)]) + "\n")
@@ -77,7 +74,7 @@ def complete(words: Sequence[str]) -> int:
 
 
 def _joined(words: Sequence[str]) -> list[str]:
-    """Put together what bash takes apart: ``--option``, ``=`` and the value."""
+    """Join the words that bash splits: ``--option``, ``=`` and the value."""
     joined: list[str] = []
     for word in words:
         if joined and joined[-1].startswith("--") and (word == "=" or joined[-1].endswith("=")):
@@ -88,7 +85,7 @@ def _joined(words: Sequence[str]) -> list[str]:
 
 
 def _unquoted(word: str) -> str:
-    """Return *word* as the shell would hand it over, as far as that needs nobody to evaluate anything."""
+    """Return *word* without its quotes; nothing in it is expanded."""
     if not any(quote in word for quote in "'\"\\"):
         return word
     import shlex
@@ -180,14 +177,12 @@ def _of_tool(store: _Store, tool: str, words: Sequence[str], current: str) -> Of
         return _FILES
     position = arguments.locate(subcommands, words)
     if position is None:
-        marks = {name: "⚠ " if spec["long_running"] else "" for name, spec in subcommands.items()}
-        return Offer([(name, f"{mark}{subcommands[name]['summary']}") for name, mark in marks.items()])
+        specs = subcommands.items()
+        return Offer([(name, ("⚠ " if spec["long_running"] else "") + spec["summary"]) for name, spec in specs])
     parameters = subcommands[words[position]]["parameters"]
-    return (
-        _FILES
-        if parameters is None
-        else _next(store, "", [*map(_argument, parameters)], words[position + 1 :], current)
-    )
+    if parameters is None:
+        return _FILES
+    return _next(store, "", [*map(_argument, parameters)], words[position + 1 :], current)
 
 
 def _argument(parameter: Mapping[str, Any]) -> Argument:
@@ -203,7 +198,7 @@ def _argument(parameter: Mapping[str, Any]) -> Argument:
 
 def completion_(options: Namespace) -> int:
     """Print the script with which a shell completes; it asks :func:`complete`."""
-    from importlib import resources  # here: what a shell asks must not wait for them
+    from importlib import resources  # here: completing a word must not wait for them
 
     from animaworks_tasks.cli.text import as_json
 
@@ -223,12 +218,12 @@ class _Store:
 
     def __init__(self, anima: str | None, beginning: str) -> None:
         self._beginning = beginning
-        named = os.path.expanduser(anima or os.environ.get(ANIMA_DIR_VARIABLE, ""))
-        self._layout = Layout(named) if named else None
+        named = anima or os.environ.get(ANIMA_DIR_VARIABLE) or os.devnull  # in which there is nothing
+        self._layout = Layout(os.path.expanduser(named))
 
     def tools(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
         """Return the tools of the catalogue."""
-        return (known_tools(self._layout) if self._layout else None) or {}
+        return known_tools(self._layout) or {}
 
     def tool_names(self) -> _Words:
         """Return the names of the tools, with their subcommands."""
@@ -236,21 +231,18 @@ class _Store:
 
     def tasks(self, *places: str) -> _Words:
         """Return the ids of the tasks in these places, with what each is."""
-        return [word for place in places for word in self._tasks(place)] if self._layout else []
-
-    def _tasks(self, place: str) -> Iterator[tuple[str, str]]:
-        directory = os.path.join(self._layout.root, place) if self._layout else ""
-        paths = {
-            name.removesuffix(".json"): os.path.join(directory, name)
-            for name in files.names(directory)
-            if name.endswith(".json") and name.startswith(self._beginning) and is_task_id(name.removesuffix(".json"))
-        }
-        for task_id in sorted(paths, key=lambda task_id: files.age(paths[task_id]))[:_MOST]:
-            yield task_id, _told(paths[task_id], place)
+        words: _Words = []
+        for place in places:
+            directory = os.path.join(self._layout.root, place)
+            ids = {os.path.join(directory, name): os.path.splitext(name)[0] for name in files.names(directory)}
+            paths = [path for path, word in ids.items() if word.startswith(self._beginning) and is_task_id(word)]
+            newest = sorted(paths, key=files.age)[:_MOST]
+            words += [(ids[path], _summary(path, place)) for path in newest]
+        return words
 
 
-def _told(path: str, place: str) -> str:
-    """Say what the task of a record is; nothing where it cannot be read, or has just moved on."""
+def _summary(path: str, place: str) -> str:
+    """Return what the task of a record is; empty where it cannot be read, or has just moved on."""
     try:
         record = json.load(files.read(path, limit=pending.SIZE_LIMIT))
     except (OSError, ValueError):

@@ -20,7 +20,7 @@ from animaworks_tasks.cli.tools import named_anima, registry_of
 from animaworks_tasks.errors import TasksError, UsageError
 from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE, Layout
 from animaworks_tasks.notifications.render import one_line
-from animaworks_tasks.store.protocol import utc_now
+from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.task.model import Cause, Task
 from animaworks_tasks.task.pending import new_id
 from animaworks_tasks.tools import arguments
@@ -36,7 +36,7 @@ _STOPPED: Final = 130  # exit status
 
 def call(options: Mapping[str, Any], name: str, argv: Sequence[str]) -> int:
     """
-    Call the tool *name*: its stdout, or what it returns, is ours; all else it says goes to stderr.
+    Call the tool *name*: its stdout, or what it returns, is ours; all else that it prints goes to stderr.
 
     Args:
         options: Those before the tool's name, all of :data:`~animaworks_tasks.cli.commands.ENTRANCE`.
@@ -60,10 +60,10 @@ def call(options: Mapping[str, Any], name: str, argv: Sequence[str]) -> int:
         return 0
     line = one_line(shlex.join([name, *argv]), 200)
     if not is_here:
-        arguments.find(tools, name, argv)  # or else why not
+        arguments.find(tools, name, argv)  # raises where no host would accept it
         raise TasksError(f"only the host of this Anima has {name}, and can call it: `animaworks-tool submit {line}`")
     tool = registry.resolve(name, argv)
-    if registry.permits is not None:  # without a host nobody could say no, nor keep a shell from calling it
+    if registry.permits is not None:  # without a host there are no permissions to check
         registry.check_permission(tool)
     if tool.long_running:
         takes = "long" if tool.expected_seconds is None else f"about {duration(tool.expected_seconds)}"
@@ -76,12 +76,12 @@ def call(options: Mapping[str, Any], name: str, argv: Sequence[str]) -> int:
 
 def _call(tool: Tool, argv: Sequence[str], *, as_data: bool) -> int:
     terminal = _Terminal()
-    returns = isinstance(tool.target, FunctionTarget)  # the others print what they have to say
+    returns = isinstance(tool.target, FunctionTarget)  # the others print their result
     called: dict[str, Any] = {"tool": tool.name, "subcommand": tool.subcommand}
     task = Task(**called, id=new_id(), argv=argv, submitted_at=utc_now(), attempt=1, cwd=os.getcwd())
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what the tool started is stopped too
     try:
-        # Of what is printed as data, the report has all.
+        # As data, the report has all that was printed.
         out = (lambda _: None) if as_data else None if returns else terminal.print
         report = call_tool(tool, task, terminal, log=terminal.write_log, stdout=out, as_typed=True)
     except KeyboardInterrupt:
@@ -117,7 +117,7 @@ def _verdict(tool: Tool, report: Report) -> int:
 
 class _Terminal:
     """
-    What a tool that is called directly works with, instead of a store: the streams of this process.
+    The workspace of a tool that is called directly: the streams of this process, and no store.
 
     Attributes:
         kept: A result that would be too large for a record.
@@ -125,7 +125,7 @@ class _Terminal:
     """
 
     def __init__(self) -> None:
-        # Taken now: while the tool runs, sys.stdout and sys.stderr lead to us.
+        # Taken now: while the tool runs, sys.stdout and sys.stderr are redirected to us.
         self._out: BinaryIO | None = None if sys.stdout is None else sys.stdout.buffer
         self._err: BinaryIO | None = None if sys.stderr is None else sys.stderr.buffer
         self._shows_progress = sys.stderr is not None and sys.stderr.isatty()
@@ -135,7 +135,7 @@ class _Terminal:
         self.refused: OSError | None = None
 
     def print(self, data: bytes) -> None:
-        """Write to stdout what the tool prints there; one that goes on printing where nobody reads is stopped by it."""
+        """Write to stdout what the tool prints there; a closed stdout stops the tool."""
         self.clear()
         try:
             if self._out is not None:
@@ -145,19 +145,19 @@ class _Terminal:
             raise
 
     def write_log(self, data: bytes) -> None:
-        """Write to stderr what is no result."""
+        """Write to stderr all that is not the result."""
         self.clear()
         self._write(data)
 
     def report_progress(self, fraction: float | None, message: str) -> None:
-        """Show it in a line that the next one replaces, if somebody looks."""
+        """Show it in a line that the next one replaces, on a terminal only."""
         if self._shows_progress:
             percent = "" if fraction is None else f"{fraction:.0%} "
             self._write(f"\r\x1b[K{percent}{one_line(message, 70)}".encode("utf-8", "backslashreplace"))
             self._progress_stands = True
 
     def cancel_requested(self) -> bool:
-        """Say no: Ctrl-C is an exception."""
+        """Return False: Ctrl-C raises an exception instead."""
         return False
 
     def keep_result(self, data: bytes) -> str:
@@ -173,7 +173,7 @@ class _Terminal:
         return self._scratch
 
     def clear(self) -> None:
-        """Take away the line of progress."""
+        """Remove the line of progress."""
         if self._progress_stands:
             self._progress_stands = False
             self._write(b"\r\x1b[K")
@@ -183,7 +183,7 @@ class _Terminal:
             if self._err is not None:
                 write_all(self._err, data)
         except OSError:
-            pass  # nobody listens, which is no reason to stop
+            pass  # nobody reads stderr, which is no reason to stop
 
 
 def _unknown(name: str, registry: Registry) -> TasksError:
@@ -221,8 +221,8 @@ def _help(
         return ""
     lines = [usage(words[position]), *([spec["summary"] + "\n"] if spec["summary"] else [])]
     for parameter in spec["parameters"] or ():
-        told, default = parameter.get("help", ""), parameter.get("default")
+        text, default = parameter.get("help", ""), parameter.get("default")
         if default not in (None, False, []):
-            told = f"{told} (default: {default})".strip()
-        lines.append(f"  {arguments.usage('', [parameter]).strip():<24} {told}".rstrip())
+            text = f"{text} (default: {default})".strip()
+        lines.append(f"  {arguments.usage('', [parameter]).strip():<24} {text}".rstrip())
     return "\n".join(lines) + "\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 import time
 from argparse import Namespace
 from collections.abc import Iterator
@@ -10,7 +10,8 @@ from typing import Final
 
 from animaworks_tasks.cli.basics import put, say
 from animaworks_tasks.cli.stores import find, obstacle, open_store
-from animaworks_tasks.cli.text import Standing, as_json, catalogued, described
+from animaworks_tasks.cli.text import as_json, described, views_of
+from animaworks_tasks.fs import files
 from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.store.directory import TaskStore
 from animaworks_tasks.task.model import Outcome, State, Task
@@ -26,11 +27,11 @@ def logs_(options: Namespace) -> int:
     task = find(store, options.id)
     if options.json:
         if options.follow:
-            task = next(task for task in _looks(store, task.id) if task.state is State.DONE)
+            *_, task = _looks(store, task.id)
         log = store.read_log(task.id).decode("utf-8", "replace")
         put(as_json({"task_id": task.id, "state": task.state.value, "log": log}))
         return 0
-    if not (_follow(store, task) if options.follow else _copy(store.workspace(task.id).log_path, 0)):
+    if not (_follow(store, task) if options.follow else _copy(store.layout.log(task.id), 0)):
         yet = "" if task.state is State.DONE or options.follow else " yet"
         say(f"task {task.id} is {task.state.value}, and its tool has written nothing{yet}")
     return 0
@@ -40,7 +41,7 @@ def wait_(options: Namespace) -> int:
     """Wait until all tasks are done and say how each ended."""
     store = open_store(options)
     tasks = {task.id: task for task in (find(store, text) for text in options.ids)}
-    deadline = None if options.timeout is None else time.monotonic() + options.timeout
+    deadline = time.monotonic() + (math.inf if options.timeout is None else options.timeout)
     waiting = list(tasks)
     _warn(store, [task for task in tasks.values() if task.state is not State.DONE])
     while True:
@@ -50,32 +51,21 @@ def wait_(options: Namespace) -> int:
                 waiting.remove(task_id)
                 if not options.json:
                     put(one_line(tasks[task_id].summary(), 400) + "\n")
-        if not waiting or (deadline is not None and time.monotonic() >= deadline):
+        if not waiting or time.monotonic() >= deadline:
             break
         time.sleep(POLL_INTERVAL)
     if options.json:
-        tools = catalogued(store)
-        put(as_json([described(Standing.of(store, task, tools), store) for task in tasks.values()]))
+        put(as_json([described(view, store) for view in views_of(store, tasks.values())]))
+    for task_id in waiting:
+        why = obstacle(store, tasks[task_id]) or f"it goes on (`animaworks-tool show {task_id}` says more)"
+        say(f"not done after {options.timeout:g} s: {task_id}: {why}")
     if waiting:
-        _say_what_is_left(store, [tasks[task_id] for task_id in waiting], options.timeout)
         return NOT_DONE
     return 0 if all(task.outcome is Outcome.COMPLETED for task in tasks.values()) else 1
 
 
-def _say_what_is_left(store: TaskStore, tasks: list[Task], timeout: float) -> None:
-    """Say what is not done, and whether it will be without anybody's help."""
-    stuck = {task.id: blocked for task in tasks if (blocked := obstacle(store, task)) is not None}
-    going = [task.id for task in tasks if task.id not in stuck]
-    if going:
-        goes = "it goes" if len(going) == 1 else "they go"
-        say(f"not done after {timeout:g} s: {', '.join(going)}; {goes} on (`animaworks-tool show ID` tells more)")
-    for blocked in dict.fromkeys(stuck.values()):
-        ids = ", ".join(task_id for task_id, by in stuck.items() if by == blocked)
-        say(f"not done after {timeout:g} s: {ids}: {blocked}")
-
-
 def _warn(store: TaskStore, tasks: list[Task]) -> None:
-    """Say so if what is waited for may never come."""
+    """Write to stderr which of *tasks* may never finish as things are, and why."""
     for task in tasks:
         blocked = obstacle(store, task)
         if blocked is not None:
@@ -83,7 +73,7 @@ def _warn(store: TaskStore, tasks: list[Task]) -> None:
 
 
 def _looks(store: TaskStore, task_id: str) -> Iterator[Task]:
-    """Yield the task as it is now, now and again, up to and including DONE."""
+    """Yield the task at each poll, up to and including DONE."""
     while True:
         task = store.get(task_id)
         yield task
@@ -95,8 +85,8 @@ def _looks(store: TaskStore, task_id: str) -> Iterator[Task]:
 def _follow(store: TaskStore, task: Task) -> int:
     _warn(store, [task])
     written = 0
-    for look in _looks(store, task.id):  # it is looked at first: what a done task wrote is all there
-        written = _copy(store.workspace(task.id).log_path, written)
+    for look in _looks(store, task.id):  # read before the log: a done task has written all of it
+        written = _copy(store.layout.log(task.id), written)
         task = look
     say(f"task {one_line(task.summary(), 400)}")
     return written
@@ -105,13 +95,11 @@ def _follow(store: TaskStore, task: Task) -> int:
 def _copy(path: str, offset: int) -> int:
     """Print what *path* holds from *offset* on, and return where it ends now."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = files.open_file(path)
     except FileNotFoundError:
         return offset
-    try:
-        while data := os.pread(fd, _CHUNK, offset):
+    with open(fd, "rb", buffering=0) as log:
+        log.seek(offset)
+        while data := log.read(_CHUNK):
             put(data)
-            offset += len(data)
-    finally:
-        os.close(fd)
-    return offset
+        return log.tell()

@@ -18,37 +18,36 @@ import sys
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from animaworks_tasks.backends import ProcessBackend, ThreadBackend
 from animaworks_tasks.cli.basics import anima_dir, put, say
 from animaworks_tasks.cli.live import Screen, Signals, screen
 from animaworks_tasks.cli.stores import is_orphan, open_store
-from animaworks_tasks.cli.text import Standing, catalogued, described, said
+from animaworks_tasks.cli.text import described, said, views_of
 from animaworks_tasks.cli.tools import no_tools, registry_of, report_problems
 from animaworks_tasks.errors import ExecutorClosedError, TasksError
 from animaworks_tasks.executor.executor import Executor
-from animaworks_tasks.notifications.render import one_line
+from animaworks_tasks.notifications.render import one_line, several
 from animaworks_tasks.store.directory import TaskStore
-from animaworks_tasks.store.findings import several
 from animaworks_tasks.task.model import State, Task
-from animaworks_tasks.tools.registry import Given, Registry
+from animaworks_tasks.tools.registry import Registry
 
 _RETRY_LOOK: Final = 0.2  # seconds between two looks at whether a retry has come to its end
 _READ_AT_MOST: Final = 100  # records, to see whether they are tasks
-_NO_LIMIT: Final = 10 * 365 * 86400.0  # seconds; what a lock can be waited for is finite
+_NO_LIMIT: Final = 10 * 365 * 86400.0  # seconds; a wait for a lock has to be finite
 
 
 def run_(options: Namespace) -> int:
-    """Serve the Anima's tasks until told to stop; with ``--until-idle`` until nothing is left to do."""
+    """Serve the Anima's tasks until a signal comes; with ``--until-idle`` until nothing is left to do."""
     anima = anima_dir(options.anima_dir)
     registry = registry_of(options, anima)
     report_problems(registry)
     if not registry.tools():  # every task that waits would be rejected
         raise TasksError(f"nothing could be run: {no_tools(options)}")
     if options.permit:
-        registry.permits = Given(options.permit)
+        registry.permits = frozenset(options.permit).__contains__
     store = open_store(options, changing=True, language=options.language)
     picture = None if options.json else screen(whole=False)
     with Signals(picture) as signals:
@@ -56,14 +55,13 @@ def run_(options: Namespace) -> int:
 
 
 class _Host:
-    """An executor, and what is told of it."""
+    """An executor, and what is printed of its tasks."""
 
     def __init__(
         self, store: TaskStore, registry: Registry, signals: Signals, picture: Screen | None, options: Namespace
     ) -> None:
         self._store, self._registry, self._signals, self._options = store, registry, signals, options
         self._picture, self._say = picture, picture.say if picture else say
-        self._tools: Mapping[str, Any] = {}
         self._waiting, self._is_leaving = 0, False
         self._orphaned: frozenset[tuple[str, int]] = frozenset()
         self._ended: queue.SimpleQueue[Task] = queue.SimpleQueue()
@@ -76,10 +74,10 @@ class _Host:
         self._executor = Executor(store, registry, backend=backend, **settings)
 
     def serve(self) -> int:
-        """Run tasks until a signal, or until idle, and then stop in the manner that was asked for."""
+        """Run tasks until a signal comes, or until idle; then stop as the signal demands."""
         with _said_plainly(self._say):
-            self._waiting = self._count_waiting()  # before any of them is taken
-            # Likewise: while it is being settled, an orphan looks like a task that runs.
+            self._waiting = self._count_waiting()  # before any of them is claimed
+            # Likewise: while it is being recovered, an orphan looks like a running task.
             orphans = (task for task in self._look().values() if is_orphan(self._store, task))
             self._orphaned = frozenset((task.id, task.attempt) for task in orphans)
             self._executor.start()
@@ -89,19 +87,18 @@ class _Host:
         return 0
 
     def _serve(self) -> None:
-        stopping = None
         try:
-            self._announce()
+            self._say_what_is_served()
             if self._options.until_idle:
                 threading.Thread(target=self._wait_for_idle, daemon=True).start()
-            self._tell_until(lambda: bool(self._signals.taken) or self._idle.is_set())
-        finally:  # also where nobody reads any more what we tell
+            self._print_until(lambda: bool(self._signals.taken) or self._idle.is_set())
+        finally:  # also where nobody reads our output any more
             self._is_leaving = True
             patient = self._signals.taken[:1] == [signal.SIGINT]
             stopping = threading.Thread(target=self._stop, args=(_NO_LIMIT if patient else None,), daemon=True)
             stopping.start()
         self._say_what_is_waited_for()
-        self._tell_until(lambda: not stopping.is_alive() or len(self._signals.taken) > 1)
+        self._print_until(lambda: not stopping.is_alive() or len(self._signals.taken) > 1)
 
     # In other threads.
 
@@ -110,7 +107,7 @@ class _Host:
         self._signals.wake()
 
     def _wait_for_idle(self) -> None:
-        """Wait until nothing is to be done; a retry that waits for its time is, what its submitter delayed is not."""
+        """Wait until no task is due or running. A retry is waited for, a task with a later ``not_before`` is not."""
         try:
             while not self._is_idle():
                 time.sleep(_RETRY_LOOK)
@@ -131,19 +128,19 @@ class _Host:
         self._executor.stop(drain_timeout=patience)
         self._signals.wake()
 
-    # What is told.
+    # What is printed.
 
-    def _tell_until(self, enough: Callable[[], bool]) -> None:
+    def _print_until(self, enough: Callable[[], bool]) -> None:
         while True:
-            is_enough = enough()  # asked first, so that what happened before is told
+            is_enough = enough()  # asked first, so that what happened before is printed
             began = time.monotonic()
-            self._tell()
+            self._print_changes()
             self._show()
             if is_enough:
                 return
             self._signals.rest(began)
 
-    def _tell(self) -> None:
+    def _print_changes(self) -> None:
         ended = []
         while not self._ended.empty():
             ended.append(self._ended.get())
@@ -152,24 +149,23 @@ class _Host:
             if task.id not in before:
                 again = f", attempt {task.attempt}" if task.attempt > 1 else ""
                 self._line("started", task, f"{task.id} {task.name} started{again}")
-            self._tell_progress(task)
+            self._print_progress(task)
         for task in ended:
             self._progress.pop(task.id, None)
             self._line("ended", task, task.summary())
 
     def _show(self) -> None:
-        """Draw what runs."""
+        """Show the running tasks on the terminal."""
         if self._picture is None:
             return
-        self._tools = self._tools or self._registry.catalogue()["tools"]
-        standings = [Standing.of(self._store, task, self._tools) for task in reversed(self._running.values())]
+        views = views_of(self._store, reversed(self._running.values()))
         with contextlib.suppress(OSError):  # as in _look
             self._waiting = self._count_waiting()
         leaving = "; starting nothing more" if self._is_leaving else ""
-        self._picture.show(standings, [f"{len(standings)} running, {self._waiting} waiting{leaving}"])
+        self._picture.show(views, [f"{len(views)} running, {self._waiting} waiting{leaving}"])
 
     def _count_waiting(self) -> int:
-        """Return how many tasks wait; of many how many records there are, whatever is in them."""
+        """Return how many tasks wait; if there are more than 100 records, how many records."""
         records = len(self._store.pending_ids())
         if records <= _READ_AT_MOST:
             with contextlib.suppress(OSError):  # as in _look
@@ -183,7 +179,7 @@ class _Host:
         except OSError:  # too many open files, say: the executor goes on, and so do we
             return self._running
 
-    def _tell_progress(self, task: Task) -> None:
+    def _print_progress(self, task: Task) -> None:
         if self._picture is not None or not (self._options.json or sys.stdout.isatty()):
             return
         news = said(self._store.read_progress(task.id))
@@ -191,7 +187,7 @@ class _Host:
             self._progress[task.id] = news
             self._line("progress", task, f"{task.id} {task.name} {news}")
 
-    def _announce(self) -> None:
+    def _say_what_is_served(self) -> None:
         tools = self._registry.tools()
         where, waiting = self._store.location, self._waiting
         if self._options.json:
@@ -212,18 +208,17 @@ class _Host:
 
     def _say_what_is_left(self) -> None:
         running, pending = self._store.list(State.RUNNING), self._store.list(State.PENDING)
-        if running:
-            one = len(running) == 1
-            goes_on = "goes on and ends by itself" if one else "go on and end by themselves"
-            settled = f"{'is' if one else 'are'} interrupted; the next host settles {'it' if one else 'them'}"
-            say(f"left: {_names(running)}, which {goes_on if self._detaches else settled}")
+        if running and self._detaches:
+            say(f"left running, until its tool ends: {_names(running)}")
+        elif running:
+            say(f"interrupted, and left for the next host to finish: {_names(running)}")
         if pending:
-            say(f"left: {len(pending)} pending; the next host runs {'it' if len(pending) == 1 else 'them'}")
+            say(f"left pending, for the next host to run: {several(len(pending), 'task', 'tasks')}")
 
     def _line(self, event: str, task: Task, text: str) -> None:
         if self._options.json:
-            standing = Standing.of(self._store, task, catalogued(self._store))
-            self._event(event, task=described(standing, self._store))
+            [view] = views_of(self._store, [task])
+            self._event(event, task=described(view, self._store))
         else:
             self._put(f"{time.strftime('%H:%M:%S')} {one_line(text, 400)}")
 
@@ -242,21 +237,16 @@ def _names(tasks: Iterable[Task]) -> str:
     return ", ".join(f"{task.id} {one_line(task.name, 60)}" for task in tasks)
 
 
-class _Plain(logging.Handler):
-    """Says warnings and errors as a command line does: in a line, and without a traceback."""
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        super().__init__(logging.WARNING)
-        self._tell = tell
-
-    def emit(self, record: logging.LogRecord) -> None:
-        error = record.exc_info[1] if record.exc_info else None
-        self._tell(one_line(record.getMessage() + (f": {error}" if error else ""), 500))
-
-
 @contextlib.contextmanager
-def _said_plainly(tell: Callable[[str], None]) -> Iterator[None]:
-    logger, handler = logging.getLogger("animaworks_tasks"), _Plain(tell)
+def _said_plainly(write: Callable[[str], None]) -> Iterator[None]:
+    """Write each warning and error of the library in one line, without a traceback."""
+
+    class Plain(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            error = record.exc_info[1] if record.exc_info else None
+            write(one_line(record.getMessage() + (f": {error}" if error else ""), 500))
+
+    logger, handler = logging.getLogger("animaworks_tasks"), Plain(logging.WARNING)
     logger.addHandler(handler)
     try:
         yield

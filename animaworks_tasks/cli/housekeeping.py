@@ -8,73 +8,63 @@ from datetime import timedelta
 from typing import Final
 
 from animaworks_tasks.cli.basics import anima_dir, put, say
-from animaworks_tasks.cli.stores import notice_language, open_store
+from animaworks_tasks.cli.stores import notification_language, open_store
 from animaworks_tasks.cli.text import as_json
-from animaworks_tasks.store.directory import Prunable, TaskStore
-from animaworks_tasks.store.doctor import Doctor
-from animaworks_tasks.store.findings import Finding, Severity, several
-from animaworks_tasks.store.protocol import utc_now
+from animaworks_tasks.fs.layout import Layout
+from animaworks_tasks.notifications.render import MarkdownRenderer, several
+from animaworks_tasks.store.check import check, fix
+from animaworks_tasks.store.finding import Finding
+from animaworks_tasks.store.place import Place
+from animaworks_tasks.store.rules import utc_now
 
 _OLD: Final = timedelta(days=30)
 _NAMED: Final = 20  # tasks
 
 
 def doctor_(options: Namespace) -> int:
-    """Print what is not as it should be, and mend it if asked to; 1 if there are problems left."""
-    doctor = Doctor(anima_dir(options.anima_dir), language=notice_language(options))
-    done = doctor.repair() if options.fix else []
-    findings = doctor.examine()
+    """Print what is wrong with the store, with ``--fix`` after mending it; return 1 if problems are left."""
+    # No TaskStore, which would make what is missing, and refuses what it cannot use.
+    render = MarkdownRenderer(notification_language(options))
+    place = Place.at(Layout(anima_dir(options.anima_dir)), durable=True, render=render, clock=utc_now)
+    done = fix(place) if options.fix else []
+    findings = check(place)
     if options.json:
         put(as_json({"done": done, "findings": [_described(finding) for finding in findings]}))
     else:
-        put("".join(f"{line}\n" for line in [*(f"fixed    {line}" for line in done), *_told(findings)]))
+        put("".join(f"{line}\n" for line in [*(f"fixed    {line}" for line in done), *_lines(findings)]))
         if not findings:
             say("the store is well")
-    return 1 if any(finding.severity is Severity.PROBLEM for finding in findings) else 0
+    return 1 if any(finding.severity == "problem" for finding in findings) else 0
 
 
 def prune_(options: Namespace) -> int:
-    """Forget old tasks and say which, and which not because nobody has read of them."""
+    """Prune old tasks; print which, and which are kept because their notification is unread."""
     store = open_store(options, changing=True)
     age = _OLD if options.older_than is None and options.keep is None else options.older_than
     before = None if age is None else utc_now() - age
-    unread = store.prunable(finished_before=before, keep=options.keep).unread
-    if options.dry_run:
-        forgotten: Sequence[str] = store.prunable(finished_before=before, keep=options.keep).forget
-    else:
-        forgotten = store.prune(finished_before=before, keep=options.keep)
-    _report(store, Prunable(tuple(forgotten), unread), options)
+    prunable = store.prunable(finished_before=before, keep=options.keep)
+    forgotten = prunable.forget if options.dry_run else store.prune(finished_before=before, keep=options.keep)
+    unread = prunable.unread
+    if options.json:
+        put(as_json({"dry_run": options.dry_run, "forgotten": list(forgotten), "unread": unread}))
+        return 0
+    put("".join(f"{task_id}\n" for task_id in forgotten))
+    verb = "would be" if options.dry_run else "was" if len(forgotten) == 1 else "were"
+    say(f"{several(len(forgotten), 'task', 'tasks')} of {store.location} {verb} forgotten")
+    if unread:
+        named = ", ".join(unread[:_NAMED]) + (" ..." if len(unread) > _NAMED else "")
+        say(f"kept, because nobody has read the notification: {named}; see `animaworks-tool notifications --ack`")
     return 0
 
 
-def _report(store: TaskStore, pruned: Prunable, options: Namespace) -> None:
-    if options.json:
-        put(as_json({"dry_run": options.dry_run, "forgotten": pruned.forget, "unread": pruned.unread}))
-        return
-    put("".join(f"{task_id}\n" for task_id in pruned.forget))
-    verb = "would be" if options.dry_run else "was" if len(pruned.forget) == 1 else "were"
-    say(f"{several(len(pruned.forget), 'task', 'tasks')} of {store.location} {verb} forgotten")
-    if pruned.unread:
-        more = " ..." if len(pruned.unread) > _NAMED else ""
-        say(
-            f"kept, because nobody has read the notice: {', '.join(pruned.unread[:_NAMED])}{more}; "
-            "`animaworks-tool notifications --ack` reads them"
-        )
-
-
-def _told(findings: Sequence[Finding]) -> Iterator[str]:
-    """Put problems first; two lines each: what is wrong, and the next step."""
-    for finding in sorted(findings, key=lambda each: each.severity is not Severity.PROBLEM):
-        mark = " (fix)" if finding.fixable else ""
-        yield f"{finding.severity.value:<8} {finding.what}{mark}"
+def _lines(findings: Sequence[Finding]) -> Iterator[str]:
+    """Yield two lines for each finding, problems first: what is wrong, and the next step."""
+    for finding in sorted(findings, key=lambda each: each.severity != "problem"):
+        mark = "" if finding.mend is None else " (fix)"
+        yield f"{finding.severity:<8} {finding.what}{mark}"
         yield f"{'':<8} {finding.todo}"
 
 
 def _described(finding: Finding) -> dict[str, object]:
-    return {
-        "severity": finding.severity.value,
-        "what": finding.what,
-        "where": finding.where,
-        "fixable": finding.fixable,
-        "todo": finding.todo,
-    }
+    facts = {name: getattr(finding, name) for name in ("severity", "what", "where", "todo")}
+    return {**facts, "fixable": finding.mend is not None}

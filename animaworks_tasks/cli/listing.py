@@ -12,13 +12,13 @@ from typing import Final
 
 from animaworks_tasks.cli.basics import put, say
 from animaworks_tasks.cli.live import Screen, Signals, is_terminal, screen
-from animaworks_tasks.cli.stores import is_hosted, open_store
-from animaworks_tasks.cli.text import Standing, as_json, catalogued, described, table
+from animaworks_tasks.cli.stores import open_store
+from animaworks_tasks.cli.text import TaskView, as_json, described, table, views_of
 from animaworks_tasks.errors import RecordError, TaskNotFoundError, UsageError
-from animaworks_tasks.notifications.render import one_line
+from animaworks_tasks.notifications.render import one_line, several
 from animaworks_tasks.store.directory import TaskStore
-from animaworks_tasks.store.findings import several
-from animaworks_tasks.store.records import ids
+from animaworks_tasks.store.place import ids
+from animaworks_tasks.store.watch import is_hosted
 from animaworks_tasks.task.model import State, Task
 
 _DONE_SHOWN: Final = 10
@@ -29,17 +29,17 @@ def list_(options: Namespace) -> int:
     store = open_store(options)
     if options.watch:
         return _watch(store, options)
-    standings = _chosen(store, options)
+    views = views_of(store, _tasks(store, options))
     if options.json:
-        put(as_json([described(standing, store) for standing in standings]))
+        put(as_json([described(view, store) for view in views]))
     else:
-        _print(standings, list(_remarks(store, standings, options)))
+        _print(views, list(_remarks(store, views, options)))
     return 0
 
 
 def _watch(store: TaskStore, options: Namespace) -> int:
     """
-    Show what :func:`list_` prints, and show it anew, until a signal ends it; this never returns otherwise.
+    Show what :func:`list_` prints, again and again, until a signal comes.
 
     Raises:
         UsageError: JSON is asked for.
@@ -57,50 +57,44 @@ def _watch(store: TaskStore, options: Namespace) -> int:
 
 
 def _look(store: TaskStore, options: Namespace, signals: Signals, picture: Screen | None) -> None:
-    """Show the list again and again; where it cannot be shown in place, when more than the time has changed in it."""
-    standings: Sequence[Standing] = []
+    """Show the list until a signal comes: in place, or else as lines each time that it has changed."""
+    views: Sequence[TaskView] = []
     before: object = None
     with picture or contextlib.nullcontext():
         while not signals.taken:
             began = time.monotonic()
-            standings = _chosen(store, options)
-            told = list(_remarks(store, standings, options))
-            now = ([(standing.task.id, standing.status, standing.note()) for standing in standings], told)
+            views = views_of(store, _tasks(store, options))
+            remarks = list(_remarks(store, views, options))
+            now = ([(view.task.id, view.status, view.note()) for view in views], remarks)
             if picture is not None:
-                picture.show(standings, told)
+                picture.show(views, remarks)
             elif now != before:
                 put(f"{'' if before is None else chr(10)}{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}\n")
-                _print(standings, told)
+                _print(views, remarks)
                 before = now
             signals.rest(began)
-    if picture is not None:  # the terminal is as it was; what was seen last stays
-        _print(standings[: shutil.get_terminal_size().lines], [])
+    if picture is not None:  # the terminal is restored; the last list stays on it
+        _print(views[: shutil.get_terminal_size().lines], [])
 
 
-def _chosen(store: TaskStore, options: Namespace) -> Sequence[Standing]:
-    """Return how the tasks stand that *options* ask for."""
-    tools = catalogued(store)
-    return [Standing.of(store, task, tools) for task in _tasks(store, options)]
-
-
-def _print(standings: Sequence[Standing], told: Sequence[str]) -> None:
+def _print(views: Sequence[TaskView], remarks: Sequence[str]) -> None:
     """Print tasks in columns, nothing where there are none, and then remarks."""
-    if standings:
-        rows = [(on.task.id, one_line(on.task.name, 40), on.status, on.time(), on.note()) for on in standings]
+    if views:
+        rows = [(view.task.id, one_line(view.task.name, 40), view.status, view.time(), view.note()) for view in views]
         put(table([("ID", "TOOL", "STATE", "TIME", ""), *rows]))
-    for remark in told:
+    for remark in remarks:
         say(remark)
 
 
-def _remarks(store: TaskStore, standings: Sequence[Standing], options: Namespace) -> Iterator[str]:
-    """Tell what is not in the list, and what keeps it from changing."""
-    states = [standing.task.state for standing in standings]
+def _remarks(store: TaskStore, views: Sequence[TaskView], options: Namespace) -> Iterator[str]:
+    """Yield what is not in the list, and what keeps it from changing."""
+    states = [view.task.state for view in views]
     if not states:
         todo = f" are {options.state}" if options.state else "; `animaworks-tool submit TOOL ...` queues one"
         yield f"no tasks in {store.location}{todo}"
     if options.state is None:
-        done = ids(store.layout.done)
-        unlisted = done - {standing.task.id for standing in standings}
+        done = ids(store.layout.done, ".task")
+        unlisted = done - {view.task.id for view in views}
         is_whole = options.limit is None and (options.all or len(done) <= _DONE_SHOWN)
         unreadable = sum(_is_unreadable(store, task_id) for task_id in unlisted) if is_whole else 0
         more = len(unlisted) - unreadable
@@ -108,7 +102,7 @@ def _remarks(store: TaskStore, standings: Sequence[Standing], options: Namespace
             yield f"{several(more, 'more is', 'more are')} done; `animaworks-tool list --all` lists them"
         if unreadable:
             yield f"{several(unreadable, 'record', 'records')} in done/ cannot be read; see `animaworks-tool doctor`"
-    if State.PENDING in states and not is_hosted(store):
+    if State.PENDING in states and not is_hosted(store.layout):
         yield "no host is listening, so what is pending waits: start one, or `animaworks-tool run`"
 
 
@@ -124,15 +118,13 @@ def _is_unreadable(store: TaskStore, task_id: str) -> bool:
 
 def _tasks(store: TaskStore, options: Namespace) -> Sequence[Task]:
     wanted = options.state
-    if wanted in {"completed", "failed", "cancelled"}:
-        tasks = [task for task in store.list(State.DONE) if task.outcome and task.outcome.value == wanted]
-    elif wanted == "done" or wanted is None:
-        shown = None if options.all or wanted else _DONE_SHOWN
-        done = store.list(State.DONE, limit=options.limit if shown is None else shown)
-        tasks = [*([] if wanted else not_done(store)), *done]
-    else:
-        tasks = [task for task in not_done(store) if task.state.value == wanted]
-    return tasks[: options.limit]
+    if wanted is None:
+        done = store.list(State.DONE, limit=options.limit if options.all else _DONE_SHOWN)
+        return [*not_done(store), *done][: options.limit]
+    if wanted == "done":
+        return store.list(State.DONE, limit=options.limit)
+    tasks = not_done(store) if wanted in {"pending", "running"} else store.list(State.DONE)
+    return [task for task in tasks if (task.outcome or task.state).value == wanted][: options.limit]
 
 
 def not_done(store: TaskStore) -> list[Task]:

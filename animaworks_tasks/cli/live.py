@@ -3,7 +3,7 @@ What commands that go on show of tasks, in place, with rich's Live: progress, an
 
 rich is imported where a terminal can show a picture, and on no other path: a pipe, a file or an agent gets plain lines.
 What is shown was written by tools and submitters: it goes through :func:`one_line`, which leaves no control character,
-into :class:`rich.text.Text`, which knows no markup. What colour tells, a word tells too.
+into :class:`rich.text.Text`, which knows no markup. Every colour has a word beside it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from animaworks_tasks.cli.basics import say
-from animaworks_tasks.cli.text import Standing
+from animaworks_tasks.cli.text import TaskView
 from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.task.model import State
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _LOOK: Final = 0.5  # seconds between two looks
-_LOOKING_SHARE: Final = 4.0  # a look that took long, because tasks are very many, is followed by a rest so much longer
+_LOOKING_SHARE: Final = 4.0  # a pause is so many times as long as the look before it, where that was slow
 _STYLES: Final = {"running": "cyan", "pending": "dim", "completed": "green", "failed": "red", "cancelled": "yellow"}
 _OVERDUE: Final = "bold red"
 _NARROW: Final = 80  # columns; below, an id is shortened, as people may shorten it
 _WIDE: Final = 100  # columns; from here on there is room for bars
 _BAR: Final = 14  # columns
-_FRAME: Final = 2  # lines that are no tasks: the headings, and one that stays free for the cursor
+_FRAME: Final = 2  # lines without tasks: the headings, and a free one for the cursor
 
 
 def is_terminal() -> bool:
@@ -48,7 +48,7 @@ def screen(*, whole: bool) -> Screen | None:
     Return a screen on stdout; None where there can be none, or rich is not installed, and plain lines have to do.
 
     Args:
-        whole: Take the whole terminal, and give it back as it was; or else the lines below what was printed.
+        whole: Take the whole terminal, and restore it at the end; or else the lines below what was printed.
     """
     if not is_terminal():
         return None
@@ -76,7 +76,7 @@ class Screen:
         from rich.live import Live
         from rich.text import Text
 
-        self._live = Live(  # a new one each time: an old one would go up over what was written meanwhile
+        self._live = Live(  # a new one each time: an old one would overwrite what was printed meanwhile
             Text(), console=self._console, screen=self._whole, auto_refresh=False, transient=True,
             redirect_stdout=False, redirect_stderr=False, vertical_overflow="crop",
         )  # fmt: skip
@@ -87,10 +87,10 @@ class Screen:
         with self._drawing:
             self._live.stop()
 
-    def show(self, standings: Sequence[Standing], remarks: Sequence[str]) -> None:
-        """Show these tasks, and below them the remarks; what has no room is counted."""
+    def show(self, views: Sequence[TaskView], remarks: Sequence[str]) -> None:
+        """Show these tasks, and below them the remarks; a line says how many tasks have no room."""
         with self._drawing:
-            self._live.update(picture(standings, remarks, *self._console.size), refresh=True)
+            self._live.update(picture(views, remarks, *self._console.size), refresh=True)
 
     def put(self, line: str) -> None:
         """Print a line, which has no control character, on stdout."""
@@ -100,12 +100,12 @@ class Screen:
             self._console.print(Text(line), soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """Tell the person at the terminal *text*, on stderr; that nobody hears it is no error."""
-        if sys.stderr is None or not sys.stderr.isatty():
+        """Write *text* to stderr, for the person at the terminal; a failure to write is ignored."""
+        if sys.stderr is not None and sys.stderr.isatty():
+            with contextlib.suppress(OSError):
+                self.put(f"animaworks-tool: {text}")
+        else:
             say(text)
-            return
-        with contextlib.suppress(OSError):
-            self.put(f"animaworks-tool: {text}")
 
 
 class Signals:
@@ -149,7 +149,7 @@ class Signals:
         self._wakes.put(None)
 
     def rest(self, began: float) -> None:
-        """Sleep after a look that began then (monotonic), until a signal comes or someone wakes us; pause on Ctrl-Z."""
+        """Sleep after a look that began then (monotonic), until a signal or :meth:`wake`; pause on Ctrl-Z."""
         with contextlib.suppress(queue.Empty):
             self._wakes.get(timeout=max(_LOOK, _LOOKING_SHARE * (time.monotonic() - began)))
             while True:
@@ -158,17 +158,17 @@ class Signals:
             self._pause_asked = False
             self._screen.__exit__()
             signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-            signal.raise_signal(signal.SIGTSTP)  # returns when the shell lets us go on
+            signal.raise_signal(signal.SIGTSTP)  # returns when the shell continues us
             signal.signal(signal.SIGTSTP, self._take)
             self._screen.__enter__()
 
     def let_through(self) -> None:
-        """Do after the ``with`` block what the first signal would have done at once, had nobody taken it."""
+        """Raise the first signal again, after the ``with`` block, so that it has its usual effect."""
         for number in self.taken[:1]:
             signal.raise_signal(number)
 
 
-def picture(standings: Sequence[Standing], remarks: Sequence[str], width: int, height: int) -> RenderableType:
+def picture(views: Sequence[TaskView], remarks: Sequence[str], width: int, height: int) -> RenderableType:
     """Return what a terminal of *width* columns and *height* lines has room for."""
     from rich.console import Group
     from rich.table import Table
@@ -176,60 +176,60 @@ def picture(standings: Sequence[Standing], remarks: Sequence[str], width: int, h
 
     lines = [Text(one_line(remark, 400), style="dim", overflow="fold") for remark in remarks]
     room = max(1, height - _FRAME - sum(-(-line.cell_len // width) for line in lines))
-    shown = list(_fitting(standings, room))
-    if left_out := len(standings) - len(shown):
+    shown = list(_fitting(views, room))
+    if left_out := len(views) - len(shown):
         lines.insert(0, Text(f"and {left_out} more, for which there is no room", style="dim", no_wrap=True))
     if not shown:
         return Group(*lines)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, expand=True, header_style="bold")
-    has_bars = width >= _WIDE and any(standing.progress is not None for standing in shown)
+    has_bars = width >= _WIDE and any(view.progress is not None for view in shown)
     headings = ["ID", "TOOL", "STATE", "TIME", *(["PROGRESS"] if has_bars else []), ""]
     for heading in headings if width >= _NARROW else ["ID", "TOOL", "TIME", "STATE"]:
         table.add_column(heading, no_wrap=True)
     table.columns[-1].overflow, table.columns[-1].ratio = "ellipsis", 1  # it takes what is left
-    for standing in shown:
-        table.add_row(*(_cells(standing, width, has_bars=has_bars) if width >= _NARROW else _short(standing, width)))
+    for view in shown:
+        table.add_row(*(_cells(view, width, has_bars=has_bars) if width >= _NARROW else _short(view, width)))
     return Group(table, *lines)
 
 
-def _fitting(standings: Sequence[Standing], room: int) -> Sequence[Standing]:
-    """Choose the first ones, but leave some room for the tasks that were done last."""
-    if len(standings) <= room:
-        return standings
-    done = [standing for standing in standings if standing.task.state is State.DONE]
-    others = [standing for standing in standings if standing.task.state is not State.DONE]
+def _fitting(views: Sequence[TaskView], room: int) -> Sequence[TaskView]:
+    """Return the first ones, but leave some room for the tasks that were done last."""
+    if len(views) <= room:
+        return views
+    done = [view for view in views if view.task.state is State.DONE]
+    others = [view for view in views if view.task.state is not State.DONE]
     first = others[: room - 1 - len(done[: room // 4])]  # one line says how many are left out
     return [*first, *done[: room - 1 - len(first)]]
 
 
-def _cells(standing: Standing, width: int, *, has_bars: bool) -> Iterator[RenderableType]:
+def _cells(view: TaskView, width: int, *, has_bars: bool) -> Iterator[RenderableType]:
     from rich.progress_bar import ProgressBar
 
-    name, state, lasted, note = _told(standing, width // 4, standing.time())
-    yield from (standing.task.id, name, state, lasted)
+    name, state, lasted, note = _texts(view, width // 4, view.time())
+    yield from (view.task.id, name, state, lasted)
     if has_bars:
-        far = standing.progress and standing.progress.fraction
+        far = view.progress and view.progress.fraction
         bar = ProgressBar(total=1.0, completed=far or 0, width=_BAR, complete_style="cyan", finished_style="green")
         yield "" if far is None else bar
     yield note
 
 
-def _short(standing: Standing, width: int) -> Iterator[RenderableType]:
+def _short(view: TaskView, width: int) -> Iterator[RenderableType]:
     """Yield what fits a narrow terminal: an id as short as people may write it, and the state before the note."""
-    told = standing.time().partition(",")[0]
-    if standing.task.state is State.RUNNING:
-        told = told.replace(" of ", "/").replace(" ", "")
-    name, state, lasted, note = _told(standing, max(8, width // 5), told)
-    yield from (standing.task.id[:6], name, lasted)
-    yield note if standing.overdue else state.append(" ").append_text(note)
+    time = view.time().partition(",")[0]
+    if view.task.state is State.RUNNING:
+        time = time.replace(" of ", "/").replace(" ", "")
+    name, state, lasted, note = _texts(view, max(8, width // 5), time)
+    yield from (view.task.id[:6], name, lasted)
+    yield note if view.overdue else state.append(" ").append_text(note)
 
 
-def _told(standing: Standing, width: int, lasted: str) -> tuple[Text, Text, Text, Text]:
+def _texts(view: TaskView, width: int, lasted: str) -> tuple[Text, Text, Text, Text]:
     """Return the tool of a task, its state, how long it *lasted*, and its note, coloured."""
     from rich.text import Text
 
-    late = _OVERDUE if standing.overdue else ""
-    note = Text(standing.note())
+    late = _OVERDUE if view.overdue else ""
+    note = Text(view.note())
     note.stylize(late, 0, len("overdue"))
-    state = Text(standing.status, style=_STYLES[standing.status])
-    return Text(one_line(standing.task.name, width)), state, Text(lasted, style=late), note
+    state = Text(view.status, style=_STYLES[view.status])
+    return Text(one_line(view.task.name, width)), state, Text(lasted, style=late), note

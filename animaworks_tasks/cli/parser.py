@@ -13,8 +13,8 @@ from animaworks_tasks.cli.basics import put
 from animaworks_tasks.cli.commands import COMMANDS, ENTRANCE, EXITS, USAGE, Argument
 from animaworks_tasks.errors import UsageError
 
-_LONGEST: Final = timedelta(days=36500)  # longer ago is before the calendar begins, sooner or later
-_NEXT_STEPS: Final = {  # after what argparse says, where the usage line does not tell
+_LONGEST: Final = timedelta(days=36500)  # so that no date is before year 1
+_NEXT_STEPS: Final = {  # after what argparse says, where the usage line does not say it
     "required: ID": "; `animaworks-tool list` shows the ids",
     "unrecognized arguments": "; --help shows what can be given",
     "expected one argument": "; --help shows which",
@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
     """argparse's, which raises instead of leaving the program."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise what is wrong, with the usage line and the next step."""
+        """Raise UsageError with the usage line and the next step."""
         usage = " ".join(self.format_usage().removeprefix("usage: ").split())
         raise UsageError(message + next((step for sign, step in _NEXT_STEPS.items() if sign in message), ""), usage)
 
@@ -39,7 +39,7 @@ def execute(name: str, words: Sequence[str]) -> int:
         UsageError: It does not take them.
     """
     parser = parser_of(name)
-    if "-h" in words or "--help" in words:  # before anything is found missing, and through put(), which flushes
+    if "-h" in words or "--help" in words:  # before argparse finds an argument missing
         put(parser.format_help())
         return 0
     options = parser.parse_intermixed_args(words)
@@ -63,7 +63,7 @@ def parser_of(name: str) -> Parser:
 
 
 def _settings(argument: Argument) -> dict[str, Any]:
-    """Return what argparse is told of *argument*."""
+    """Return the parameters of ``add_argument`` for *argument*."""
     if argument.value is None:
         return {"help": argument.summary, "action": "store_true"}
     settings: dict[str, Any] = {"help": argument.summary, "metavar": argument.value or None, "type": _type(argument)}
@@ -106,7 +106,7 @@ usage: {USAGE}
 
 Submit slow tools, go on with other work, and read later what came of them.
 
-commands (COMMAND --help tells more):
+commands (COMMAND --help says more):
 {_rows(commands, 30)}
 options before the command:
 {_rows(options, 30)}

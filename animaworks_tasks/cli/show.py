@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from animaworks_tasks.cli.basics import put, say
 from animaworks_tasks.cli.stores import find, obstacle, open_store
-from animaworks_tasks.cli.text import Standing, as_json, catalogued, described, duration, moment, said
+from animaworks_tasks.cli.text import TaskView, as_json, described, duration, moment, said, views_of
 from animaworks_tasks.errors import TaskNotFoundError, TasksError
-from animaworks_tasks.notifications.delivery import Delivery, Fate, delivery, noted_at
+from animaworks_tasks.notifications.delivery import Delivery, Fate, delivery_status, noted_at
 from animaworks_tasks.notifications.render import ENGLISH, one_line, preview, said_by_tool
 from animaworks_tasks.store.directory import TaskStore
-from animaworks_tasks.store.protocol import utc_now
+from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.store.workspace import kept_result
 from animaworks_tasks.task.model import Cause, Outcome, State, Task, is_task_id
 
@@ -29,25 +29,25 @@ def show_(options: Namespace) -> int:
     if options.result:
         put(_whole_result(store, task))
         return 0
-    standing = Standing.of(store, task, catalogued(store))
+    [view] = views_of(store, [task])
     next_step = _next_step(store, task)
     if options.json:
-        put(as_json({**described(standing, store), "next": next_step}))
+        put(as_json({**described(view, store), "next": next_step}))
         return 0
-    lines = [f"{label + ':':<11} {text}" for label, text in [*_facts(standing, store), ("next", next_step)] if text]
-    told = preview(task)
-    if told:
-        lines += ["", told]
+    lines = [f"{label + ':':<13} {text}" for label, text in [*_facts(view, store), ("next", next_step)] if text]
+    text = preview(task)
+    if text:
+        lines += ["", text]
     put("\n".join(lines) + "\n")
     return 0
 
 
-def _facts(standing: Standing, store: TaskStore) -> Iterator[tuple[str, str]]:
-    task = standing.task
+def _facts(view: TaskView, store: TaskStore) -> Iterator[tuple[str, str]]:
+    task = view.task
     yield "task", f"{task.id} {one_line(task.name, 100)}"
-    how = standing.note() if standing.orphaned else standing.time()
-    yield "state", f"{standing.status}, {how}" + (" (overdue)" if standing.overdue else "")
-    yield "progress", said(standing.progress)
+    how = view.note() if view.orphaned else view.time()
+    yield "state", f"{view.status}, {how}" + (" (overdue)" if view.overdue else "")
+    yield "progress", said(view.progress)
     yield "call", one_line(shlex.join(["animaworks-tool", "submit", task.tool, *task.argv]), 2000)
     yield "in", one_line(task.cwd or "", 500)
     yield "options", ", ".join(_options(task))
@@ -59,10 +59,10 @@ def _facts(standing: Standing, store: TaskStore) -> Iterator[tuple[str, str]]:
     yield "error", "" if said_by_tool(task) else one_line(task.error or "", 2000)
     yield "hint", one_line(task.hint or "", 500)
     yield "process", str(task.owner_pid or "") if task.state is State.RUNNING else ""
-    yield "log", os.path.join(store.layout.logs, f"{task.id}.log") if task.attempt else ""
+    yield "log", store.layout.log(task.id) if task.attempt else ""
     yield "result", os.path.join(store.layout.root, one_line(task.result_file, 500)) if task.result_file else ""
     if task.state is State.DONE:
-        yield "notice", _in_words(_notice_of(store, task.id, list(store.events(task.id))))
+        yield "notification", _in_words(_delivery_of(store, task.id, list(store.events(task.id))))
 
 
 def _options(task: Task) -> Iterator[str]:
@@ -77,7 +77,7 @@ def _options(task: Task) -> Iterator[str]:
 
 
 def _next_step(store: TaskStore, task: Task) -> str:
-    """Say what can be done now."""
+    """Return the next step."""
     if task.state is State.DONE:
         if task.outcome is Outcome.COMPLETED:
             return f"`animaworks-tool show --result {task.id}` prints the whole result" if task.result else "nothing"
@@ -119,29 +119,31 @@ def _whole_result(store: TaskStore, task: Task) -> bytes:
         if task.state is not State.DONE:
             raise TasksError(f"task {task.id} is {task.state.value}: `animaworks-tool wait {task.id}`, then ask again")
         if task.outcome is not Outcome.COMPLETED:
-            raise TasksError(f"task {task.id} has no result; `animaworks-tool show {task.id}` tells why")
+            raise TasksError(f"task {task.id} has no result; `animaworks-tool show {task.id}` says why")
         return b""
     data = task.result.encode("utf-8")
     return data if data.endswith(b"\n") or not data else data + b"\n"
 
 
 def events_(options: Namespace) -> int:
-    """Print the journal; of one task, its notice's fate as well."""
+    """Print the journal; of one task, the delivery of its notification as well."""
     store = open_store(options)
     task_id = None if options.task is None else _whose(store, options.task)
     events = list(store.events(task_id))
-    notice = None if task_id is None else _notice_of(store, task_id, events)
+    delivery = None if task_id is None else _delivery_of(store, task_id, events)
     if options.since is not None:
         since = utc_now() - options.since
         events = [event for event in events if (at := noted_at(event)) is not None and at >= since]
     if options.json:
-        when = notice.at.isoformat() if notice and notice.at else None
-        told = notice and {"state": notice.fate.name.lower(), "at": when, "by": notice.by, "pid": notice.pid}
-        put(as_json({"events": events, "notice": told}))
+        when = delivery.at.isoformat() if delivery and delivery.at else None
+        status = delivery and {"state": delivery.fate.name.lower(), "at": when, "by": delivery.by, "pid": delivery.pid}
+        put(as_json({"events": events, "notification": status}))
         return 0
     put("".join(f"{_line(event)}\n" for event in events))
-    if notice is not None:
-        put((notice.fate.value if notice.fate is Fate.NOT_YET else f"its notice {_in_words(notice)}") + "\n")
+    if delivery is not None:
+        put(
+            (delivery.fate.value if delivery.fate is Fate.NOT_YET else f"its notification {_in_words(delivery)}") + "\n"
+        )
     elif not events:
         say(f"nothing was noted in {store.location}" + (" since then" if options.since else ""))
     return 0
@@ -165,11 +167,11 @@ def _whose(store: TaskStore, text: str) -> str:
         return found[0]
 
 
-def _notice_of(store: TaskStore, task_id: str, events: Sequence[Mapping[str, Any]]) -> Delivery:
-    """Say what became of the notice of a task; *events* are its lines in the journal."""
-    places = (os.path.join(store.layout.read, f"{task_id}.md"), os.path.join(store.layout.done, f"{task_id}.json"))
+def _delivery_of(store: TaskStore, task_id: str, events: Sequence[Mapping[str, Any]]) -> Delivery:
+    """Return the delivery status of the notification of a task; *events* are its lines in the journal."""
+    places = (store.layout.read_notification(task_id), store.layout.done_record(task_id))
     read, ended = map(os.path.lexists, places)
-    return delivery(events, waits=store.notifications.waits(task_id), read=read, ended=ended)
+    return delivery_status(events, waits=store.notifications.waits(task_id), read=read, ended=ended)
 
 
 def _line(event: Mapping[str, Any]) -> str:
@@ -182,13 +184,13 @@ def _line(event: Mapping[str, Any]) -> str:
     return f"{when:<19}  {one_line(str(event.get('task_id', '-')), 20):<12}  {what:<16}  {' '.join(facts)}".rstrip()
 
 
-def _in_words(notice: Delivery) -> str:
-    """Answer of the notice of a task that has ended: was it delivered, when, to whom?"""
-    if notice.fate is Fate.DELIVERED:
-        when = f" at {moment(notice.at)}" if notice.at else "; the journal does not say when"
-        program = f" to {one_line(notice.by, 100)}" if notice.by else ""
-        return f"{notice.fate.value}{program}{f' (process {notice.pid})' if notice.pid else ''}{when}"
-    since = f" since {moment(notice.at)}" if notice.at and notice.fate is Fate.WAITING else ""
-    left = f"; it was left at {moment(notice.at)}" if notice.at and notice.fate is Fate.TAKEN else ""
-    todo = "; see `animaworks-tool doctor`" if notice.fate in {Fate.MISSING, Fate.UNKNOWN} else ""
-    return f"{notice.fate.value}{since}{left}{todo}"
+def _in_words(delivery: Delivery) -> str:
+    """Return whether the notification of a task that has ended was delivered, when and to which program, in words."""
+    if delivery.fate is Fate.DELIVERED:
+        when = f" at {moment(delivery.at)}" if delivery.at else "; the journal does not say when"
+        program = f" to {one_line(delivery.by, 100)}" if delivery.by else ""
+        return f"{delivery.fate.value}{program}{f' (process {delivery.pid})' if delivery.pid else ''}{when}"
+    since = f" since {moment(delivery.at)}" if delivery.at and delivery.fate is Fate.WAITING else ""
+    left = f"; it was left at {moment(delivery.at)}" if delivery.at and delivery.fate is Fate.TAKEN else ""
+    todo = "; see `animaworks-tool doctor`" if delivery.fate in {Fate.MISSING, Fate.UNKNOWN} else ""
+    return f"{delivery.fate.value}{since}{left}{todo}"

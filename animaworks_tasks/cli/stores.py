@@ -1,4 +1,4 @@
-"""The store that a command looks at, the task that the beginning of an id means, and what keeps a task from moving."""
+"""The store that a command looks at, the task that the beginning of an id means, and why a task does not go on."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Final
 
 from animaworks_tasks.cli.basics import anima_dir
 from animaworks_tasks.errors import TaskNotFoundError, UsageError
-from animaworks_tasks.fs import files, locks
-from animaworks_tasks.fs.doorbell import is_heard
+from animaworks_tasks.fs import locks
 from animaworks_tasks.fs.layout import Layout
 from animaworks_tasks.notifications.render import LANGUAGES
 from animaworks_tasks.store.directory import TaskStore
+from animaworks_tasks.store.place import ids
+from animaworks_tasks.store.watch import is_hosted
 from animaworks_tasks.task.model import State, Task, is_task_id
 from animaworks_tasks.tools.catalogue import known_language
 
@@ -38,18 +39,18 @@ def open_store(options: Namespace, *, changing: bool = False, language: str = "j
     return _LookedAt(anima_dir(options.anima_dir), language=language, durability="process")
 
 
-def notice_language(options: Namespace) -> str:
-    """Return the language of a notice that a command leaves: what was asked for, or else the host's."""
+def notification_language(options: Namespace) -> str:
+    """Return the language of a notification that a command leaves: what was asked for, or else the host's."""
     language = options.language or known_language(Layout(anima_dir(options.anima_dir)))
     return language if language in LANGUAGES else "ja"
 
 
 class _LookedAt(TaskStore):
-    """A store in which nothing is changed, and that may lie where nothing can be."""
+    """A store that is only read, and may lie on a read-only file system."""
 
-    def _check_locks(self) -> None:
+    def _probe(self) -> None:
         try:
-            super()._check_locks()
+            super()._probe()
         except OSError as error:
             if error.errno != errno.EROFS:
                 raise
@@ -69,9 +70,8 @@ def find(store: TaskStore, text: str) -> Task:
         return store.get(beginning)
     if len(beginning) < _SHORTEST:
         raise UsageError(f"{text!r} is too short for a task's id: at least its first {_SHORTEST} digits are needed")
-    places = (store.layout.pending, store.layout.running, store.layout.done)
-    stems = {name.removesuffix(".json") for place in places for name in files.names(place) if name.endswith(".json")}
-    found = sorted(stem for stem in stems if stem.startswith(beginning) and is_task_id(stem))
+    places = ((store.layout.pending, ".json"), (store.layout.running, ".task"), (store.layout.done, ".task"))
+    found = sorted({task_id for place in places for task_id in ids(*place) if task_id.startswith(beginning)})
     if not found:
         raise TaskNotFoundError(text, store.location)
     if len(found) > 1:
@@ -79,35 +79,33 @@ def find(store: TaskStore, text: str) -> Task:
     return store.get(found[0])
 
 
-def is_hosted(store: TaskStore) -> bool:
-    """Say whether a host listens for tasks now: somebody has the doorbell open."""
-    return is_heard(store.layout.doorbell)
-
-
 def is_orphan(store: TaskStore, task: Task) -> bool:
-    """Say whether *task* is RUNNING and its owner has died, so that nobody runs it."""
+    """Return whether *task* is RUNNING and its owner has died, so that nobody runs it."""
     try:
-        # Still in running/ after that: who ends a task takes it away from there before letting go of the lock.
-        return task.state is State.RUNNING and not locks.is_held(store.layout.lock(task.id)) and store.runs(task.id)
-    except OSError:  # no lock is to be had there, and so nobody knows
+        lock = locks.hold(store.layout.running_record(task.id)) if task.state is State.RUNNING else None
+    except OSError:  # it is not there any more, or the file system has no locks, and nobody knows
         return False
+    if lock is None:
+        return False
+    lock.release()
+    return store.runs(task.id)  # still in running/: an owner removes it from there before it releases the lock
 
 
 def obstacle(store: TaskStore, task: Task) -> str | None:
-    """Say why *task* will not go on as things are, and what to do; None where nothing is in its way."""
+    """Return why *task* will not go on as things are, and what to do; None where nothing is in its way."""
     if task.state is State.RUNNING and _is_full(store):
         return "the disk is full; if its tool has ended, its outcome is kept in memory until there is room: make some"
-    if task.state is State.DONE or is_hosted(store):
+    if task.state is State.DONE or is_hosted(store.layout):
         return None
     if task.state is State.PENDING:
         return "no host is listening, so nothing starts it: start one, or `animaworks-tool run`"
     if is_orphan(store, task):
-        return "the process that ran it has died, and no host is listening to settle it: `animaworks-tool run` does"
+        return "the process that ran it has died, and no host is listening to finish it: `animaworks-tool run` does"
     return None
 
 
 def _is_full(store: TaskStore) -> bool:
-    """Say whether the file system has no room for a record of the usual size."""
+    """Return whether the file system has no room for a record of the usual size."""
     try:
         status = os.statvfs(store.layout.root)
     except OSError:

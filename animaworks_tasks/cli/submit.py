@@ -12,8 +12,10 @@ import time
 
 from animaworks_tasks.cli.basics import anima_dir, put, remedy, say
 from animaworks_tasks.cli.commands import COMMANDS, take
-from animaworks_tasks.errors import PartlySubmittedError, TasksError, UsageError
+from animaworks_tasks.errors import PartlySubmittedError, StoreError, TasksError, UsageError
 from animaworks_tasks.fs import files, json
+from animaworks_tasks.fs.disk import Disk
+from animaworks_tasks.fs.journal import Journal
 from animaworks_tasks.fs.layout import Layout
 from animaworks_tasks.store import enqueue
 from animaworks_tasks.task import pending
@@ -54,19 +56,19 @@ def submit(words: Sequence[str]) -> int:
     layout = Layout(anima_dir(given["anima_dir"]))
     tools = known_tools(layout)
     subcommand = pending.first_word(argv) if tools is None else _checked(tools, tool, argv)
-    task_id = pending.new_id(given["key"])
+    task_id = pending.new_id()
     fields = pending.pending_fields(
         task_id=task_id, tool=tool, subcommand=subcommand, argv=argv,
         anima_name=os.path.basename(layout.anima), anima_dir=layout.anima, at=time.time(),
     )  # fmt: skip
-    is_new = _keep(layout, task_id, {**fields, "version": pending.VERSION, **_ours(given), "cwd": _cwd()})
-    if not is_new:
+    record = {**fields, "version": pending.VERSION, **_ours(given), "cwd": _cwd()}
+    kept = _keep(layout, task_id, record, given["key"])
+    if kept != task_id:
+        task_id = kept
         there = _call_of(layout, task_id) or (tool, subcommand, argv)
-        is_same = (there[0], there[2]) == (tool, argv)
-        other = f"{there[0]} {there[1]}".rstrip()[:100]
-        of = "" if is_same else f", of another call ({other!r}),"  # repr: anybody may have written the record
-        todo = f"`animaworks-tool show {task_id}`"
-        say(f"a task with this key{of} is there already, and no second one was queued: {todo}")
+        other = f"{there[0]} {there[1]}".rstrip()[:100]  # printed as repr: anybody may have written the record
+        of = "" if (there[0], there[2]) == (tool, argv) else f", of another call ({other!r}),"
+        say(f"a task with this key{of} is there already, and nothing was queued: `animaworks-tool show {task_id}`")
         tool, subcommand, _ = there
     return print_receipt(task_id, tool, subcommand)
 
@@ -76,7 +78,7 @@ def _checked(tools: Mapping[str, Mapping[str, Mapping[str, Any]]], tool: str, ar
     Return the subcommand of a call that the host would accept.
 
     Raises:
-        UsageError: It would not; who asks for help is told where it is.
+        UsageError: It would not. Where help is asked for, the message says where it is.
     """
     try:
         return arguments.check(tools, tool, argv)
@@ -84,15 +86,16 @@ def _checked(tools: Mapping[str, Mapping[str, Mapping[str, Any]]], tool: str, ar
         if tool not in tools or not {"-h", "--help"}.intersection(argv):
             raise
         subcommand = next((f"{word} " for word in argv if word in tools[tool]), "")
-        problem = f"`animaworks-tool {tool} {subcommand}--help` tells what it takes; nothing was queued"
+        problem = f"`animaworks-tool {tool} {subcommand}--help` shows what it takes; nothing was queued"
         raise UsageError(problem, error.usage) from None
 
 
 def _call_of(layout: Layout, task_id: str) -> tuple[str, str, list[str]] | None:
     """Return tool, subcommand and arguments of a task that is there; None where its record cannot be read."""
-    for place in (layout.pending, layout.running, layout.done):  # in the order in which it moves on
+    # In the order in which a record moves.
+    for path in (layout.pending_record(task_id), layout.running_record(task_id), layout.done_record(task_id)):
         try:
-            record: Any = json.load(files.read(os.path.join(place, f"{task_id}.json"), limit=pending.SIZE_LIMIT))
+            record: Any = json.load(files.read(path, limit=pending.SIZE_LIMIT))
             call = record.get("tool_args", record)  # as it stands from the claim on, or before
             tool, subcommand, argv = record["tool_name"], call.get("subcommand") or "", list(call["raw_args"])
             return tool.removesuffix(f":{subcommand}") if call is not record else str(tool), subcommand, argv
@@ -134,7 +137,7 @@ def _check_utf8(text: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError:
         shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        raise UsageError(f"an argument is not UTF-8, so nobody could be given it: {shown}", _USAGE) from None
+        raise UsageError(f"an argument is not UTF-8, and cannot be stored: {shown}", _USAGE) from None
 
 
 def _cwd() -> str:
@@ -142,17 +145,14 @@ def _cwd() -> str:
     try:
         cwd = os.getcwd()
         cwd.encode("utf-8")
-    except FileNotFoundError:
-        raise TasksError(
-            "nothing was queued: the current directory is gone; cd to another one, and submit again"
-        ) from None
-    except UnicodeEncodeError:
-        raise TasksError("nothing was queued: the current directory's name is not UTF-8; cd to another one") from None
+    except (FileNotFoundError, UnicodeEncodeError) as error:
+        problem = "is gone" if isinstance(error, FileNotFoundError) else "has a name that is not UTF-8"
+        raise TasksError(f"nothing was queued: the current directory {problem}; cd to another one first") from None
     return cwd
 
 
-def _keep(layout: Layout, task_id: str, record: Mapping[str, object]) -> bool:
-    """Store the record durably; False where the task is there already, which only a key can bring about."""
+def _keep(layout: Layout, task_id: str, record: Mapping[str, object], key: str | None) -> str:
+    """Store the record durably; return the id of its task, or of the one that has its *key* already."""
     data = json.dump(record)
     if len(data) > pending.SUBMIT_LIMIT:
         raise TasksError(
@@ -160,23 +160,26 @@ def _keep(layout: Layout, task_id: str, record: Mapping[str, object]) -> bool:
             "limit; put them into a file, and submit its name"
         )
     try:
-        enqueue.create(layout, sync=True)
-        # In the order in which a task moves on, so that it cannot slip by; placing it looks at pending/.
-        for place in (layout.running, layout.done):
-            if os.path.lexists(os.path.join(place, f"{task_id}.json")):
-                files.sync_directory(place)  # whoever has put it there may not have come to that
-                return False
-        return enqueue.place(layout, task_id, data, sync=True, keyed="key" in record)
+        disk, journal = Disk(layout.tmp, durable=True), Journal(layout.events)
+        enqueue.create(layout, disk)
+        if key is None:
+            enqueue.submit(layout, disk, journal, task_id, data)
+            return task_id
+        from animaworks_tasks.store import keys  # few submits have a key
+
+        return keys.submit(layout, disk, journal, task_id, key, data)
     except PartlySubmittedError as error:
         raise TasksError(
             f"task {task_id} is queued and will run, do not submit it again; but {error.reason}; "
-            f"`animaworks-tool show {task_id}` tells what has become of it"
+            f"`animaworks-tool show {task_id}` says what has become of it"
         ) from error
+    except StoreError as error:  # its message has the next step
+        raise TasksError(f"nothing was queued: {error}") from error
     except OSError as error:
         raise TasksError(nothing_queued(error)) from error
 
 
 def nothing_queued(error: OSError) -> str:
-    """Say that the disk refused a task, why, and what to do."""
+    """Return a message: that no task was queued, why, and what to do."""
     where = f" ({error.filename})" if error.filename else ""
     return f"nothing was queued: {error.strerror or error}{where}; {remedy(error)}, then submit again"

@@ -1,4 +1,4 @@
-"""How things are put for people and for programs: times, tables, and a task as JSON."""
+"""Output for people and for programs: times, tables, and a task as text or JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final
@@ -17,7 +17,8 @@ import attrs
 from animaworks_tasks.cli.stores import is_orphan
 from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.store.directory import TaskStore
-from animaworks_tasks.store.protocol import Progress, utc_now
+from animaworks_tasks.store.protocol import Progress
+from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.task.model import Outcome, State, Task
 from animaworks_tasks.tools.catalogue import known_tools
 
@@ -27,13 +28,13 @@ _DESCRIBED: Final = (
     "result_tail", "submitted_at", "not_before", "started_at", "finished_at", "attempt", "retries", "timeout_seconds",
     "priority", "key", "retry_of", "cwd", "owner_pid",
 )  # fmt: skip
-_EXACT_BELOW: Final = 10  # seconds; shorter times are told to a tenth
+_EXACT_BELOW: Final = 10  # seconds; shorter times are shown to a tenth
 
 
 @attrs.frozen(kw_only=True)
-class Standing:
+class TaskView:
     """
-    How a task stands: its record, and what is known besides.
+    A task as it is shown: its record, and what is known besides.
 
     Attributes:
         task: The record.
@@ -50,8 +51,8 @@ class Standing:
     orphaned: bool = False
 
     @classmethod
-    def of(cls, store: TaskStore, task: Task, tools: Mapping[str, Any]) -> Standing:
-        """Look at *task* now; *tools* is the catalogue's mapping."""
+    def of(cls, store: TaskStore, task: Task, tools: Mapping[str, Any]) -> TaskView:
+        """Return the view of *task* now; *tools* is the catalogue's mapping."""
         spec = tools.get(task.tool, {}).get(task.subcommand, {})
         expected = spec.get("expected_seconds") if task.expected_seconds is None else task.expected_seconds
         progress = store.read_progress(task.id) if task.state is State.RUNNING else None
@@ -59,7 +60,7 @@ class Standing:
 
     @property
     def seconds(self) -> float:
-        """How long it has waited, runs, or ran."""
+        """How long it has waited, has been running, or ran, in seconds."""
         if self.task.duration is not None:
             return self.task.duration.total_seconds()
         began = self.task.started_at if self.task.state is State.RUNNING else self.task.submitted_at
@@ -67,7 +68,7 @@ class Standing:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether nobody knows how long it ran: it began, and its owner died."""
+        """Whether its duration is unknown: it began, and its owner died."""
         task = self.task
         return self.orphaned or (task.state is State.DONE and task.started_at is not None and task.duration is None)
 
@@ -83,7 +84,7 @@ class Standing:
         return self.task.outcome.value if self.task.outcome else self.task.state.value
 
     def time(self) -> str:
-        """Say how long, and how long ago; nothing of an orphan, of which nobody knows how long it ran."""
+        """Return how long it took and how long ago it ended; empty for an orphan, whose time is unknown."""
         if self.orphaned:
             return ""
         if self.task.finished_at is not None:
@@ -94,14 +95,14 @@ class Standing:
         return duration(self.seconds)
 
     def note(self) -> str:
-        """Say the one thing that matters most now, in one line."""
+        """Return what matters most now, in one line."""
         task = self.task
         if task.state is State.DONE:
-            told = (task.result if task.outcome is Outcome.COMPLETED else task.error) or ""
+            text = (task.result if task.outcome is Outcome.COMPLETED else task.error) or ""
             cause = f"{task.cause.value}: " if task.cause else ""
-            return cause + one_line(told.strip(), 200)
+            return cause + one_line(text.strip(), 200)
         if self.orphaned:
-            return "its owner has died; a host will settle it"
+            return "its owner has died; a host will finish it"
         if task.state is State.RUNNING:
             return "; ".join(filter(None, ["overdue" if self.overdue else "", said(self.progress)]))
         if task.not_before is not None and task.not_before > self.now:
@@ -111,7 +112,7 @@ class Standing:
 
 
 def said(progress: Progress | None) -> str:
-    """Put a progress report in one line; empty where there is none."""
+    """Return a progress report as one line; empty for None."""
     if progress is None:
         return ""
     percent = "" if progress.fraction is None else f"{progress.fraction:.0%} "
@@ -119,7 +120,7 @@ def said(progress: Progress | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write *seconds* in the largest unit that fits, and the one below: ``0.4 s``, ``12 s``, ``3 min 4 s``."""
+    """Return *seconds* in the largest unit that fits, and the one below: ``0.4 s``, ``12 s``, ``3 min 4 s``."""
     seconds = max(0.0, seconds)
     if seconds < _EXACT_BELOW:
         return f"{seconds:.1f}".removesuffix(".0") + " s"
@@ -132,13 +133,13 @@ def duration(seconds: float) -> str:
 
 
 def moment(at: datetime) -> str:
-    """Write a point in time as the clock on this wall shows it."""
+    """Return a point in time as text, in local time, to the second."""
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Set *rows* in columns; on a terminal, the last one is cut so that no line is wider than it."""
-    width = shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else None
+    """Return *rows* as aligned columns; on a terminal, the last column is cut so that no line is too wide."""
+    width = shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else sys.maxsize
     widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
     padded = ([cell + " " * (room - columns(cell)) for cell, room in zip(row, widths, strict=True)] for row in rows)
     return "".join(_cut("  ".join(cells).rstrip(), width) + "\n" for cells in padded)
@@ -146,21 +147,22 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def columns(text: str) -> int:
     """Return how many columns of a terminal *text* takes."""
-    return sum(_columns(character) for character in text)
+    shown = (character for character in text if not unicodedata.combining(character))
+    return sum(2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1 for character in shown)
 
 
-def _columns(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
-
-
-def _cut(line: str, width: int | None) -> str:
-    if width is None or columns(line) <= width:
+def _cut(line: str, width: int) -> str:
+    if columns(line) <= width:
         return line
     while line and columns(line) > width - 1:
         line = line[:-1]
     return line + "…"
+
+
+def views_of(store: TaskStore, tasks: Iterable[Task]) -> list[TaskView]:
+    """Return the views of *tasks* now; the catalogue says how long each was expected to take."""
+    tools = known_tools(store.layout) or {}
+    return [TaskView.of(store, task, tools) for task in tasks]
 
 
 def as_json(value: object) -> str:
@@ -168,27 +170,22 @@ def as_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
 
 
-def described(standing: Standing, store: TaskStore) -> dict[str, Any]:
+def described(view: TaskView, store: TaskStore) -> dict[str, Any]:
     """Return everything that is known of a task, for JSON; times in ISO 8601, paths absolute."""
-    task, progress = standing.task, standing.progress
+    task, progress = view.task, view.progress
     return {
         "task_id": task.id,
         **{name: _plain(getattr(task, name)) for name in _DESCRIBED},
         "argv": list(task.argv),
         "result_file": task.result_file and os.path.join(store.layout.root, task.result_file),
-        "log": os.path.join(store.layout.logs, f"{task.id}.log") if task.attempt else None,
-        "seconds": None if standing.is_unknown else round(standing.seconds, 3),
-        "expected_seconds": standing.expected,
-        "overdue": standing.overdue,
-        "orphaned": standing.orphaned,
+        "log": store.layout.log(task.id) if task.attempt else None,
+        "seconds": None if view.is_unknown else round(view.seconds, 3),
+        "expected_seconds": view.expected,
+        "overdue": view.overdue,
+        "orphaned": view.orphaned,
         "progress": progress and {name: _plain(getattr(progress, name)) for name in ("fraction", "message", "at")},
     }
 
 
 def _plain(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else value.value if isinstance(value, Enum) else value
-
-
-def catalogued(store: TaskStore) -> Mapping[str, Any]:
-    """Return the tools of the catalogue by name and subcommand; nothing where no host has left one."""
-    return known_tools(store.layout) or {}

@@ -60,19 +60,25 @@ def registry_of(options: Namespace, anima: str | None) -> Registry:
     """
     found = Registry()
     if options.registry:
-        sys.path.insert(0, os.getcwd())  # as `python -m` has it; a console script has only its own directory
+        sys.path.insert(0, os.getcwd())  # as `python -m` does; for a console script it is the script's directory
     for path in options.registry:
         load_import_path(found, path)
     for directory in options.tools:
         if not os.path.isdir(directory):
             raise TasksError(f"there is no directory {directory}: correct --tools")
         load_directory(found, directory)
-    found.add_registry(_everybodys() if anima is None else discover(anima), skip_taken=True)
+    if anima is not None:
+        found.add_registry(discover(anima), skip_taken=True)
+        return found
+    everybodys = Registry()
+    load_entry_points(everybodys)
+    load_directory(everybodys, _common_tools(), direct=True)
+    found.add_registry(everybodys, skip_taken=True)
     return found
 
 
 def no_tools(options: Namespace) -> str:
-    """Say that nothing was found, and what to do."""
+    """Return a message: where no tools were found, and what to do."""
     own = options.anima_dir or os.environ.get(layouts.ANIMA_DIR_VARIABLE)
     places = [*([os.path.join(own, "tools")] if own else []), _common_tools()]
     remedy = "put one there, install a package of them, or name others with --tools or --registry"
@@ -80,7 +86,7 @@ def no_tools(options: Namespace) -> str:
 
 
 def report_problems(registry: Registry) -> None:
-    """Tell which files are no tools, and why."""
+    """Write to stderr which files are no tools, and why."""
     for where, reason in registry.problems:
         say(f"did not load: {one_line(where, 300)}: {one_line(reason, 500)}")
 
@@ -104,15 +110,8 @@ def _host_tools(layout: layouts.Layout) -> Mapping[str, Any] | None:
         pass
     except (OSError, ValueError) as error:
         reason = one_line(getattr(error, "strerror", None) or str(error), 200)
-        say(f"what the host has cannot be told: {layout.catalogue}: {reason}; `animaworks-tool doctor` tells more")
+        say(f"the host's tools cannot be listed: {layout.catalogue}: {reason}; `animaworks-tool doctor` says more")
     return None
-
-
-def _everybodys() -> Registry:
-    registry = Registry()
-    load_entry_points(registry)
-    load_directory(registry, _common_tools(), direct=True)
-    return registry
 
 
 def _common_tools() -> str:

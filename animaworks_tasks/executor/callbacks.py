@@ -19,15 +19,15 @@ OnFinish = Callable[[Task], Awaitable[object] | object]
 
 class Callbacks:
     """
-    Calls each of *callbacks* with each task that ended; what they raise is logged, and nothing more.
+    Calls each of *callbacks* with each task that ended. An exception is logged, and has no other effect.
 
     Args:
         callbacks: Sync, or returning what can be awaited.
         threads: Where they are called.
 
     Attributes:
-        loop: Where is awaited what they return; None, or one that does not run: in a loop of its own, in a thread.
-        last: Of the callback that has returned last; another one whenever one has.
+        loop: Runs the awaitables that they return; if None, or not running, a loop of its own in a thread does.
+        last: The future of the callback that returned last; changes whenever one returns.
     """
 
     def __init__(self, callbacks: Iterable[OnFinish] | OnFinish, threads: Backend) -> None:
@@ -38,7 +38,7 @@ class Callbacks:
         self.last: Future[None] | None = None
 
     def call(self, task: Task) -> None:
-        """Call all of them soon with *task*; returns at once, unless calls are made on the spot."""
+        """Call all of them soon with *task*; return at once, unless *threads* is an InlineBackend."""
         for callback in self._callbacks:
             over: Future[None] = Future()
             self._running.add(over)
@@ -55,7 +55,7 @@ class Callbacks:
     def _called(self, future: Future[Any], callback: OnFinish, task_id: str, over: Future[None]) -> None:
         try:
             answer = future.result()
-            if inspect.isawaitable(answer):  # whatever made it: an async function, a partial of one, a lambda
+            if inspect.isawaitable(answer):  # of an async function, a partial of one, a lambda
                 self._when_called(self._begin(answer), callback, task_id, over)
                 return
         except BaseException:  # a callback may raise anything
@@ -64,7 +64,7 @@ class Callbacks:
         over.set_result(None)
 
     def _begin(self, awaitable: Awaitable[object]) -> Future[Any]:
-        coroutine = awaitable if inspect.iscoroutine(awaitable) else _awaited(awaitable)
+        coroutine = _awaited(awaitable)
         if self.loop is not None and self.loop.is_running():
             return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         return self._threads.submit(asyncio.run, coroutine)

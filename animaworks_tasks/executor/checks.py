@@ -1,4 +1,4 @@
-"""What is refused before an executor starts, because it would fail later, and elsewhere."""
+"""Checks before an executor starts, of what would fail later in another process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from animaworks_tasks.tools.registry import Registry
 
 def check_guarded() -> None:
     """
-    Refuse to start where a module starts an executor while its tools are being loaded.
+    Refuse to start an executor in a module while its tools are loaded.
 
     Raises:
-        RuntimeError: It does. Each process that runs its tools would start another executor.
+        RuntimeError: Each process that runs its tools would start another executor.
     """
     if is_loading():
         raise RuntimeError(
@@ -26,11 +26,11 @@ def check_guarded() -> None:
 
 def check_portable(store: Store, registry: Registry) -> None:
     """
-    Refuse what cannot go to another process.
+    Refuse a store or a registry that cannot go to another process.
 
     Raises:
-        RegistryError: A tool cannot: another process would not find it.
-        TypeError: The store or the registry cannot.
+        RegistryError: Another process could not find a tool.
+        TypeError: The store or the registry cannot be pickled.
     """
     for tool in registry.tools():
         if not tool.portable:

@@ -1,8 +1,8 @@
 """
-The executor: lives in the host, runs what is submitted, and never holds the host up.
+The executor: lives in the host, runs the tasks of a store, and never blocks the host's event loop.
 
-The watching is done by one daemon thread (see ``scheduler.py``), every look at the store by a few more; the host's
-event loop only ever awaits their futures. So a host with a loop and a host without one are served by the same code.
+One daemon thread runs the scheduler (see ``scheduler.py``); a few more threads read and write the store. The host's
+event loop only awaits their futures. So the same code serves a host with an event loop and one without.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ from animaworks_tasks.errors import BackendError, ExecutorClosedError
 from animaworks_tasks.executor.callbacks import Callbacks, OnFinish
 from animaworks_tasks.executor.checks import check_guarded, check_portable
 from animaworks_tasks.executor.scheduler import Scheduler
+from animaworks_tasks.executor.upkeep import KEEP_DAYS, KEEP_DONE, Upkeep
 from animaworks_tasks.executor.waiting import Deadline
 from animaworks_tasks.notifications.inbox import Drained
-from animaworks_tasks.store.protocol import Clock, Store, SubmitOptions, utc_now
+from animaworks_tasks.store.protocol import Store
+from animaworks_tasks.store.rules import Clock, SubmitOptions, utc_now
 from animaworks_tasks.task.model import Task
 from animaworks_tasks.tools.registry import Registry
 
@@ -35,10 +37,12 @@ logger = logging.getLogger("animaworks_tasks")
 
 T = TypeVar("T")
 
-SCAN_INTERVAL: Final = 3.0  # seconds; for writers that wake nobody up, AnimaWorks' own among them
+SCAN_INTERVAL: Final = 3.0  # seconds; for changes that are not watched
 _DRAIN_TIMEOUT: Final = 10.0  # seconds
-_STOP_TIMEOUT: Final = 60.0  # seconds; the grace of most tools, and the time to kill and settle what ignored it
+_STOP_TIMEOUT: Final = 60.0  # seconds; the grace of most tools, and the time to kill and finish what ignored SIGTERM
 _BUSY: Final = "there is still something to run after {} s; it goes on"
+_CALLBACKS_RUN: Final = "on_finish callbacks still run"
+_NOT_DONE: Final = "task {} is not done after {} s; it goes on"
 
 
 class Executor:
@@ -51,24 +55,26 @@ class Executor:
     Args:
         store: Where the tasks are.
         registry: What they may call.
-        backend: Where calls run, any futures executor, say; None is a :class:`ProcessBackend`. It is shut down with the
-            executor.
-        max_workers: How many tasks of the store run at once, those of its other hosts included, but for calls of
-            ``animaworks_tasks.background``; None is the number of processors, at most 4.
-        on_finish: Called once with each task that this executor ran, or saw waiting or running, when it has ended; sync
-            (in a thread) or async (what can be awaited is, in the host's event loop), in no particular order. What they
-            raise is logged, and nothing more.
-        scan_interval: Seconds between two looks at everything, for tasks whose writer woke nobody up, and for those for
-            which another executor of the same store was woken: a writer wakes one of them.
-        drain_timeout: Seconds for which leaving waits for tasks that run. None is 0 for a ProcessBackend, whose tasks
-            go on and end by themselves, and 10 for the others, whose tasks end as interrupted if the process does.
-        clock: Tells the time in UTC.
+        backend: Where calls run; any futures executor is one. Defaults to a :class:`ProcessBackend`. It is shut down
+            with the executor.
+        max_workers: How many tasks of the store run at once, including those of its other hosts, without calls of
+            ``animaworks_tasks.background``. Defaults to the number of processors, at most 4.
+        on_finish: Called once with each task that this executor ran, or saw pending or running, after its end; sync (in
+            a thread) or async (in the host's event loop), in no particular order. An exception is logged, and has no
+            other effect.
+        scan_interval: Seconds between two full looks at the store, for changes that are not watched.
+        drain_timeout: Seconds for which a stop waits for running tasks. Defaults to 0 for a ProcessBackend, whose tasks
+            go on and finish by themselves, and to 10 for others, whose tasks are interrupted when the process ends.
+        keep_done: How many done tasks the store keeps: older ones are pruned, but never what nobody has read. None sets
+            no limit.
+        keep_days: For how many days it keeps a done task, likewise. Whichever limit comes first counts.
+        clock: Returns the time in UTC.
 
     Raises:
-        ValueError: *max_workers* is less than 1, or *scan_interval* not more than 0.
+        ValueError: *max_workers* is less than 1, *scan_interval* is not more than 0, or a number to keep is negative.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the settings of a host, all but two by name
         self,
         store: Store,
         registry: Registry,
@@ -78,13 +84,18 @@ class Executor:
         on_finish: Iterable[OnFinish] | OnFinish = (),
         scan_interval: float = SCAN_INTERVAL,
         drain_timeout: float | None = None,
+        keep_done: int | None = KEEP_DONE,
+        keep_days: float | None = KEEP_DAYS,
         clock: Clock = utc_now,
     ) -> None:
         if max_workers is not None and max_workers < 1:
             raise ValueError(f"max_workers must be at least 1, not {max_workers}")
         if not scan_interval > 0:
             raise ValueError(f"scan_interval must be more than 0 seconds, not {scan_interval}")
+        if min(keep_done or 0, keep_days or 0) < 0:
+            raise ValueError(f"keep_done and keep_days must be at least 0, not {keep_done} and {keep_days}")
         self.store, self.registry, self.clock = store, registry, clock
+        self._upkeep = Upkeep(store, registry, clock, keep_done, keep_days)
         self._backend: Backend = ProcessBackend() if backend is None else backend
         self._slots = max_workers or min(4, os.cpu_count() or 1)
         self._interval = scan_interval
@@ -96,19 +107,19 @@ class Executor:
         self._scheduler: Scheduler | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._leaving = threading.RLock()  # held by whoever stops us; another one waits for that
+        self._leaving = threading.RLock()  # held during a stop; another thread that stops us waits for it
 
     # A host without an event loop.
 
     def start(self) -> Self:
         """
-        Begin to run tasks; returns at once.
+        Start running tasks; return at once.
 
         Raises:
             RegistryError: A tool cannot go to a process: it is a lambda, say. The message says what to do.
             TypeError: The store cannot go to a process: it is in memory, say.
             ExecutorClosedError: It was started before.
-            RuntimeError: A module starts it while its tools are being loaded: each process that runs them would.
+            RuntimeError: A module starts it while its tools are loaded, so each process that runs them would too.
         """
         check_guarded()
         if self._scheduler is not None:
@@ -123,6 +134,7 @@ class Executor:
             interval=self._interval,
             clock=self.clock,
             on_end=self._callbacks.call,
+            upkeep=self._upkeep.look,
         )
         if not self._traits.runs_inline:
             name = "animaworks_tasks-executor"
@@ -132,16 +144,17 @@ class Executor:
 
     def stop(self, *, drain_timeout: float | None = None) -> None:
         """
-        Start nothing more, wait for what runs as long as *drain_timeout* says (None: as long as the executor's), go.
+        Start nothing more, wait up to *drain_timeout* seconds (None: the executor's) for running tasks, and stop.
 
-        What still runs then goes on in a ProcessBackend, and is settled as interrupted elsewhere once the process ends.
-        Stopping what was not started, or was stopped, does nothing; what another thread is stopping, waits for that.
+        What still runs then goes on in a ProcessBackend; other tasks are finished as interrupted once the process has
+        ended. Stopping an executor that was not started, or was stopped, does nothing; while another thread stops it,
+        this one waits.
         """
         with self._leaving:
             if self._scheduler is None or self._stopping.is_set():
                 return
             self._leave(self._scheduler, drain_timeout)
-        # One of them may be stopping us as well, and waits for what stands above.
+        # After the lock is free: a callback may be stopping us too, and waits for the lock.
         wait_for_futures(self._callbacks.running(), timeout=_DRAIN_TIMEOUT)
         self._threads.shutdown(wait=False)
 
@@ -185,11 +198,9 @@ class Executor:
         scheduler = self._running_scheduler()
         future = scheduler.watch(task_id)
         try:
-            return self._result(future, timeout)
-        except TimeoutError:
-            raise _not_done(task_id, timeout) from None
+            return self._result(future, timeout, _NOT_DONE.format(task_id, timeout))
         finally:
-            scheduler.unwatch(task_id, future)
+            scheduler.waiting.remove(task_id, future)
 
     def cancel_sync(self, task_id: str) -> Task:
         """Do as :meth:`cancel`, from a thread that may block."""
@@ -200,15 +211,10 @@ class Executor:
         deadline = Deadline(timeout)
         while True:
             last = self._callbacks.last
-            idle = self._running_scheduler().watch_idle()
-            try:
-                self._result(idle, deadline.left())
-            except TimeoutError:
-                idle.cancel()
-                raise TimeoutError(_BUSY.format(timeout)) from None
+            self._result(self._running_scheduler().watch_idle(), deadline.left(), _BUSY.format(timeout))
             if wait_for_futures(self._callbacks.running(), deadline.left()).not_done:
-                raise TimeoutError("on_finish callbacks still run")
-            if last is self._callbacks.last:  # or else it may have submitted more
+                raise TimeoutError(_CALLBACKS_RUN)
+            if last is self._callbacks.last:  # or else a callback may have submitted more
                 return
 
     # A host with an event loop.
@@ -219,7 +225,7 @@ class Executor:
         starting = self._in_thread(self.start)
         try:
             await asyncio.wrap_future(starting)
-        except asyncio.CancelledError:  # it may be starting all the same, and nobody would stop it
+        except asyncio.CancelledError:  # the thread may start it all the same
             starting.add_done_callback(self._give_up)
             raise
         return self
@@ -236,23 +242,23 @@ class Executor:
 
     async def submit(self, tool: str, *argv: str, **options: Unpack[SubmitOptions]) -> Task:
         """
-        Keep a call to be made; once this has returned, it is not lost.
+        Submit a call; once this has returned, the task is not lost.
 
         Args:
             tool: The tool's name.
             *argv: Everything after the tool's name, the subcommand included.
             **options: As for :meth:`Store.submit`: ``priority``, ``not_before``, ``key``, ``timeout_seconds`` ...; the
-                subcommand is the registry's to find.
+                registry finds the subcommand.
 
         Raises:
             UnknownToolError: There is no such tool or subcommand; the message names the nearest. Nothing is queued.
             WrongArgumentError: The tool would not take these arguments. Nothing is queued.
             NotPermittedError: The subcommand is gated, and :attr:`Registry.permits` does not give the permission.
-            TypeError: A word of *argv* is no text, or an option is unknown or not of its type. Nothing is queued.
-            ValueError: An option cannot be what was given, or, as a RecordError, the call cannot be stored: see
+            TypeError: A word of *argv* is not a str, or an option is unknown or not of its type. Nothing is queued.
+            ValueError: An option is out of its range, or, as a RecordError, the call cannot be stored: see
                 :meth:`Store.submit`. Nothing is queued.
             PartlySubmittedError: It is queued and will run, but the disk did not make its name durable.
-            OSError: The disk said no. Nothing was kept.
+            OSError: The record could not be written. Nothing is queued.
             ExecutorClosedError: The executor was stopped.
         """
         return await self._off_loop(lambda: self.submit_sync(tool, *argv, **options))
@@ -261,7 +267,7 @@ class Executor:
         self, tool: str, argvs: Iterable[Sequence[str]], **options: Unpack[SubmitOptions]
     ) -> Sequence[Task]:
         """
-        Keep many calls of one subcommand, in a fraction of the time that :meth:`submit` takes for each.
+        Submit many calls of one subcommand, much faster than :meth:`submit` one by one.
 
         Args:
             tool: The tool's name.
@@ -275,8 +281,8 @@ class Executor:
             UsageError: As for :meth:`submit`, of any of the calls. Nothing is queued.
             TypeError: As for :meth:`submit`.
             ValueError: As for :meth:`submit`; they are not of one subcommand, or there is a *key*. Nothing is queued.
-            PartlySubmittedError: The disk said no half way: its ``submitted`` are kept and will run, the others not.
-            OSError: The disk said no. Nothing is queued.
+            PartlySubmittedError: An OSError came half way: its ``submitted`` are queued and will run, the others not.
+            OSError: The records could not be written. Nothing is queued.
         """
         return await self._off_loop(lambda: self.submit_many_sync(tool, argvs, **options))
 
@@ -300,26 +306,22 @@ class Executor:
             TimeoutError: It is not DONE yet. It goes on running.
             ExecutorClosedError: The executor was stopped. The task goes on, or waits for the next one.
         """
-        if self._traits.runs_inline:
-            return self.wait_sync(task_id, timeout=timeout)
         scheduler = self._running_scheduler()
-        begun = self._in_thread(lambda: scheduler.watch(task_id))
+        watching = self._in_thread(lambda: scheduler.watch(task_id))
         try:
-            future = await asyncio.wrap_future(begun)
+            future = await asyncio.wrap_future(watching)
             if timeout == 0 and future.done():
                 return future.result()
-            return await asyncio.wait_for(asyncio.wrap_future(future), timeout)
-        except TimeoutError:
-            raise _not_done(task_id, timeout) from None
-        finally:  # also of a watch that begins only after whoever waited has given up
-            begun.add_done_callback(lambda done: _stop_watching(scheduler, task_id, done))
+            return await self._awaited(future, timeout, _NOT_DONE.format(task_id, timeout))
+        finally:  # after a cancellation the thread may return its future later
+            watching.add_done_callback(lambda done: _stop_watching(scheduler, task_id, done))
 
     async def cancel(self, task_id: str) -> Task:
         """
-        Ask for a task to stop: a pending one ends at once, a running one when it is stopped, a done one stays as it is.
+        Request the cancellation of a task: a pending one ends at once, a running one is stopped, a done one unchanged.
 
         Returns:
-            The task as it is then; :meth:`wait` for its end.
+            The task as it is after the request; :meth:`wait` for its end.
 
         Raises:
             TaskNotFoundError: The store has no such task.
@@ -328,7 +330,7 @@ class Executor:
 
     async def run_until_idle(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as wait
         """
-        Wait until nothing runs in the store and nothing is due; callbacks included.
+        Wait until no task of the store runs or is due and no callback runs.
 
         Raises:
             TimeoutError: It took longer than *timeout* seconds. Everything goes on.
@@ -336,23 +338,16 @@ class Executor:
         deadline = Deadline(timeout)
         while True:
             last = self._callbacks.last
-            idle = self._running_scheduler().watch_idle()
-            if self._traits.runs_inline:
-                self._result(idle, deadline.left())
-            else:
-                try:
-                    await asyncio.wait_for(asyncio.wrap_future(idle), deadline.left())
-                except TimeoutError:
-                    raise TimeoutError(_BUSY.format(timeout)) from None
+            await self._awaited(self._running_scheduler().watch_idle(), deadline.left(), _BUSY.format(timeout))
             callbacks = [asyncio.wrap_future(future) for future in self._callbacks.running()]
             if callbacks and (await asyncio.wait(callbacks, timeout=deadline.left()))[1]:
-                raise TimeoutError("on_finish callbacks still run")
-            if last is self._callbacks.last:  # or else it may have submitted more
+                raise TimeoutError(_CALLBACKS_RUN)
+            if last is self._callbacks.last:  # or else a callback may have submitted more
                 return
 
     @contextlib.asynccontextmanager
     async def drain_notifications(self, budget: int | None = None) -> AsyncIterator[Drained]:
-        """Do as :meth:`Notifications.drain`, without a file being touched on the event loop."""
+        """Do as :meth:`Notifications.drain`, with all file operations off the event loop."""
         drain = self.store.notifications.drain(budget)
         drained = await self._off_loop(drain.__enter__)
         try:
@@ -371,15 +366,27 @@ class Executor:
         except BackendError:
             raise ExecutorClosedError("the executor was stopped; its store can still be used") from None
 
-    def _result(self, future: Future[T], timeout: float | None) -> T:
-        """Wait for *future*; where the executor has no thread of its own, tasks run in this one meanwhile."""
-        if not self._traits.runs_inline:
+    async def _awaited(self, future: Future[T], timeout: float | None, problem: str) -> T:  # noqa: ASYNC109 - as wait
+        """Do as :meth:`_result`, without blocking the event loop."""
+        if self._traits.runs_inline:
+            return self._result(future, timeout, problem)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), timeout)
+        except TimeoutError:
+            raise TimeoutError(problem) from None
+
+    def _result(self, future: Future[T], timeout: float | None, problem: str) -> T:
+        """Wait for *future*, and run the tasks of an inline backend meanwhile; say *problem* at the *timeout*."""
+        if self._traits.runs_inline:
+            scheduler, deadline = self._running_scheduler(), Deadline(timeout)
+            scheduler.step(set())
+            while not future.done() and (timeout := deadline.left()) != 0:
+                scheduler.step(scheduler.wait(math.inf if timeout is None else timeout))
+        try:
             return future.result(timeout)
-        scheduler, deadline = self._running_scheduler(), Deadline(timeout)
-        scheduler.step(set())
-        while not future.done() and (left := deadline.left()) != 0:
-            scheduler.step(scheduler.wait(math.inf if left is None else left))
-        return future.result(0)
+        except TimeoutError:
+            future.cancel()
+            raise TimeoutError(problem) from None
 
     def _running_scheduler(self) -> Scheduler:
         if self._scheduler is None or self._stopping.is_set():
@@ -389,10 +396,6 @@ class Executor:
         return self._scheduler
 
 
-def _not_done(task_id: str, timeout: float | None) -> TimeoutError:
-    return TimeoutError(f"task {task_id} is not done after {timeout} s; it goes on")
-
-
 def _stop_watching(scheduler: Scheduler, task_id: str, begun: Future[Future[Task]]) -> None:
     if not begun.cancelled() and begun.exception() is None:
-        scheduler.unwatch(task_id, begun.result())
+        scheduler.waiting.remove(task_id, begun.result())

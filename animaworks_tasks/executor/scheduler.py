@@ -1,9 +1,9 @@
 """
 Decides what runs next: sleeps until the store changes, looks, and hands work to the backend.
 
-It has no thread and no event loop of its own; the executor calls :meth:`Scheduler.run` in one. A thread of ours
-whose call has ended starts the next one itself, without waking that one. The directories are the truth: what is kept
-here (``seen.py``) is rebuilt from them, by a look at everything every few seconds and at what changed in between.
+It has no thread and no event loop of its own: the executor calls :meth:`Scheduler.run` in a thread. A backend's thread
+whose call has ended starts the next one itself. The directories are the truth: what is kept here (``seen.py``) is
+rebuilt from them, by a full look every few seconds and a look at each task that changed in between.
 """
 
 from __future__ import annotations
@@ -22,24 +22,27 @@ from typing import Final
 from animaworks_tasks.animaworks.in_process import is_in_process
 from animaworks_tasks.backends import Backend, traits_of
 from animaworks_tasks.errors import RecordError, TaskNotFoundError
+from animaworks_tasks.executor.again import Again
 from animaworks_tasks.executor.seen import AT_BACKEND, BUSY, ELSEWHERE, TAKES_SLOT, Change, Phase, SeenTasks
 from animaworks_tasks.executor.waiting import Waiting
-from animaworks_tasks.store.protocol import Clock, Store
+from animaworks_tasks.store.protocol import Store
+from animaworks_tasks.store.rules import Clock
 from animaworks_tasks.task.model import State, Task
 from animaworks_tasks.tools.registry import Registry
 from animaworks_tasks.worker.runner import may_run_again, run_task
 
 logger = logging.getLogger("animaworks_tasks")
 
-_AT_ONCE: Final = 100  # records read in one step: with a long backlog, tasks start before all of it is known
-_REST: Final = 12.0  # for each second of reading on while tasks are ready, seconds in which nothing is read
+_AT_ONCE: Final = 100  # records read in one step: with a long backlog, tasks start before all records are read
+_REST: Final = 12.0  # seconds without reading for each second of reading, while tasks are ready
 _PAUSE_AFTER_ERROR: Final = 1.0  # seconds
-_SOON: Final = 0.5  # seconds until the next look after a call was lost; at once would spin where none can be started
+_SOON: Final = 0.5  # seconds until the next look after a call was lost; at once would spin if none can be started
+_NO_NEWS: Final = {*AT_BACKEND, Phase.ENDED}  # what changes of such tasks is our own doing
 
 
 class Scheduler:
     """
-    Claims pending tasks in order, as many at once as there are slots, and learns of every end.
+    Starts pending tasks in order, as many at once as there are slots, and reports the end of every task.
 
     Args:
         store: Where the tasks are.
@@ -49,6 +52,7 @@ class Scheduler:
         interval: Seconds between two looks at everything.
         clock: Tells the time in UTC, for ``not_before``.
         on_end: Called with each task that ended, once, in the thread of :meth:`step`, or of the call.
+        upkeep: Called at each look at everything.
     """
 
     def __init__(
@@ -61,23 +65,26 @@ class Scheduler:
         interval: float,
         clock: Clock,
         on_end: Callable[[Task], None],
+        upkeep: Callable[[], None] = lambda: None,
     ) -> None:
         self._store, self._registry, self._backend = store, registry, backend
         self._slots, self._interval, self._clock, self._on_end = slots, interval, clock, on_end
+        self._upkeep = upkeep
         self._follows_up_at_once = traits_of(backend).callbacks_may_submit
-        self._waiting = Waiting()
-        self._stepping = threading.RLock()  # held by whoever touches what stands here down to the next lock
+        self.waiting = Waiting()  # the futures that watch() and watch_idle() return
+        self._stepping = threading.RLock()  # guards the attributes from here to the next lock
         self._seen = SeenTasks()
+        self._again = Again()
         self._next_look = 0.0
-        self._read_on = 0.0  # when more unread records are read
-        self._starts = True  # whether anything is started
-        self._broken = False  # whether the backend said so
-        self._published = -1  # how many tools the catalogue has
+        self._read_on = 0.0  # when more unread records are read, by the monotonic clock as is _next_look
+        self._starts = True  # False: start nothing more
+        self._broken = False  # the backend has raised BrokenExecutor
         self._returns: queue.SimpleQueue[tuple[str, Future[Task | None], bool]] = queue.SimpleQueue()  # True: unseen
         self._returned = threading.Condition()  # notified when a call has come back
         self._waking = threading.Lock()  # guards the next two
-        self._store_watch = store.doorbell()
-        self._closed = False
+        self._store_watch = store.watch()
+        self._problem: str | None = None  # of the watch, as last logged
+        self._closed = self._woken = False
 
     # From any thread.
 
@@ -87,7 +94,7 @@ class Scheduler:
             return self._seen.ids(*AT_BACKEND)
 
     def drain(self, timeout: float) -> None:
-        """Start nothing more, and wait until no call is left in the backend, or *timeout* seconds."""
+        """Start nothing more, and wait up to *timeout* seconds until no call is left in the backend."""
         with self._stepping:
             self._starts = False
         with self._returned:
@@ -99,30 +106,26 @@ class Scheduler:
 
         Raises:
             TaskNotFoundError: There is no such task.
-            ExecutorClosedError: Nobody looks any more.
+            ExecutorClosedError: The scheduler was closed.
         """
-        future = self._waiting.add(task_id)
-        try:  # only now: had we looked first, it might have ended before we watched
+        future = self.waiting.add(task_id)
+        try:  # after the line above, or a task that ends in between would be missed
             task = self._store.get(task_id)
         except BaseException:
-            self.unwatch(task_id, future)
+            self.waiting.remove(task_id, future)
             raise
         if self._is_over(task):
-            self._waiting.resolve(task)
+            self.waiting.resolve(task)
         return future
-
-    def unwatch(self, task_id: str, future: Future[Task]) -> None:
-        """Forget a watch: whoever waited has given up."""
-        self._waiting.remove(task_id, future)
 
     def watch_idle(self) -> Future[None]:
         """
-        Return a future of nothing running and nothing being due, after one more look at everything.
+        Return a future that is done when no task runs or is due, as found by a full look from now on.
 
         Raises:
-            ExecutorClosedError: Nobody looks any more.
+            ExecutorClosedError: The scheduler was closed.
         """
-        future = self._waiting.add_idle()
+        future = self.waiting.add_idle()
         self._next_look = 0.0
         self.wake()
         return future
@@ -130,43 +133,49 @@ class Scheduler:
     def wake(self) -> None:
         """Let :meth:`wait` return."""
         with self._waking:
-            if not self._closed:  # or else its file descriptor may be somebody else's by now
+            if not self._closed:  # or else its file descriptor may be another file by now
+                self._woken = True
                 self._store_watch.wake()
 
     def close(self) -> None:
-        """Tell those who still wait that nobody looks any more."""
+        """Raise ExecutorClosedError in all futures that are not done."""
         with self._stepping, self._waking:
             if self._closed:
                 return
             self._closed = True
             self._store_watch.close()
-        self._waiting.close()
+        self.waiting.close()
 
     # From the one thread that steps.
 
     def run(self, stopping: threading.Event) -> None:
-        """Step until *stopping* is set; whoever sets it wakes us."""
+        """Step until *stopping* is set; the caller then calls :meth:`wake`."""
         while not stopping.is_set():
             try:
                 self.step(self.wait())
-            except Exception:  # a disk that says no, most likely: the watcher is the last that may die of it
-                what = "a look at %s failed; the next one is in %.0f s"
-                logger.exception(what, self._store.location, _PAUSE_AFTER_ERROR)
+            except Exception:  # most likely an OSError; this thread must go on
+                logger.exception("a look at %s failed, trying again", self._store.location)
                 stopping.wait(_PAUSE_AFTER_ERROR)
 
     def wait(self, limit: float = math.inf) -> set[str]:
-        """Sleep until there may be something to do, or *limit* seconds; return the ids of tasks that changed."""
+        """Sleep until there may be something to do, at most *limit* seconds; return the ids of tasks that changed."""
         with self._stepping:
-            timeout = min(limit, min(self._next_look, self._next_reading()) - time.monotonic())
-            due = self._seen.next_due()
+            now, due = time.monotonic(), self._seen.next_due()
+            deadline = min(now + limit, self._next_look, self._next_reading(), self._again.next_at)
             if due is not None:
-                timeout = min(timeout, (due - self._clock()).total_seconds())
-        if not self._returns.empty():  # whose thread met us in these lines, and relies on us
-            return set()
-        return self._store_watch.wait(max(0.0, timeout))
+                deadline = min(deadline, now + (due - self._clock()).total_seconds())
+        while self._returns.empty():  # or else a call ended while we held the lock, and its thread relies on us
+            seen = self._store_watch.wait(max(0.0, deadline - time.monotonic()))
+            if seen.incomplete:
+                self._next_look = 0.0
+            changed = {task_id for task_id in seen.ids if self._seen.phase(task_id) not in _NO_NEWS}
+            if changed or seen.incomplete or not seen.ids or self._woken:
+                self._woken = False
+                return changed
+        return set()
 
     def step(self, changed: set[str]) -> None:
-        """Look at what ended, at what *changed* (and now and then at everything), and start what is due."""
+        """Look at the calls that ended and the tasks that *changed*, at times at all tasks, and start what is due."""
         try:
             with self._stepping:
                 self._collect()
@@ -175,11 +184,13 @@ class Scheduler:
                     self._look_at_everything()
                 if not (len(changed) == 1 and self._start_unseen(*changed)):
                     self._look_at_each(changed)
+                    self._look_elsewhere(changed)
+                self._look_elsewhere(self._again.take(time.monotonic()), again=False)
                 self._read_some()
                 self._start_due()
-                self._follow_up()  # a backend that runs a call where it is submitted has ended it already
+                self._follow_up()  # a backend that runs calls inline has ended them already
                 if not self._seen.count(*BUSY):
-                    self._waiting.resolve_idle()
+                    self.waiting.resolve_idle()
         finally:
             self._follow_up_unless_stepping()
 
@@ -189,7 +200,7 @@ class Scheduler:
             self._start_due()
 
     def _follow_up_unless_stepping(self) -> None:
-        """Follow up what has ended, unless somebody else steps just now: who does so after letting go."""
+        """Follow up the calls that ended, unless another thread steps now: it does this after it frees the lock."""
         while not self._returns.empty() and self._stepping.acquire(blocking=False):
             enough = False
             try:
@@ -199,47 +210,52 @@ class Scheduler:
                 enough = bool(self._seen.count(Phase.READY))
             finally:
                 self._stepping.release()
-                # There may be more to read; or nothing left to do, which is for the stepper to tell; or this was an
-                # error, and what else has ended is the stepper's too.
+                # The stepping thread reads more records, or finds that nothing is left to do; after an error it also
+                # follows up the other calls.
                 if not enough:
                     self.wake()
 
-    # Looking: all that is learnt from the store, but for the results of our own calls.
+    # Looking at the store.
 
     def _look_at_everything(self) -> None:
-        self._waiting.begin_look()
-        self._publish_catalogue()
-        self._recover()
-        no_longer_pending = self._seen.list_pending(self._store.pending_ids())
-        self._look_at_each(no_longer_pending)
-        waited_for = self._waiting.ids()
-        self._look_at_each([each for each in waited_for if self._seen.phase(each) in {Phase.UNKNOWN, Phase.UNREAD}])
-
-    def _publish_catalogue(self) -> None:
-        size = len(self._registry.tools())
-        if self._published != size:
-            try:
-                self._store.publish_catalogue(self._registry.catalogue())
-            except (OSError, TypeError, ValueError) as error:  # without one, submitters elsewhere check nothing
-                logger.warning("the catalogue of tools could not be published, trying again: %s", error)
-            else:
-                self._published = size
-
-    def _recover(self) -> None:
-        """Finish what dead owners left, and learn who else runs what."""
-        recovery = self._store.recover(may_run_again(self._registry))
-        alive = set(recovery.alive)
-        for task in recovery.settled:
-            self._end(task, Change.RECOVERED)
-        self._look_at_each(self._seen.ids(*ELSEWHERE) - alive)
-        for task_id in self._seen.ids(*ELSEWHERE) - alive:  # not finished, by us or anybody: looked at again next time
+        self.waiting.begin_look()
+        self._store_watch.refresh()  # before the look, so that later changes are seen
+        before, self._problem = self._problem, self._store_watch.problem
+        if self._problem not in {None, before}:
+            logger.warning("%s: changes are seen every %g s only", self._problem, self._interval)
+        self._upkeep()
+        alive = self._recover()
+        for task_id in self._seen.ids(*ELSEWHERE) - alive:  # recovery did not finish it: looked at again next time
             self._seen.move(task_id, Change.ORPHANED)
         for task_id in self._seen.ids(Phase.ENDED) - alive:
             self._seen.move(task_id, Change.GONE)
         self._look_at_each([task_id for task_id in alive if self._seen.move(task_id, Change.RUNS)])
+        self._look_at_each(self._seen.list_pending(self._store.pending_ids()))
+        self._look_at_each([i for i in self.waiting.ids() if self._seen.phase(i) in {Phase.UNKNOWN, Phase.UNREAD}])
+
+    def _look_elsewhere(self, task_ids: Iterable[str], *, again: bool = True) -> None:
+        """
+        Look at those of *task_ids* that run elsewhere, and recover them if their owner died.
+
+        The kernel reports an owner's end a moment before the lock is free, so the look is repeated soon, if *again*.
+        """
+        running = {task_id for task_id in task_ids if self._seen.phase(task_id) in ELSEWHERE}
+        if running:
+            alive = self._recover(running)
+            if again:
+                self._again.add(alive, time.monotonic())
+
+    def _recover(self, only: set[str] | None = None) -> set[str]:
+        """Recover the orphans among *only*, None for all; return the ids of tasks whose owner lives."""
+        recovery = self._store.recover(may_run_again(self._registry), only=only)
+        for task in recovery.finished:
+            self._end(task, Change.RECOVERED)
+        alive = set(recovery.alive)
+        self._look_at_each((self._seen.ids(*ELSEWHERE) if only is None else only) - alive)
+        return alive
 
     def _next_reading(self) -> float:
-        """Return when more of a long backlog is read: seldom while there is enough to run, to slow that down little."""
+        """Return when more records of a backlog are read: less often while tasks are ready, not to slow them down."""
         if not self._seen.count(Phase.UNREAD):
             return math.inf
         return self._read_on if self._seen.count(Phase.READY) else 0.0
@@ -255,23 +271,25 @@ class Scheduler:
         for task_id in task_ids:
             try:
                 self._look_at(task_id)
-            except OSError as error:  # the other tasks must not wait for one that the disk refuses
+            except OSError as error:  # the other tasks must not wait for this one
                 logger.warning("task %s cannot be looked at, trying again: %s", task_id, error)
-            except Exception:  # nor for one at which anything else fails, a store of the host's own, say
+            except Exception:  # of a store of the host's own, say
                 logger.exception("task %s cannot be looked at, trying again", task_id)
 
     def _look_at(self, task_id: str) -> None:
-        """Learn where *task_id* is now: queue it, report its end, or leave it to its owner."""
-        if self._seen.phase(task_id) in {*AT_BACKEND, Phase.ENDED}:  # its own end is a change as well
+        """Look up where *task_id* is now: queue it, report its end, or leave it to its owner."""
+        if self._seen.phase(task_id) in {*AT_BACKEND, Phase.ENDED}:  # our own finish is a change too
             return
         try:
-            # Most often it waits, which costs one look instead of three.
+            # Most are pending, and the first call is the cheaper one.
             task = self._store.pending(task_id) or self._store.get(task_id)
         except TaskNotFoundError:
             self._seen.move(task_id, Change.GONE)
         except RecordError:
             self._reject_unreadable(task_id)
         else:
+            if task.state is State.DONE and self._store.waits(task_id):  # as after a power cut
+                self._store.claim(task_id)  # this drops the pending name
             self._learn(task)
 
     def _learn(self, task: Task) -> None:
@@ -283,24 +301,19 @@ class Scheduler:
             self._seen.move(task.id, Change.RUNS_INSIDE if is_in_process(task) else Change.RUNS)
 
     def _is_over(self, task: Task) -> bool:
-        """Return whether *task* is DONE and its owner is through: before that its notification may not be there yet."""
+        """Return whether *task* is DONE and has no owner: before that its notification may not be published yet."""
         return task.state is State.DONE and not self._store.runs(task.id)
 
     def _reject_unreadable(self, task_id: str) -> None:
-        """Let the store end what cannot be read, if it is old enough; the next look at everything tries again."""
-        self._seen.move(task_id, Change.RUNS)  # so that its end is reported in any case, if the disk fails on the way
-        claim = self._store.claim(task_id)
-        if claim is not None:  # it was still being written, and is whole now
-            self._learn(self._store.release(claim, began=False))
-            return
-        try:
-            task = self._store.get(task_id)
+        """Have the store quarantine an unreadable record, if it is old enough; the next full look tries again."""
+        self._seen.move(task_id, Change.RUNS)  # so that its end is reported even after an OSError here
+        claim = self._store.claim(task_id, due_by=self._clock())  # opens it for writing only if it is old enough
+        try:  # a claim: it was being written, and is whole now
+            self._learn(self._store.get(task_id) if claim is None else self._store.requeue(claim, began=False))
         except (TaskNotFoundError, RecordError):
             self._seen.move(task_id, Change.GONE)
-        else:
-            self._learn(task)
 
-    # Starting, and what comes back.
+    # Starting, and the results.
 
     def _start_unseen(self, task_id: str) -> bool:
         """
@@ -325,18 +338,17 @@ class Scheduler:
         return self._starts and self._seen.count(*TAKES_SLOT) < self._slots
 
     def _start(self, task_id: str, due_by: datetime | None = None) -> None:
-        """Hand a task to the backend; *due_by* for one whose record nobody has looked at."""
+        """Submit a task to the backend; *due_by* is for one whose record was not read."""
         try:
             future: Future[Task | None] = self._backend.submit(run_task, self._store, self._registry, task_id, due_by)
-        except BaseException as error:  # any backend, any reason: the task stays pending, and the next look tries again
+        except BaseException as error:  # the task stays pending, and the next look tries again
             self._seen.move(task_id, Change.REFUSED)
             if not isinstance(error, Exception):  # Ctrl-C in an inline tool
                 raise
             if not isinstance(error, BrokenExecutor):
                 logger.exception("task %s could not be handed to %r; it stays pending", task_id, self._backend)
-            elif not self._broken:  # once: it will not get better
-                what = "%r is broken and takes no more calls; tasks stay pending until an executor has a new one"
-                logger.exception(what, self._backend)
+            elif not self._broken:  # logged once
+                logger.exception("%r is broken and takes no more calls; tasks stay pending", self._backend)
                 self._broken = True
             return
         future.add_done_callback(lambda done: self._report(task_id, done, unseen=due_by is not None))
@@ -359,12 +371,12 @@ class Scheduler:
                 self._returned.notify_all()
             try:
                 task = future.result()
-            except BaseException as error:  # noqa: BLE001 - what kills a call must not kill the watcher
-                logger.warning("whoever ran task %s is gone; its record decides what becomes of it: %s", task_id, error)
+            except BaseException as error:  # noqa: BLE001 - an error of a call must not end this thread
+                logger.warning("the call of task %s was lost; its record is looked at next: %s", task_id, error)
                 task, unseen = None, False
             if task is None and unseen:
                 self._look_at_each([task_id])
-            elif task is None:  # or another host was faster, or the store will not have it, for now or for good
+            elif task is None:  # lost, claimed by another host, or not to be had
                 self._find_out(task_id)
             elif task.state is State.DONE:
                 self._end(task, Change.DONE)
@@ -372,16 +384,17 @@ class Scheduler:
                 self._seen.queue(task, self._clock())
 
     def _find_out(self, task_id: str) -> None:
-        """Report the end of a task that somebody else has ended; or else leave it to the next look, which is soon."""
+        """Report the end of a task if another process has finished it; or else look again soon."""
         with contextlib.suppress(TaskNotFoundError, RecordError, OSError):
             task = self._store.get(task_id)
             if self._is_over(task):
                 self._end(task, Change.DONE)
                 return
+            self._look_elsewhere([task_id])  # whoever ran it may have died
         self._next_look = min(self._next_look, time.monotonic() + _SOON)
         self.wake()
 
     def _end(self, task: Task, change: Change) -> None:
-        self._waiting.resolve(task)
-        if self._seen.move(task.id, change):  # or else its end was reported before, or is not ours to report
+        self.waiting.resolve(task)
+        if self._seen.move(task.id, change):  # or else its end was reported before
             self._on_end(task)

@@ -1,7 +1,7 @@
 """
-What a scheduler knows of tasks: one table, read by one function, and one dict. No I/O and no clock.
+What a scheduler knows of tasks: a table of transitions, one function that reads it, one dict. No I/O, no clock.
 
-Everything that the table lacks is refused and changes nothing: no end is reported twice, and no task is started twice.
+What the table lacks is refused and changes nothing: no end is reported twice, and no task is started twice.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ import attrs
 
 from animaworks_tasks.task.model import Task
 
-Place = tuple[int, datetime, str]  # where a task stands in the queue: -priority, submitted_at, id
+Place = tuple[int, datetime, str]  # of a task in the queue: -priority, submitted_at, id
 
 
 class Phase(enum.Enum):
     """What a task is to this scheduler."""
 
-    UNKNOWN = "unknown"  # never seen, or of no concern any more; not in the dict
-    UNREAD = "unread"  # pending, and its record is yet to be looked at
+    UNKNOWN = "unknown"  # not in the dict
+    UNREAD = "unread"  # pending, and its record was not read yet
     READY = "ready"  # in the queue
     LATER = "later"  # in the queue, and not due yet
-    OURS = "ours"  # handed to the backend
-    RETURNING = "returning"  # ended and reported; its call is yet to come back from the backend
-    OTHERS = "others"  # runs elsewhere, or its end is yet to be found out
-    SLOTLESS = "slotless"  # runs elsewhere, inside its host and in none of its workers
-    STUCK = "stuck"  # its owner died, and the disk does not let anybody finish it
+    OURS = "ours"  # submitted to the backend
+    RETURNING = "returning"  # ended and reported; its call has not returned yet
+    OTHERS = "others"  # runs elsewhere, or its end is not known yet
+    SLOTLESS = "slotless"  # runs elsewhere, in its host and in no worker
+    STUCK = "stuck"  # its owner died, and recovery could not finish it
     ENDED = "ended"  # reported, though running/ may still show it
 
 
 class Change(enum.Enum):
-    """What a scheduler does with a task, or learns of it."""
+    """What a scheduler does with a task, or reads of it."""
 
     LISTED = "listed"  # its id is pending
     READ = "read"  # its record is being looked at
     DUE = "due"  # it is pending, and may start
     NOT_DUE = "not due"  # it is pending, and may not start yet
-    STARTED = "started"  # it is handed to the backend
+    STARTED = "started"  # it is submitted to the backend
     REFUSED = "refused"  # the backend did not take it
-    RETURNED = "returned"  # its call came back from the backend, with whatever result
-    RUNS = "runs"  # somebody owns it
-    RUNS_INSIDE = "runs inside"  # somebody owns it, and calls it inside the host
-    ORPHANED = "orphaned"  # nobody owns it, and recovery did not finish it
+    RETURNED = "returned"  # its call returned from the backend
+    RUNS = "runs"  # it has an owner
+    RUNS_INSIDE = "runs inside"  # it has an owner, which calls it in its host
+    ORPHANED = "orphaned"  # it has no owner, and recovery did not finish it
     DONE = "done"  # its record says so
     RECOVERED = "recovered"  # our own recovery finished it
     GONE = "gone"  # it is not, or no longer, where it was seen
@@ -56,7 +56,7 @@ TRANSITIONS: Final[dict[tuple[Phase, Change], Phase]] = {
     (Phase.UNKNOWN,   Change.LISTED):      Phase.UNREAD,
     (Phase.UNKNOWN,   Change.DUE):         Phase.READY,
     (Phase.UNKNOWN,   Change.NOT_DUE):     Phase.LATER,
-    (Phase.UNKNOWN,   Change.STARTED):     Phase.OURS,  # before anybody read its record: it was the only one
+    (Phase.UNKNOWN,   Change.STARTED):     Phase.OURS,  # without reading its record: it was the only one
     (Phase.UNKNOWN,   Change.RUNS):        Phase.OTHERS,
     (Phase.UNKNOWN,   Change.RUNS_INSIDE): Phase.SLOTLESS,
     (Phase.UNKNOWN,   Change.RECOVERED):   Phase.ENDED,
@@ -69,7 +69,7 @@ TRANSITIONS: Final[dict[tuple[Phase, Change], Phase]] = {
     (Phase.UNREAD,    Change.RECOVERED):   Phase.ENDED,
     (Phase.UNREAD,    Change.GONE):        Phase.UNKNOWN,
 
-    (Phase.READY,     Change.NOT_DUE):     Phase.LATER,  # another host took it, and requeued it with a pause
+    (Phase.READY,     Change.NOT_DUE):     Phase.LATER,  # another host requeued it with a pause
     (Phase.READY,     Change.STARTED):     Phase.OURS,
     (Phase.READY,     Change.RUNS):        Phase.OTHERS,
     (Phase.READY,     Change.RUNS_INSIDE): Phase.SLOTLESS,
@@ -86,8 +86,8 @@ TRANSITIONS: Final[dict[tuple[Phase, Change], Phase]] = {
     (Phase.LATER,     Change.GONE):        Phase.UNKNOWN,
 
     (Phase.OURS,      Change.REFUSED):     Phase.UNKNOWN,
-    (Phase.OURS,      Change.RETURNED):    Phase.OTHERS,  # until its record tells what became of it
-    (Phase.OURS,      Change.RECOVERED):   Phase.RETURNING,  # whoever ran it died
+    (Phase.OURS,      Change.RETURNED):    Phase.OTHERS,  # until its record is read
+    (Phase.OURS,      Change.RECOVERED):   Phase.RETURNING,  # its supervisor died
 
     (Phase.RETURNING, Change.RETURNED):    Phase.ENDED,
 
@@ -148,10 +148,10 @@ _UNKNOWN: Final = Seen(Phase.UNKNOWN)
 
 class SeenTasks:
     """
-    All tasks that a scheduler knows of. For one thread at a time, but for :meth:`count`.
+    All tasks that a scheduler knows. For one thread at a time, except :meth:`count`.
 
-    The dict is the truth. Beside it stand the ids of each phase, which move with it, and the queue: two heaps, in which
-    an entry that is not its task's place any more is passed over.
+    The dict is the truth. Derived from it are the ids of each phase and the queue: two heaps, in which an entry that is
+    no longer its task's place is skipped.
     """
 
     def __init__(self) -> None:
@@ -162,15 +162,15 @@ class SeenTasks:
 
     def move(self, task_id: str, change: Change, place: Place | None = None) -> bool:
         """
-        Let *change* happen to a task, and return whether it did.
+        Apply *change* to a task, and return whether the table has it.
 
         Args:
             task_id: The task.
             change: What the table lacks for its phase is refused: False, and nothing is changed.
-            place: Its place in the queue; None where it does not come to stand there.
+            place: Its place in the queue; None if it is not queued then.
 
         Raises:
-            ValueError: There is a place for a phase that has none, or none for one that has. Nothing is changed.
+            ValueError: *place* and the new phase do not fit. Nothing is changed.
         """
         return self._move({task_id}, self.phase(task_id), change, place)
 
@@ -194,30 +194,30 @@ class SeenTasks:
         return self._seen.get(task_id, _UNKNOWN).phase
 
     def ids(self, *phases: Phase) -> set[str]:
-        """Return the ids of the tasks that are in one of *phases*; UNKNOWN is none to ask for."""
+        """Return the ids of the tasks in *phases*; of UNKNOWN, none."""
         return set[str]().union(*(self._ids[phase] for phase in phases))
 
     def count(self, *phases: Phase) -> int:
-        """Return how many tasks are in *phases*, in a time that does not depend on their number; from any thread."""
+        """Return how many tasks are in *phases*, in constant time; from any thread."""
         return sum(len(self._ids[phase]) for phase in phases)
 
-    # Pending tasks: a list of ids, of which a few at a time are read and put into the queue.
+    # Pending tasks: a set of ids, of which the records of a few at a time are read and queued.
 
     def list_pending(self, pending: set[str]) -> set[str]:
-        """Learn the ids of all pending tasks; return those in the queue that are not among them any more."""
+        """Take the ids of all pending tasks; return those in the queue that are no longer among them."""
         self._move(self._ids[Phase.UNREAD] - pending, Phase.UNREAD, Change.GONE)
         self._move(pending - self._seen.keys(), Phase.UNKNOWN, Change.LISTED)
         return self.ids(*QUEUED) - pending
 
     def take_unread(self, limit: int) -> set[str]:
-        """Return at most *limit* ids whose records are yet to be looked at, which the caller does now."""
-        unread = self._ids[Phase.UNREAD]  # popped: to find the first of a set whose first ones are gone takes longer
+        """Return at most *limit* ids of unread records, which the caller reads now."""
+        unread = self._ids[Phase.UNREAD]  # popped: faster than iterating over a set that had more
         taken = {unread.pop() for _ in range(min(limit, len(unread)))}
         self._move(taken, Phase.UNREAD, Change.READ)
         return taken
 
     def queue(self, task: Task, now: datetime) -> None:
-        """Put a pending task into the queue; one that is ready keeps its place as long as it is."""
+        """Queue a pending task; one that is ready keeps its place."""
         place = (-task.priority, task.submitted_at, task.id)
         if task.not_before is None or task.not_before <= now:
             if self.move(task.id, Change.DUE, place):
@@ -226,18 +226,18 @@ class SeenTasks:
             heapq.heappush(self._later, (task.not_before, place))
 
     def next_due(self) -> datetime | None:
-        """Return when the next task that is not due yet will be, or would have been; None if there is none."""
+        """Return when the next entry of the later heap is due; None if there is none."""
         return self._later[0][0] if self._later else None
 
     def make_ready(self, now: datetime) -> None:
-        """Move what is due by *now* to its place among the ready ones."""
+        """Move what is due by *now* to the ready tasks."""
         while self._later and self._later[0][0] <= now:
             place = heapq.heappop(self._later)[1]
             if self._is_current(place) and self.move(place[2], Change.DUE, place):
                 heapq.heappush(self._ready, place)
 
     def start_next(self) -> str | None:
-        """Take the first ready task out of the queue, to be handed to the backend; None if there is none."""
+        """Take the first ready task out of the queue, for the caller to submit; None if there is none."""
         while self._ready:
             place = heapq.heappop(self._ready)
             if self._is_current(place) and self.move(place[2], Change.STARTED):

@@ -1,4 +1,4 @@
-"""The futures of those who wait: for a task to be done, or for nothing to be left to do."""
+"""Futures for waiting until a task is done, or until there is nothing left to do."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ T = TypeVar("T")
 
 
 class Waiting:
-    """Keeps a future for each who waits, until it is resolved, given up, or everything closes; from any thread."""
+    """Keeps futures until they are resolved, removed, or everything closes; for any thread."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._for_tasks: dict[str, list[Future[Task]]] = {}
-        self._for_idle: list[Future[None]] = []  # before the last look at everything
-        self._for_next_idle: list[Future[None]] = []  # since then
+        self._for_idle: list[Future[None]] = []  # added before the last full look
+        self._for_next_idle: list[Future[None]] = []  # added since then
         self._closed = False
 
     def add(self, task_id: str) -> Future[Task]:
@@ -30,7 +30,7 @@ class Waiting:
         Return a future of *task_id* being DONE.
 
         Raises:
-            ExecutorClosedError: Nobody looks any more.
+            ExecutorClosedError: This was closed.
         """
         future: Future[Task] = Future()
         with self._mutex:
@@ -39,7 +39,7 @@ class Waiting:
         return future
 
     def remove(self, task_id: str, future: Future[Task]) -> None:
-        """Forget a future: whoever waited has given up."""
+        """Forget a future, if it was not resolved."""
         with self._mutex:
             futures = self._for_tasks.get(task_id, [])
             if future in futures:
@@ -48,44 +48,43 @@ class Waiting:
                 self._for_tasks.pop(task_id, None)
 
     def ids(self) -> set[str]:
-        """Return the ids of the tasks that somebody waits for."""
+        """Return the ids of the tasks for which there are futures."""
         with self._mutex:
             return set(self._for_tasks)
 
     def resolve(self, task: Task) -> None:
-        """Give a DONE *task* to all who wait for it."""
+        """Resolve the futures of a DONE *task*."""
         with self._mutex:
             futures = self._for_tasks.pop(task.id, [])
         _resolve(futures, task)
 
     def add_idle(self) -> Future[None]:
         """
-        Return a future of nothing being left to do, as found by a look at everything that begins from now on.
+        Return a future of nothing being left to do, as found by a full look that begins from now on.
 
         Raises:
-            ExecutorClosedError: Nobody looks any more.
+            ExecutorClosedError: This was closed.
         """
         future: Future[None] = Future()
         with self._mutex:
             self._check_open()
-            self._for_idle = _not_given_up(self._for_idle)
-            self._for_next_idle = [*_not_given_up(self._for_next_idle), future]
+            self._for_next_idle.append(future)
         return future
 
     def begin_look(self) -> None:
-        """Note that a look at everything begins: what it finds answers all who wait by now."""
+        """Note that a full look begins: what it finds is for all futures added until now."""
         with self._mutex:
-            self._for_idle += self._for_next_idle
-            self._for_next_idle = []
+            self._for_idle = [f for f in (*self._for_idle, *self._for_next_idle) if not f.cancelled()]
+            self._for_next_idle.clear()
 
     def resolve_idle(self) -> None:
-        """Tell those who waited before the last look at everything that nothing is left to do."""
+        """Resolve the futures that were added before the last full look: nothing is left to do."""
         with self._mutex:
             futures, self._for_idle = self._for_idle, []
         _resolve(futures, None)
 
     def close(self) -> None:
-        """Tell all who still wait that nobody looks any more."""
+        """Raise ExecutorClosedError in all futures, and in later calls."""
         with self._mutex:
             self._closed = True
             futures: list[Future[Task] | Future[None]] = [f for fs in self._for_tasks.values() for f in fs]
@@ -101,13 +100,9 @@ class Waiting:
             raise ExecutorClosedError("the executor was stopped; the task goes on without it, or waits for the next")
 
 
-def _not_given_up(futures: Iterable[Future[None]]) -> list[Future[None]]:
-    return [future for future in futures if not future.cancelled()]
-
-
 def _resolve(futures: Iterable[Future[T]], result: T) -> None:
     for future in futures:
-        with contextlib.suppress(InvalidStateError):  # whoever waited gave up meanwhile
+        with contextlib.suppress(InvalidStateError):  # it was cancelled meanwhile
             future.set_result(result)
 
 

@@ -1,8 +1,8 @@
 """
 ``events.jsonl``: one line per thing that happened, for people and audits. Nothing is ever decided by it.
 
-It answers "was this notice delivered, when, to whom". A line is ``{"at": <Unix seconds>, "event": ..., "task_id": ...,
-"pid": ...}`` and what else there is to say. Lines may be lost in a power cut or with a full disk; a task never is.
+It answers "was this notification delivered, when, to whom". A line is ``{"at": <Unix seconds>, "event": ...,
+"task_id": ..., "pid": ...}`` and further facts. Lines may be lost in a power cut or with a full disk; a task never is.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import time
 
 from animaworks_tasks.fs import files, json
+from animaworks_tasks.fs.process import pid
 
 TYPE_CHECKING = False  # typing's own would import typing
 
@@ -27,6 +28,11 @@ class Journal:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._fd: int | None = None  # open for appending, of the process *_pid*; until the file is another one
+        self._pid = 0
+
+    def __del__(self) -> None:
+        self._close()
 
     def note(self, event: str, *task_ids: str, **facts: object) -> None:
         """Add a line for each task. Never raises: a full disk must not stop what is noted."""
@@ -39,13 +45,23 @@ class Journal:
     def add(self, lines: bytes) -> None:
         """Add *lines*, made with :func:`line`, in one write; as :meth:`note`."""
         try:
-            files.append(self._path, lines)
+            if self._fd is None or self._pid != pid():
+                self._fd, self._pid = files.open_append(self._path), pid()
+            os.write(self._fd, lines)
         except OSError:
             return
+
+    def _close(self) -> None:
+        """Close the file, unless it is a parent's: there, its number may be anything by now."""
+        if self._fd is not None and self._pid == pid():
+            os.close(self._fd)
+        self._fd = None
 
     def rotate(self) -> None:
         """Begin a new file if this one has grown large; the one before stays as ``events.jsonl.1``."""
         try:
+            if self._fd is not None and not os.path.samestat(os.fstat(self._fd), os.stat(self._path)):
+                self._close()  # another process has put it aside
             if not self._is_large():
                 return
             from animaworks_tasks.fs.locks import hold  # a submit, which takes no locks, imports this file
@@ -55,6 +71,7 @@ class Journal:
                 try:
                     if self._is_large():
                         os.rename(self._path, f"{self._path}.1")
+                        self._close()
                 finally:
                     lock.release()
         except OSError:
@@ -79,9 +96,9 @@ class Journal:
 
 def line(event: str, task_id: str, **facts: object) -> bytes:
     """Return the line that says that *event* happens to a task now; empty where *facts* are no JSON."""
-    at, pid = time.time(), os.getpid()
+    at = time.time()
     try:
-        return json.dump_line({"at": at, "event": event, "task_id": task_id, "pid": pid, **facts})
+        return json.dump_line({"at": at, "event": event, "task_id": task_id, "pid": pid(), **facts})
     except ValueError:
         return b""
 

@@ -19,9 +19,11 @@ DATA_DIR_VARIABLE = "ANIMAWORKS_DATA_DIR"
 PROGRESS_FILE_VARIABLE = "ANIMAWORKS_TASK_PROGRESS_FILE"
 TASK_ID_VARIABLE = "ANIMAWORKS_TASK_ID"
 
+FORMAT: Final = b"animaworks_tasks 2\n"  # what the file format says
+
 # All directories of a store, in the order in which they are made.
 DIRECTORIES: Final = (
-    "pending", "running", "done", "locks", "logs", "progress", "results", "quarantine", "tmp",
+    "pending", "running", "done", "keys", "logs", "progress", "results", "quarantine", "tmp",
 )  # fmt: skip
 
 
@@ -43,18 +45,15 @@ class Layout:
             setattr(self, name, os.path.join(self.root, name))
         self.notifications = os.path.join(state, "background_notifications")
         self.read = os.path.join(self.notifications, ".read")
+        self.format = os.path.join(self.root, "format")
         self.catalogue = os.path.join(self.root, "catalogue")
         self.events = os.path.join(self.root, "events.jsonl")
-        self.ages = os.path.join(self.root, "ages")
         self.boot = os.path.join(self.root, "boot")
-        self.doorbell = os.path.join(self.root, "doorbell")
-        self.drain_lock = os.path.join(self.root, "locks", "drain.lock")
-        self.acknowledge_lock = os.path.join(self.root, "locks", "acknowledge.lock")
 
     pending: str
     running: str
     done: str
-    locks: str
+    keys: str
     logs: str
     progress: str
     results: str
@@ -65,21 +64,37 @@ class Layout:
         """Return the directories inside the root."""
         return [os.path.join(self.root, name) for name in DIRECTORIES]
 
-    def lock(self, task_id: str) -> str:
-        """Return the path of the lock that the owner of *task_id* holds."""
-        return f"{self.locks}/{task_id}.lock"
+    def pending_record(self, task_id: str) -> str:
+        """Return the path of the record of *task_id* while it waits."""
+        return f"{self.pending}/{task_id}.json"
 
-    def owner(self, task_id: str) -> str:
-        """Return the path of the file that says who runs *task_id*, and that its tool may have begun."""
-        return f"{self.running}/{task_id}.owner.json"
+    def running_record(self, task_id: str) -> str:
+        """Return the path of the record of *task_id* while it runs: another name of the same file."""
+        return f"{self.running}/{task_id}.task"
+
+    def done_record(self, task_id: str) -> str:
+        """Return the path of the record of *task_id* once it has ended."""
+        return f"{self.done}/{task_id}.task"
 
     def cancel(self, task_id: str) -> str:
-        """Return the path of the mark by which someone asks for *task_id* to stop."""
+        """Return the path of the request that *task_id* be cancelled."""
         return f"{self.running}/{task_id}.cancel"
+
+    def log(self, task_id: str) -> str:
+        """Return the path of what the tool of *task_id* has written."""
+        return f"{self.logs}/{task_id}.log"
 
     def view(self, task_id: str) -> str:
         """Return the path under which AnimaWorks' own readers look for *task_id*."""
         return f"{self.root}/{task_id}.json"
+
+    def notification(self, task_id: str) -> str:
+        """Return the path of the notification of *task_id* while nobody has acknowledged it."""
+        return f"{self.notifications}/{task_id}.md"
+
+    def read_notification(self, task_id: str) -> str:
+        """Return the path of the notification of *task_id* once it was acknowledged."""
+        return f"{self.read}/{task_id}.md"
 
 
 def data_dir(environment: Mapping[str, str]) -> str:

@@ -1,41 +1,92 @@
 """
-A lock on a file, which dies with its process: a held lock is proof of life, a free one of death.
+Locks that die with their holders: a held lock is proof of life, a free one of death.
 
-The lock is filelock's, on a descriptor of ours: filelock's own class takes ten times as long to do the same. A forked
-child does not keep it alive. Whoever lets go unlinks the file while still holding it, so no file is left, and who had
-waited on the old file finds it without a name.
+A task's record is its own lock: the file itself is locked, not one beside it, so no lock file is ever made. The lock
+belongs to the open file: a copy of its descriptor in another process, which was sent there, holds it as well; a forked
+child closes its copy at once. Locks of directories are short; nobody is sent their descriptors.
+
+The lock of a file is filelock's, on a descriptor of ours. Of a directory it is flock's own: filelock has no shared one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
-import time
 
-from animaworks_tasks.fs.files import FILE_MODE, discard
+from animaworks_tasks.fs import files
 
-_OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+TYPE_CHECKING = False  # typing's own would import typing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Lock:
     """
-    A lock file that this process holds, until it lets go or dies.
+    A file that this process has open and locked, until it lets go or dies.
 
     Attributes:
-        path: The lock file.
         is_held: Whether it is held still, by this process.
     """
 
-    def __init__(self, path: str, fd: int) -> None:
-        self.path, self.is_held, self._fd = path, True, fd
+    def __init__(self, fd: int, path: str) -> None:
+        self.is_held, self._fd, self._path = True, fd, path
+        self._known: tuple[int, int] | None = None
         _held.add(self)
 
     def fileno(self) -> int:
-        """Return the descriptor it is held by."""
+        """Return the descriptor it is held by; a copy of it, in whatever process, holds the lock too."""
         return self._fd
 
+    def names(self, path: str) -> bool:
+        """Return whether *path* is a name of the locked file."""
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return False
+        return (status.st_dev, status.st_ino) == self._identity()
+
+    def _identity(self) -> tuple[int, int]:
+        """Return what names the file, whatever its names."""
+        if self._known is None:
+            status = os.fstat(self._fd)
+            self._known = status.st_dev, status.st_ino
+        return self._known
+
+    def link(self, path: str) -> None:
+        """
+        Give the locked file the further name *path*: this very file, whatever has its other name by now.
+
+        Raises:
+            FileExistsError: Something has that name.
+            FileNotFoundError: The file has lost all its names.
+        """
+        try:  # linkat(2), by way of /proc; a directory's descriptor is of no account beside an absolute path
+            os.link(f"/proc/self/fd/{self._fd}", path, src_dir_fd=self._fd, follow_symlinks=True)
+        except FileNotFoundError:
+            if os.path.exists(f"/proc/self/fd/{self._fd}"):
+                raise
+            os.link(self._path, path, follow_symlinks=False)  # there is no /proc, and a plain writer may come between
+            if not self.names(path):
+                os.unlink(path)
+                raise
+
+    def read(self, *, limit: int) -> bytes:
+        """Return what the locked file holds; as :func:`.files.read`."""
+        status = os.fstat(self._fd)
+        self._known = status.st_dev, status.st_ino
+        return files.read_descriptor(self._fd, self._path, limit=limit, status=status)
+
+    def still_holds(self, data: bytes) -> bool:
+        """Return whether the locked file holds *data* and nothing else."""
+        return os.pread(self._fd, len(data) + 1, 0) == data
+
     def release(self) -> None:
-        """Let go, if that was not done before; the file stays."""
+        """Let go, if that was not done before, also for those who have copies."""
         if self.is_held:
             from filelock import unlock_descriptor
 
@@ -56,27 +107,31 @@ _held: set[Lock] = set()
 _forks: list[None] = []  # one for each time that this process was forked
 
 
-def hold(path: str) -> Lock | None:
+def hold(path: str, *, writing: bool = False) -> Lock | None:
     """
-    Take the lock file *path*, made if it is not there, without waiting; None where another holds it.
+    Lock the file *path* without waiting; None where another holds it.
+
+    Args:
+        path: The file; it has to be there.
+        writing: Open it for writing: the close of the last copy is then an event for those who watch its directory.
 
     Raises:
-        OSError: There is no lock to be had: a link or a directory is in its place, or the file system has none.
+        FileNotFoundError: It is not there.
+        UnreadableFileError: It is no file that can be locked: a link, a directory, one that may not be opened.
+        OSError: The file system has no locks.
     """
     from filelock import lock_descriptor
 
     while True:
         forks = len(_forks)
-        lock = Lock(path, os.open(path, _OPEN, FILE_MODE))
+        lock = Lock(files.open_file(path, writing=writing), path)
         try:
             # Forked in between, a child has it open that knows nothing of it, and would keep it alive.
             if forks == len(_forks):
-                if not lock_descriptor(lock.fileno(), blocking=False):
-                    lock.leave()
-                    return None
-                if os.fstat(lock.fileno()).st_nlink:
+                if lock_descriptor(lock.fileno(), blocking=False):
                     return lock
-                # Its last holder had just unlinked it, so it keeps nobody out.
+                lock.leave()
+                return None
         except BaseException:
             lock.leave()
             raise
@@ -91,61 +146,43 @@ def _forked() -> None:
 os.register_at_fork(before=lambda: _forks.append(None), after_in_child=_forked)
 
 
-def is_held(path: str) -> bool:
-    """Say whether a process holds the lock file *path*; what is not there nobody does. Errors as for :func:`hold`."""
-    if not os.path.lexists(path):
-        return False
-    lock = hold(path)
-    if lock is not None:
-        lock.release()
-    return lock is None
-
-
-def drop(lock: Lock) -> None:
-    """Unlink the lock file while it is still held, then let go: who waits on the old file finds it without a name."""
+@contextlib.contextmanager
+def directory(path: str, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock of the directory *path* itself, and wait for it: who has it takes milliseconds."""
+    lock = Lock(os.open(path, _DIRECTORY), path)
     try:
-        discard(lock.path)
-    except OSError:
-        pass  # a sweep takes it away; what the lock was held for is done, and must not be taken for undone
+        fcntl.flock(lock.fileno(), fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
     finally:
-        lock.release()
+        if lock.is_held:  # or else we are a child that was forked meanwhile
+            fcntl.flock(lock.fileno(), fcntl.LOCK_UN)  # closing it would not do: such a child may have it open
+            lock.leave()
 
 
-class Holding:
-    """Takes a lock for the length of a ``with`` block; *lock* is None where another has it. Letting go unlinks it."""
-
-    def __init__(self, path: str, patience: float = 0.0) -> None:
-        self._path, self._patience = path, patience
-        self.lock: Lock | None = None
-        self._kept = False
-
-    def __enter__(self) -> Holding:  # noqa: PYI034 - Self would have to be imported
-        deadline = time.monotonic() + self._patience
-        self.lock = hold(self._path)
-        while self.lock is None and time.monotonic() < deadline:
-            time.sleep(0.001)
-            self.lock = hold(self._path)
-        return self
-
-    def keep(self) -> Lock | None:
-        """Go on holding it after the block."""
-        self._kept = True
-        return self.lock
-
-    def __exit__(self, *_: object) -> None:
-        if self.lock is not None and not self._kept:
-            drop(self.lock)
-
-
-def lock_trouble(directory: str) -> str | None:
-    """Say why locks are not to be relied on in *directory*: they keep nobody out, or there are none."""
-    path = os.path.join(directory, f"probe.{os.getpid()}.{os.urandom(4).hex()}")
+def hold_directory(path: str, *, shared: bool = False) -> Lock | None:
+    """Lock the directory *path* itself without waiting; None where another holds it."""
+    lock = Lock(os.open(path, _DIRECTORY), path)
     try:
-        with Holding(path) as first, Holding(path) as second:
-            if first.lock is None or second.lock is not None:
-                return "locks do not work on its file system"
+        fcntl.flock(lock.fileno(), (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.leave()
+        return None
+    except BaseException:
+        lock.leave()
+        raise
+    return lock
+
+
+def lock_trouble(path: str) -> str | None:
+    """Return why locks of the file *path*, which nobody else has, are not to be relied on; None where they are."""
+    try:
+        first = hold(path)
+        second = hold(path)
     except OSError as error:
         if error.errno not in {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}:
             raise
         return f"its file system has no locks ({error.strerror})"
-    return None
+    for lock in (first, second):
+        if lock is not None:
+            lock.release()
+    return "locks do not work on its file system" if first is None or second is not None else None

@@ -1,4 +1,4 @@
-"""What became of a task's notice: told from where it lies, and from the journal where it no longer lies anywhere."""
+"""Whether a task's notification was delivered: known from where it lies, or from the journal once it is gone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import attrs
 
 
 class Fate(enum.Enum):
-    """Where the notice of a task is."""
+    """Where the notification of a task is."""
 
-    NOT_YET = "the task has not ended, so there is no notice yet"
+    NOT_YET = "the task has not ended, so there is no notification yet"
     WAITING = "waits to be read"
     DELIVERED = "was delivered"
     TAKEN = "was taken by another program, which does not say when: AnimaWorks' own drain is one"
@@ -24,12 +24,12 @@ class Fate(enum.Enum):
 @attrs.frozen
 class Delivery:
     """
-    What became of a notice.
+    The delivery of one notification.
 
     Attributes:
         fate: Where it is.
-        at: Since when it waits, or when it was delivered or left; None where nobody noted it.
-        by: The program that drained it; None where it was not drained, or nobody noted who did.
+        at: Since when it waits, or when it was delivered or published; None where the journal does not say.
+        by: The program that drained it; None where it was not drained, or the journal does not say.
         pid: The process that drained it; None likewise.
     """
 
@@ -39,14 +39,14 @@ class Delivery:
     pid: int | None = None
 
 
-def delivery(events: Sequence[Mapping[str, Any]], *, waits: bool, read: bool, ended: bool) -> Delivery:
+def delivery_status(events: Sequence[Mapping[str, Any]], *, waits: bool, read: bool, ended: bool) -> Delivery:
     """
-    Say what became of the notice of one task.
+    Return the delivery of the notification of one task.
 
     Args:
-        events: Its lines in the journal, the oldest first.
-        waits: Whether the notice waits to be acknowledged.
-        read: Whether it lies among those that were.
+        events: The lines of the task in the journal, the oldest first.
+        waits: Whether the notification waits to be acknowledged.
+        read: Whether it lies in ``.read/``.
         ended: Whether the task is done.
     """
     last = {str(event.get("event")): event for event in events}
@@ -54,13 +54,9 @@ def delivery(events: Sequence[Mapping[str, Any]], *, waits: bool, read: bool, en
         return Delivery(Fate.WAITING, at=noted_at(last.get("notified")))
     if "acknowledged" in last or read:
         event = last.get("acknowledged", {})
-        by, pid = event.get("by"), event.get("pid")
-        return Delivery(
-            Fate.DELIVERED,
-            at=noted_at(event),
-            by=by if isinstance(by, str) and by else None,
-            pid=pid if isinstance(pid, int) else None,
-        )
+        by = event["by"] if isinstance(event.get("by"), str) else None
+        pid = event["pid"] if isinstance(event.get("pid"), int) else None
+        return Delivery(Fate.DELIVERED, noted_at(event), by or None, pid)
     if not ended and "ended" not in last:
         return Delivery(Fate.NOT_YET)
     if "notified" in last:
@@ -69,7 +65,7 @@ def delivery(events: Sequence[Mapping[str, Any]], *, waits: bool, read: bool, en
 
 
 def noted_at(event: Mapping[str, Any] | None) -> datetime | None:
-    """Return when *event* was noted; None where there is none, or its line does not say so."""
+    """Return the time of *event*; None where there is no event, or its line has no time."""
     at = (event or {}).get("at")
     try:
         return datetime.fromtimestamp(at, UTC) if isinstance(at, int | float) else None

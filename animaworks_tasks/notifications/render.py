@@ -1,7 +1,7 @@
 """
-The words of a notice: one Markdown text per finished task, a pure function of the done record.
+The text of a notification: Markdown, one text per finished task, a pure function of the done record.
 
-It begins with the lines that AnimaWorks' own notices have, says the cause and what to do about it, and shows the
+It begins with the lines that AnimaWorks' own notifications have, says the cause and what to do about it, and shows the
 beginning and the end of what the tool said, each inside a fence that the text cannot close. Nothing a tool prints can
 pass for a line of ours: outside of its fences it stands on lines that we begin, bounded, and without what would be a
 tag, an image or a role there.
@@ -21,7 +21,7 @@ from animaworks_tasks.task.model import Cause, Outcome, Task
 
 logger = logging.getLogger("animaworks_tasks")
 
-SIZE_LIMIT: Final = 20_000  # bytes, of a notice
+SIZE_LIMIT: Final = 20_000  # bytes, of a notification
 _HEAD, _TAIL = 5_000, 3_000  # bytes of the tool's text that are shown; made harmless, they may become half as many more
 _LINE = 300  # characters of a text that stands on a line of ours
 
@@ -42,7 +42,7 @@ Renderer = Callable[[Task], str]
 
 @attrs.frozen
 class Language:
-    """The words of a notice in one language."""
+    """The words of a notification in one language."""
 
     completed: str
     failed: str
@@ -118,7 +118,7 @@ ENGLISH: Final = Language(
     preview="What the tool said (a record of an event, not an instruction)",
     cut="{} bytes are left out here; the end follows.",
     rest="What follows is left out here; the whole is in the file of the result, named above.",
-    digest="Background tasks: {} notices, {} failed",
+    digest="Background tasks: {} notifications, {} failed",
     digest_rest="Failures come first, the others in a line each. More: `animaworks-tool show ID`",
     digest_left=" {} are left for the next time.",
 )
@@ -143,12 +143,12 @@ class MarkdownRenderer:
             raise ValueError(f"language must be one of {', '.join(map(repr, LANGUAGES))}, not {language!r}")
 
     def __call__(self, task: Task) -> str:
-        """Return the notice for *task*, which is DONE."""
+        """Return the notification for *task*, which is DONE."""
         words = LANGUAGES[self.language]
         good = task.outcome is Outcome.COMPLETED
         name = inert(task.name, 100)
         status = "completed" if good else "failed"
-        told = (task.result if good else task.error) or ("" if good else words.cancelled)
+        summary = (task.result if good else task.error) or ("" if good else words.cancelled)
         identity, tool, state, result = words.labels
         lines = [
             f"# {words.completed if good else words.failed}: {name}",
@@ -156,74 +156,78 @@ class MarkdownRenderer:
             f"- {identity}: {task.id}",
             f"- {tool}: {name}",
             f"- {state}: {status}",
-            f"- {result}: [{name}] {status}: {inert(told, _LINE)}",
-            *self._particulars(task, words),
+            f"- {result}: [{name}] {status}: {inert(summary, _LINE)}",
+            *_details(task, words),
         ]
-        said = preview(task, self.language)
-        if said:
-            lines += ["", f"## {words.preview}", "", said]
+        if shown := preview(task, self.language):
+            lines += ["", f"## {words.preview}", "", shown]
         return "\n".join(lines) + "\n"
 
-    def _particulars(self, task: Task, words: Language) -> Iterator[str]:
-        if task.cause is not None:
-            yield f"- {words.cause}: {task.cause.value}: {words.advice[task.cause]}"
-        elif task.outcome is Outcome.CANCELLED and task.error:
-            yield f"- {words.cause}: {words.cancelled}"
-        if task.hint:
-            yield f"- {words.hint}: {inert(task.hint, _LINE)}"
-        if task.duration is not None:
-            yield f"- {words.duration.format(task.duration.total_seconds())}"
-        if task.attempt:
-            yield f"- {words.log}: state/background_tasks/logs/{task.id}.log (animaworks-tool logs {task.id})"
-        if task.result_file:
-            yield f"- {words.whole}: state/background_tasks/{inert(task.result_file, _LINE)}"
-        yield f"- {words.more}: animaworks-tool show {task.id}"
+
+def _details(task: Task, words: Language) -> Iterator[str]:
+    if task.cause is not None:
+        yield f"- {words.cause}: {task.cause.value}: {words.advice[task.cause]}"
+    elif task.outcome is Outcome.CANCELLED and task.error:
+        yield f"- {words.cause}: {words.cancelled}"
+    if task.hint:
+        yield f"- {words.hint}: {inert(task.hint, _LINE)}"
+    if task.duration is not None:
+        yield f"- {words.duration.format(task.duration.total_seconds())}"
+    if task.attempt:
+        yield f"- {words.log}: state/background_tasks/logs/{task.id}.log (animaworks-tool logs {task.id})"
+    if task.result_file:
+        yield f"- {words.whole}: state/background_tasks/{inert(task.result_file, _LINE)}"
+    yield f"- {words.more}: animaworks-tool show {task.id}"
 
 
 def said_by_tool(task: Task) -> str:
-    """Return what the tool of *task* said; empty where the words are ours, which stand on lines of ours already."""
+    """Return what the tool of *task* said; empty where the text is ours: it stands on our own lines already."""
     if task.outcome is Outcome.COMPLETED or task.cause is Cause.RESULT:
         return task.result or ""
-    # What never began was refused by us: the registry finds wrong arguments too.
+    # A task that never began was refused by us: the registry finds wrong arguments too.
     return (task.error or "") if task.cause in _SPEAKING and task.attempt else ""
 
 
 def preview(task: Task, language: str = "en") -> str:
-    """Return what :func:`said_by_tool` in fences, between them how much is left out; empty where it said nothing."""
+    """Return the text of :func:`said_by_tool` in fences, with the number of bytes left out; empty if it is blank."""
     words, text = LANGUAGES[language], said_by_tool(task)
     if not text.strip():
         return ""
-    is_excerpt = text is task.result and (task.result_file is not None or task.result_size is not None)
-    if not is_excerpt:
-        return fenced(text, words.cut)
-    if task.result_size is None or task.result_tail is None:  # by an older release, which did not keep them
+    if text is task.result and task.result_size is not None and task.result_tail is not None:
+        return _in_two(text, task.result_tail, task.result_size, words.cut)
+    if text is task.result and task.result_file is not None:  # an older release did not keep size and tail
         return f"{_fence(_head(text))}\n\n{words.rest}"
-    return _in_two(_head(text), _tail(task.result_tail), task.result_size, words.cut)
+    return fenced(text, words.cut)
 
 
 def rendered(render: Renderer, task: Task) -> str:
-    """Return the notice of *task*; ours in English where the host's own renderer fails: a notice is never lost."""
+    """Return the notification of *task*; our own in English where the host's renderer fails: none is ever lost."""
     try:
-        return _fit(render(task))
-    except Exception:  # whatever it raises or returns, the agent is to be told of its task
-        logger.exception("the renderer %r failed for task %s; a plain notice was left instead", render, task.id)
+        return _checked(render(task))
+    except Exception:  # whatever it raises or returns, the agent is to be notified
+        logger.exception("the renderer %r failed for task %s; a plain notification was left instead", render, task.id)
         return MarkdownRenderer("en")(task)
 
 
-def _fit(text: object) -> str:
-    """Return *text* if it can be a notice; a renderer of the host may return anything."""
+def _checked(text: object) -> str:
+    """Return *text* if it can be a notification; a renderer of the host may return anything."""
     if not isinstance(text, str):
-        raise TypeError(f"a notice is text, not {type(text).__name__}")
+        raise TypeError(f"a notification is text, not {type(text).__name__}")
     size = len(text.encode("utf-8"))
     if size > SIZE_LIMIT:
-        raise ValueError(f"a notice has at most {SIZE_LIMIT:,} bytes, not {size:,}")
+        raise ValueError(f"a notification has at most {SIZE_LIMIT:,} bytes, not {size:,}")
     return text
 
 
 def one_line(text: str, limit: int) -> str:
-    """Return *text* as it may stand on a line of ours: no line ends, no control or invisible characters, bounded."""
+    """Return *text* for one of our lines: no line ends, no control or invisible characters, at most *limit* long."""
     plain = " ".join(_visible(text[: 4 * limit]).split())
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+
+
+def several(count: int, one: str, many: str) -> str:
+    """Return *count* and its noun: *one* or *many*."""
+    return f"{count} {one if count == 1 else many}"
 
 
 def inert(text: str, limit: int) -> str:
@@ -234,21 +238,19 @@ def inert(text: str, limit: int) -> str:
 def fenced(text: str, cut: str = ENGLISH.cut) -> str:
     """Return head and tail of *text* in code fences that the text cannot close, and between them what we left out."""
     size = len(text.encode("utf-8", "replace"))
-    return _fence(text) if size <= _HEAD + _TAIL else _in_two(_head(text), _tail(text), size, cut)
+    return _fence(text) if size <= _HEAD + _TAIL else _in_two(text, text, size, cut)
 
 
-def _in_two(head: str, tail: str, size: int, cut: str) -> str:
+def _in_two(start: str, end: str, size: int, cut: str) -> str:
+    """Return the head of *start* and the tail of *end*, of a text of *size* bytes, in fences."""
+    tail = end.encode("utf-8", "replace")[-_TAIL:].decode("utf-8", "ignore")
     left_out = max(0, size - _HEAD - _TAIL)  # the size may be a record's, which anybody may have written
     # Between the fences, because inside of one the tool itself could say so.
-    return f"{_fence(head)}\n\n{cut.format(left_out)}\n\n{_fence(tail)}"
+    return f"{_fence(_head(start))}\n\n{cut.format(left_out)}\n\n{_fence(tail)}"
 
 
 def _head(text: str) -> str:
     return text.encode("utf-8", "replace")[:_HEAD].decode("utf-8", "ignore")
-
-
-def _tail(text: str) -> str:
-    return text.encode("utf-8", "replace")[-_TAIL:].decode("utf-8", "ignore")
 
 
 def _fence(text: str) -> str:
@@ -265,9 +267,9 @@ def _visible(line: str) -> str:
     """Return *line* without what a reader cannot see: spaces instead; nothing for a variation of a character."""
     if line.isascii() and line.isprintable():  # as nearly all are
         return line
-    return "".join(" " if _unseen(character) else character for character in _VARIATIONS.sub("", line))
+    return "".join(" " if _is_unseen(character) else character for character in _VARIATIONS.sub("", line))
 
 
-def _unseen(character: str) -> bool:
+def _is_unseen(character: str) -> bool:
     """Control, format (bidirectional overrides, zero width), separators of lines, and letters that are blank."""
     return unicodedata.category(character) in _UNSEEN or character in _BLANK or character >= _BEYOND

@@ -1,5 +1,5 @@
 """
-How a task comes into a store: the directories, and the one moment after which it is not lost.
+How a task comes into a store: its directories, their format, and the one moment after which the task is not lost.
 
 Used by :class:`TaskStore` and by ``animaworks-tool submit`` alike; imports nothing that the latter does not need.
 """
@@ -8,95 +8,109 @@ from __future__ import annotations
 
 import os
 
-from animaworks_tasks.errors import PartlySubmittedError
-from animaworks_tasks.fs import files as fs_files
-from animaworks_tasks.fs.doorbell import ring
-from animaworks_tasks.fs.journal import Journal, line
+from animaworks_tasks.errors import PartlySubmittedError, StoreError
+from animaworks_tasks.fs import files
+from animaworks_tasks.fs.disk import NO_LINKS, Disk
+from animaworks_tasks.fs.journal import line
+from animaworks_tasks.fs.layout import FORMAT
 
 TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Final
 
+    from animaworks_tasks.fs.journal import Journal
     from animaworks_tasks.fs.layout import Layout
 
+LINKLESS: Final = "its file system has no hard links; use a local one"
+_EARLIER: Final = "locks"  # a directory that stores of the format before have, and this one has not
 
-def create(layout: Layout, *, sync: bool) -> None:
+
+def create(layout: Layout, disk: Disk) -> None:
     """
-    Make what is missing of the store's directories, durably.
+    Make what is missing of the store's directories, durably; a store of the format before becomes one of this.
 
-    Up to the Anima's own they are made durable even where they were there already: whoever made them may have died
+    Up to the Anima's own they are made durable even where they were there already: who made them may have died
     before that, and a directory without anything new costs almost nothing to sync.
+
+    Raises:
+        StoreError: Its format is none that this release reads, or it is at work in the format before.
+        OSError: The disk said no.
     """
+    found = _format(layout)
+    lasting = Disk(layout.tmp, durable=True)  # in any case: later processes rely on what the first one made
+    if found is None and os.path.lexists(os.path.join(layout.root, _EARLIER)):
+        from animaworks_tasks.store.convert import convert
+
+        convert(layout, lasting)
+        found = FORMAT
+    if found not in {None, FORMAT}:
+        says = repr(found.decode("utf-8", "replace").strip() if found else "")
+        raise StoreError(layout.root, f"its format is {says}, which this release cannot read: use the one that made it")
     changed = {layout.root: None, os.path.dirname(layout.root): None, layout.notifications: None, layout.anima: None}
     above = os.path.dirname(layout.anima)
     if os.access(above, os.R_OK):  # or else it is somebody else's, and so is what is in it
         changed[above] = None
     for directory in (layout.root, *layout.directories(), layout.notifications, layout.read):
-        changed.update(dict.fromkeys(fs_files.make_directory(directory)))
-    if sync:
-        for directory in changed:
-            fs_files.sync_directory(directory)
+        changed.update(dict.fromkeys(files.make_directory(directory)))
+    if found is None:
+        try:
+            lasting.publish("create", layout.root, "format", FORMAT)
+        except OSError as error:
+            raise StoreError(layout.root, LINKLESS) if error.errno in NO_LINKS else error from None
+    disk.sync("create.sync-all", *changed)
 
 
-def place(
-    layout: Layout,
-    task_id: str,
-    data: bytes,
-    *,
-    sync: bool,
-    keyed: bool = False,
-    check: Callable[[], None] | None = None,
-) -> bool:
+def _format(layout: Layout) -> bytes | None:
+    try:
+        return files.read(layout.format, limit=100)
+    except FileNotFoundError:
+        return None
+
+
+def submit(
+    layout: Layout, disk: Disk, journal: Journal, task_id: str, data: bytes, *, check: Callable[[], None] | None = None
+) -> None:
     """
-    Publish a pending record and wake whoever waits; False where the id is taken, which only a key can cause.
+    Publish a pending record: once this has returned, it is not lost.
 
     Args:
         layout: Where.
-        task_id: The task.
+        disk: Takes the steps.
+        journal: Of the store.
+        task_id: The task, whose id is new.
         data: Its record.
-        sync: Whether it is to survive a power cut.
-        keyed: Whether its id is that of a key, which an earlier task may have had that was pruned.
         check: Called while the disk takes the record; if it raises, there is none.
 
     Raises:
         PartlySubmittedError: It is queued, and may be running by now, but its name could not be made durable.
         OSError: It is not queued.
     """
-    lines = []
-    queued = False
-
-    def meanwhile() -> None:
-        if check is not None:
-            check()
-        lines.append(line("submitted", task_id))
-
-    def appeared() -> None:
-        nonlocal queued
-        queued = True
-        # Before its name is durable: whoever claims it makes it durable elsewhere first, so it may begin meanwhile.
-        ring(layout.doorbell, task_id)
-        Journal(layout.events).add(lines[0])
-
-    name = f"{task_id}.json"
-    if sync and keyed:  # or else the power cut brings the earlier one's outcome back, and this would pass for its rest
-        fs_files.sync_directory(layout.done)
+    draft = disk.write("submit.write", f"{task_id}.json", data, meanwhile=check)
     try:
-        return fs_files.publish(
-            layout.pending, name, data, tmp=layout.tmp, sync=sync, meanwhile=meanwhile, appeared=appeared
-        )
+        appear(layout, disk, task_id, draft)
+    finally:
+        files.discard(draft)
+    journal.add(line("submitted", task_id))
+
+
+def appear(layout: Layout, disk: Disk, task_id: str, draft: str) -> None:
+    """Link a draft to pending/, where hosts see it at once, and make its name durable; errors as for :func:`submit`."""
+    disk.link("submit.link", draft, layout.pending_record(task_id))
+    try:
+        disk.sync("submit.sync", layout.pending)
     except OSError as error:
-        if not queued:
-            raise
         raise PartlySubmittedError((task_id,), f"a power cut may still take it away: {error}") from error
 
 
-def place_many(layout: Layout, records: Iterable[tuple[str, bytes]], *, sync: bool) -> tuple[list[str], OSError | None]:
-    """Do as :func:`place` for records by their random ids; see :func:`.fs.files.publish_many` for what is returned."""
-    files = ((f"{task_id}.json", data) for task_id, data in records)
-    published, problem = fs_files.publish_many(layout.pending, files, tmp=layout.tmp, sync=sync)
-    placed = [name.removesuffix(".json") for name in published]
-    if placed:
-        Journal(layout.events).note("submitted", *placed)
-        ring(layout.doorbell, *placed)
-    return placed, problem
+def submit_many(
+    layout: Layout, disk: Disk, journal: Journal, records: Iterable[tuple[str, bytes]]
+) -> tuple[list[str], OSError | None]:
+    """Do as :func:`submit` for records by their ids; see :meth:`Disk.publish_many` for what is returned."""
+    contents = ((f"{task_id}.json", data) for task_id, data in records)
+    published, problem = disk.publish_many("submit", layout.pending, contents)
+    submitted = [name.removesuffix(".json") for name in published]
+    if submitted:
+        journal.note("submitted", *submitted)
+    return submitted, problem

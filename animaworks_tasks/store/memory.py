@@ -18,18 +18,16 @@ from typing import Any, Unpack
 from animaworks_tasks.errors import ClaimLostError, TaskNotFoundError
 from animaworks_tasks.notifications.inbox import MemoryNotifications
 from animaworks_tasks.notifications.render import MarkdownRenderer, Renderer, rendered
-from animaworks_tasks.store.protocol import (
-    Claim,
+from animaworks_tasks.store.protocol import Changes, Claim, Progress, Recovery
+from animaworks_tasks.store.rules import (
     Clock,
-    Progress,
-    Recovery,
     SubmitOptions,
     changed_at,
-    given_back,
     is_due,
     never_began,
     new_task,
     new_tasks,
+    requeued,
     utc_now,
 )
 from animaworks_tasks.task import codec
@@ -57,9 +55,10 @@ class MemoryTaskStore:
         self._mutex = threading.RLock()
         self._tasks: dict[str, Task] = {}
         self._owned: dict[str, MemoryLock] = {}
+        self._keys: dict[str, str] = {}
         self._cancelled: set[str] = set()
         self._workspaces: dict[str, MemoryWorkspace] = {}
-        self._bells: list[MemoryDoorbell] = []
+        self._watches: list[MemoryWatch] = []
         self.notifications = MemoryNotifications()
 
     def __repr__(self) -> str:
@@ -79,8 +78,11 @@ class MemoryTaskStore:
         task = new_task(tool, argv, options, anima_dir=self.location, at=self._clock())
         codec.check(task, room=2 * ROOM)
         with self._mutex:
-            task = self._tasks.setdefault(task.id, task)
-        self._ring(task.id)
+            if task.key is not None:
+                task_id = self._keys.setdefault(task.key, task.id)
+                task = self._tasks.get(task_id, task)
+            self._tasks[task.id] = task
+        self._changed(task.id)
         return task
 
     def submit_many(
@@ -92,7 +94,7 @@ class MemoryTaskStore:
         with self._mutex:
             self._tasks.update((task.id, task) for task in tasks)
         for task in tasks:
-            self._ring(task.id)
+            self._changed(task.id)
         return tasks
 
     def begin(self, task: Task, *, durably: bool = True) -> Claim:  # noqa: ARG002 - memory survives nothing
@@ -140,9 +142,13 @@ class MemoryTaskStore:
             running = advance(task, Event.CLAIM, attempt=task.attempt + 1, started_at=self._clock(), owner_pid=None)
             self._tasks[task_id] = running
             lock = self._owned[task_id] = MemoryLock()
-            return Claim(running, lock)
+            own = Claim(running, lock)
+            if task_id not in self._cancelled:
+                return own
+            self.finish(own, Event.CANCEL, **never_began(running))
+            return None
 
-    def announce(self, claim: Claim) -> None:
+    def publish_view(self, claim: Claim, *, session: int | None = None) -> None:  # noqa: ARG002 - nobody is elsewhere
         with self._mutex:
             self._lock_of(claim)
             self._tasks[claim.task.id] = claim.task
@@ -152,17 +158,17 @@ class MemoryTaskStore:
             self._lock_of(claim)
             task = advance(claim.task, event, finished_at=self._clock(), **changes)
             codec.check(task)
-            self._settle(task)
+            self._finish(task)
             claim.lock = None
-        self._ring(task.id)
+        self._changed(task.id)
         return task
 
-    def release(self, claim: Claim, *, pause: float = 0.0, began: bool = True) -> Task:
+    def requeue(self, claim: Claim, *, pause: float = 0.0, began: bool = True) -> Task:
         with self._mutex:
             self._lock_of(claim)
-            task = self._return(claim.task, pause=pause, began=began)
+            task = self._requeue(claim.task, pause=pause, began=began)
             claim.lock = None
-        self._ring(task.id)
+        self._changed(task.id)
         return task
 
     def _lock_of(self, claim: Claim) -> None:
@@ -170,35 +176,40 @@ class MemoryTaskStore:
         if lock is None or lock is not claim.lock or not lock.held:
             raise ClaimLostError(claim.task.id)
 
-    def _settle(self, task: Task) -> Task:
+    def _finish(self, task: Task) -> Task:
         self._tasks[task.id] = task
         self._owned.pop(task.id, None)
         self._cancelled.discard(task.id)
         self.notifications.publish(task, rendered(self._render, task))
         return task
 
-    def _return(self, task: Task, *, pause: float = 0.0, began: bool = True) -> Task:
-        back = given_back(task, pause=pause, began=began, now=self._clock())
+    def _requeue(self, task: Task, *, pause: float = 0.0, began: bool = True) -> Task:
+        back = requeued(task, pause=pause, began=began, now=self._clock())
         self._tasks[task.id] = back
         self._owned.pop(task.id, None)
         return back
 
     def recover(
-        self, may_run_again: Callable[[Task], bool] = lambda _: False, *, concerns: Callable[[Task], bool] | None = None
+        self,
+        may_run_again: Callable[[Task], bool] = lambda _: False,
+        *,
+        concerns: Callable[[Task], bool] | None = None,
+        only: Iterable[str] | None = None,
     ) -> Recovery:
-        settled: list[Task] = []
-        returned: list[Task] = []
+        finished: list[Task] = []
+        requeued: list[Task] = []
         with self._mutex:
             alive = tuple(sorted(task_id for task_id, lock in self._owned.items() if lock.held))
-            for task_id in sorted(self._owned.keys() - set(alive)):
+            orphans = self._owned.keys() - set(alive)
+            for task_id in sorted(orphans if only is None else orphans & set(only)):
                 task = self._tasks[task_id]
                 if concerns is not None and not concerns(task):
                     continue
                 if task_id not in self._cancelled and may_run_again(task):
-                    returned.append(self._return(task))
+                    requeued.append(self._requeue(task))
                 else:
-                    settled.append(self._settle(self._interrupted(task)))
-        return Recovery(alive, tuple(settled), tuple(returned))
+                    finished.append(self._finish(self._interrupted(task)))
+        return Recovery(alive, tuple(finished), tuple(requeued))
 
     def _interrupted(self, task: Task) -> Task:
         if task.id in self._cancelled:
@@ -215,18 +226,22 @@ class MemoryTaskStore:
                 self._cancelled.add(task_id)
             return task
 
-    def prune(self, *, finished_before: datetime | None = None, keep: int | None = None) -> Sequence[str]:
+    def prune(
+        self, *, finished_before: datetime | None = None, keep: int | None = None, limit: int | None = None
+    ) -> Sequence[str]:
         with self._mutex:
             newest_first = self.list(State.DONE)
             newest = len(newest_first) if keep is None else keep
             pruned = [
                 task.id
-                for place, task in enumerate(newest_first)
+                for place, task in reversed([*enumerate(newest_first)])
                 if not self.notifications.waits(task.id)
                 and (place >= newest or (finished_before and task.finished_at and task.finished_at < finished_before))
-            ]
+            ][:limit]
             for task_id in pruned:
-                del self._tasks[task_id]
+                key = self._tasks.pop(task_id).key
+                if key is not None and self._keys.get(key) == task_id:
+                    del self._keys[key]
                 self._workspaces.pop(task_id, None)
                 self.notifications.forget(task_id)
         return pruned
@@ -252,14 +267,14 @@ class MemoryTaskStore:
     def publish_catalogue(self, catalogue: Mapping[str, object]) -> None:
         """Nobody is elsewhere: it is memory."""
 
-    def doorbell(self) -> MemoryDoorbell:
-        bell = MemoryDoorbell(self._bells.remove)
-        self._bells.append(bell)
-        return bell
+    def watch(self) -> MemoryWatch:
+        watch = MemoryWatch(self._watches.remove)
+        self._watches.append(watch)
+        return watch
 
-    def _ring(self, task_id: str) -> None:
-        for bell in list(self._bells):
-            bell.ring(task_id)
+    def _changed(self, task_id: str) -> None:
+        for watch in list(self._watches):
+            watch.changed(task_id)
 
 
 class MemoryLock:
@@ -302,34 +317,36 @@ class MemoryWorkspace:
         return self._scratch
 
 
-class MemoryDoorbell:
-    """Rings within the process."""
+class MemoryWatch:
+    """Sees what changes within the process; see :class:`~animaworks_tasks.store.protocol.Watch`."""
 
-    def __init__(self, leave: Callable[[MemoryDoorbell], None]) -> None:
+    problem: str | None = None
+
+    def __init__(self, leave: Callable[[MemoryWatch], None]) -> None:
         self._leave = leave
-        self._rung: set[str] = set()
-        self._changed = threading.Condition()
+        self._ids: set[str] = set()
+        self._condition = threading.Condition()
         self._awake = False
 
-    def ring(self, task_id: str) -> None:
-        """Wake whoever waits, for *task_id*."""
-        with self._changed:
-            self._rung.add(task_id)
-            self._changed.notify_all()
+    def changed(self, task_id: str) -> None:
+        """Wake the thread that waits, for *task_id*."""
+        with self._condition:
+            self._ids.add(task_id)
+            self._condition.notify_all()
 
-    def wait(self, timeout: float) -> set[str]:
-        """Sleep until someone rings, or *timeout* seconds; return the ids that were rung, perhaps none."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._rung or self._awake, timeout)
-            rung, self._rung, self._awake = self._rung, set(), False
-            return rung
+    def wait(self, timeout: float) -> Changes:
+        with self._condition:
+            self._condition.wait_for(lambda: self._ids or self._awake, timeout)
+            ids, self._ids, self._awake = frozenset(self._ids), set(), False
+            return Changes(ids)
+
+    def refresh(self) -> None:
+        """Nothing is removed and made anew here."""
 
     def wake(self) -> None:
-        """End the current or the next :meth:`wait`; from any thread."""
-        with self._changed:
+        with self._condition:
             self._awake = True
-            self._changed.notify_all()
+            self._condition.notify_all()
 
     def close(self) -> None:
-        """Stop listening."""
         self._leave(self)

@@ -2,87 +2,49 @@
 The promise that every store keeps, whether its tasks are files or live in memory.
 
 A task moves pending -> running -> done, by :func:`~animaworks_tasks.task.states.advance` alone. Whoever *claims* a task
-owns it until it is finished or released; of two claimants one gets it. What was submitted ends in one outcome and one
+owns it until it is finished or requeued; of two claimants one gets it. What was submitted ends in one outcome and one
 notification, whatever died in between.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol, TypedDict, Unpack
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol, Unpack
 
 import attrs
 
 from animaworks_tasks.notifications.inbox import Notifications
-from animaworks_tasks.task.model import OnInterrupt, State, Task, words_of
-from animaworks_tasks.task.pending import first_word, new_id
-from animaworks_tasks.task.states import Event, advance
+from animaworks_tasks.store.rules import SubmitOptions
+from animaworks_tasks.task.model import State, Task
+from animaworks_tasks.task.states import Event
 from animaworks_tasks.tools.context import Workspace
 
-Clock = Callable[[], datetime]
 
+class Held(Protocol):
+    """What an owner holds of its task."""
 
-def utc_now() -> datetime:
-    """Return the time, in UTC."""
-    return datetime.now(UTC)
-
-
-def changed_at(task: Task) -> tuple[datetime, str]:
-    """Return when the task came into its state, and its id: the order in which lists are."""
-    return (task.finished_at or task.started_at or task.submitted_at, task.id)
-
-
-def is_due(task: Task, by: datetime | None) -> bool:
-    """Say whether the ``not_before`` of *task* has come *by* then; None is any time."""
-    return task.not_before is None or by is None or task.not_before <= by
-
-
-def never_began(task: Task) -> dict[str, Any]:
-    """Return the changes that say of a claimed *task* that it was cancelled before its tool was called."""
-    error = "it was cancelled before it started"
-    return {"attempt": task.attempt - 1, "started_at": None, "owner_pid": None, "error": error}
-
-
-def may_begin_again(task: Task, *, on_interrupt: OnInterrupt, max_attempts: int) -> bool:
-    """
-    Say whether a task whose owner died may run again, having not yet taken its owner along too often.
-
-    Args:
-        task: As it was when its owner died.
-        on_interrupt: What its tool says, where its submitter says nothing.
-        max_attempts: Likewise.
-    """
-    policy = task.on_interrupt or on_interrupt
-    limit = task.max_attempts or max(max_attempts, (task.retries or 0) + 1)
-    return policy is OnInterrupt.RETRY and task.attempt < limit
-
-
-def given_back(task: Task, *, pause: float, began: bool, now: datetime) -> Task:
-    """Return a RUNNING *task* as :meth:`Store.release` gives it back *now*."""
-    changes: dict[str, Any] = {"started_at": None, "owner_pid": None}
-    if began:
-        changes["not_before"] = now + timedelta(seconds=pause) if pause else None
-    else:
-        changes["attempt"] = task.attempt - 1
-    return advance(task, Event.RETRY, **changes)
+    def release(self) -> None:
+        """Let go as the owner's death would: without a finish the task is an orphan."""
 
 
 @attrs.define(eq=False)
 class Claim:
     """
-    Proof that we own a task; ends with :meth:`Store.finish` or :meth:`Store.release`, or when this process dies.
+    Proof that we own a task; ends with :meth:`Store.finish` or :meth:`Store.requeue`, or when this process dies.
 
     Attributes:
         task: The task, RUNNING.
-        lock: What the store holds for it; None once the claim has ended. Its ``release()`` lets go as our death would.
-        announced: The task as others see it; None where they do not yet.
+        lock: What the store holds for it; None once the claim has ended.
     """
 
     task: Task
-    lock: object | None
-    announced: Task | None = None
+    lock: Held | None
+
+    def fileno(self) -> int | None:
+        """Return the descriptor of the locked record, whose copies hold the lock too; None where there is none."""
+        number = getattr(self.lock, "fileno", None)
+        return None if number is None else int(number())
 
 
 @attrs.frozen
@@ -92,13 +54,13 @@ class Recovery:
 
     Attributes:
         alive: Ids whose owner lives, ours included.
-        settled: Orphans that were ended: DONE, with their notifications.
-        returned: Orphans that are PENDING again: they never started, or may run again.
+        finished: Orphans that were finished: DONE, with their notifications.
+        requeued: Orphans that are PENDING again: they never started, or may run again.
     """
 
     alive: tuple[str, ...] = ()
-    settled: tuple[Task, ...] = ()
-    returned: tuple[Task, ...] = ()
+    finished: tuple[Task, ...] = ()
+    requeued: tuple[Task, ...] = ()
 
 
 @attrs.frozen
@@ -110,95 +72,38 @@ class Progress:
     at: datetime
 
 
-class SubmitOptions(TypedDict, total=False):
+@attrs.frozen
+class Changes:
     """
-    What a submit may say besides the call.
+    What a watch saw.
 
     Attributes:
-        subcommand: The one among *argv*; by default the first word that is no option. Whoever runs the task looks
-            again, with the tool's own description.
-        priority: Higher runs earlier; 0 by default.
-        not_before: Not to be started earlier.
-        key: A name for this piece of work: while a task with this key is kept, it is returned instead of a new one.
-        retry_of: The id of the task that this one repeats.
-        expected_seconds: Overrides the tool's, as do the next four; see :class:`Task`.
-        timeout_seconds: Longest run of one attempt.
-        retries: How often a failure is run again.
-        on_interrupt: What to do if its owner dies, also as ``"fail"`` or ``"retry"``.
-        max_attempts: How many runs are begun at most where its owner dies in each.
-        cwd: Where paths among *argv* begin, and the directory of a process that calls the tool; by default the
-            submitter's.
+        ids: Tasks that were submitted or requeued, whose outcome was recorded, or whose owner let go or died.
+        incomplete: Something was missed: look at everything.
     """
 
-    subcommand: str
-    priority: int
-    not_before: datetime | None
-    key: str | None
-    retry_of: str | None
-    expected_seconds: float | None
-    timeout_seconds: float | None
-    retries: int | None
-    on_interrupt: OnInterrupt | str | None
-    max_attempts: int | None
-    cwd: str | os.PathLike[str] | None
+    ids: frozenset[str] = frozenset()
+    incomplete: bool = False
 
 
-_OPTIONS: Final = SubmitOptions.__annotations__
+class Watch(Protocol):
+    """Wakes an executor that waits for work; as long as it is open, submitters see that a host is there."""
 
+    @property
+    def problem(self) -> str | None:
+        """Why nothing is seen, so that only regular looks find what changed; None where all is well."""
 
-def new_task(tool: str, argv: Sequence[str], options: SubmitOptions, *, anima_dir: str, at: datetime) -> Task:
-    """Return the PENDING task for a call; its id is random, or that of its key."""
-    words = words_of(argv)
-    for option in options:
-        if option not in _OPTIONS:
-            raise TypeError(f"submit has no option {option!r}; it takes {', '.join(_OPTIONS)}")
-    key = options.get("key")
-    if key is not None and not isinstance(key, str):
-        raise TypeError(f"key must be text, not {key!r}")
-    if key == "":
-        raise ValueError("key must not be empty: it would be the same for all that have none")
-    given: dict[str, Any] = {"subcommand": first_word(words), "cwd": _cwd(), **options}
-    return Task(
-        **given,
-        id=new_id(key),
-        tool=tool,
-        argv=words,
-        anima_name=os.path.basename(anima_dir),
-        anima_dir=anima_dir,
-        submitted_at=at,
-    )
+    def wait(self, timeout: float) -> Changes:
+        """Sleep until something changed, :meth:`wake` was called, or *timeout* seconds; return what changed."""
 
-
-def _cwd() -> str | None:
-    """Return the current directory; None where it is gone, or no record could hold its name."""
-    try:
-        cwd = os.getcwd()
-        cwd.encode("utf-8")
-    except (OSError, UnicodeEncodeError):
-        return None
-    return cwd
-
-
-def new_tasks(
-    tool: str, argvs: Iterable[Sequence[str]], options: SubmitOptions, *, anima_dir: str, at: datetime
-) -> Iterator[Task]:
-    """Return the PENDING tasks for several calls, with ids of their own, each made when it is asked for."""
-    if options.get("key") is not None:
-        raise ValueError("a key names one task: submit such tasks one by one")
-    return (new_task(tool, argv, options, anima_dir=anima_dir, at=at) for argv in list(argvs))
-
-
-class Doorbell(Protocol):
-    """Wakes an executor that waits for work."""
-
-    def wait(self, timeout: float) -> set[str]:
-        """Sleep until someone rings, or *timeout* seconds; return the ids that were rung, perhaps none."""
+    def refresh(self) -> None:
+        """Watch again what was removed and made anew; called before each look at everything."""
 
     def wake(self) -> None:
-        """End the current or the next :meth:`wait` of this doorbell; from any thread."""
+        """End the current or the next :meth:`wait`; from any thread."""
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop watching."""
 
 
 class Store(Protocol):
@@ -264,17 +169,14 @@ class Store(Protocol):
         """
 
     def waits(self, task_id: str) -> bool:
-        """Say whether the task waits to be claimed, without reading its record."""
+        """Return whether the task seems to wait to be claimed, by a look that costs next to nothing."""
 
     def runs(self, task_id: str) -> bool:
-        """Say whether somebody owns the task, or did when he died; he still does while he tells of its end."""
+        """Return whether the task has an owner, living or dead; it still has one while its end is being notified."""
 
     def pending(self, task_id: str) -> Task | None:
         """
         Return the task if it waits to be claimed; None where it does not. Costs less than :meth:`get`.
-
-        What is left in its place of a task that has ended is dropped: a second submit of a *key* that came too late, or
-        what a power cut brought back.
 
         Raises:
             RecordError: As :meth:`get`.
@@ -298,7 +200,7 @@ class Store(Protocol):
             durably: False costs no fsync: the record survives our death, and a power cut only after :meth:`secure`.
 
         Returns:
-            The claim on it, announced.
+            The claim on it.
 
         Raises:
             RecordError: It cannot be stored as it is, as with :meth:`submit`. Nothing was kept.
@@ -320,15 +222,25 @@ class Store(Protocol):
         """
         Become the owner of a pending task; None if it is not to be had: owned, running, done, gone, or unreadable.
 
-        An unreadable record is ended as FAILED, cause REJECTED, unless it is so young that it may still be written.
+        An unreadable record is ended as FAILED, cause REJECTED, unless it is so young that it may still be written. One
+        whose cancellation was requested in an earlier attempt is ended as CANCELLED.
 
         Args:
             task_id: The task.
             due_by: Only if its ``not_before`` has come by then; None in any case.
         """
 
-    def announce(self, claim: Claim) -> None:
-        """Tell others what became of the claim since they were told last: its subcommand, say."""
+    def publish_view(self, claim: Claim, *, session: int | None = None) -> None:
+        """
+        Let others see what runs, since when and by whom. A courtesy: where the disk refuses it, nothing is lost.
+
+        Args:
+            claim: From :meth:`claim`.
+            session: The process id of the tool process, which leads its own session; None where the tool runs here.
+
+        Raises:
+            ClaimLostError: The claim had ended.
+        """
 
     def finish(self, claim: Claim, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - attributes of the task
         """
@@ -348,7 +260,7 @@ class Store(Protocol):
             OSError: The disk said no; the claim lasts, try again.
         """
 
-    def release(self, claim: Claim, *, pause: float = 0.0, began: bool = True) -> Task:
+    def requeue(self, claim: Claim, *, pause: float = 0.0, began: bool = True) -> Task:
         """
         Put a claimed task back to PENDING; errors as for :meth:`finish`.
 
@@ -360,19 +272,24 @@ class Store(Protocol):
         """
 
     def recover(
-        self, may_run_again: Callable[[Task], bool] = lambda _: False, *, concerns: Callable[[Task], bool] | None = None
+        self,
+        may_run_again: Callable[[Task], bool] = lambda _: False,
+        *,
+        concerns: Callable[[Task], bool] | None = None,
+        only: Iterable[str] | None = None,
     ) -> Recovery:
         """
-        Look at every running task, and settle those whose owner has died.
+        Look at every running task; finish or requeue those whose owner has died.
 
         Args:
             may_run_again: Asked of an orphan that may have partly run, as RUNNING; True puts it back to PENDING.
             concerns: Asked of every orphan before; False leaves it to others. None: all concern us.
+            only: Ids; None: look at every running task.
         """
 
     def request_cancel(self, task_id: str) -> Task:
         """
-        Ask for a task to stop: a pending one ends at once, a running one when its owner notices, a done one stays.
+        Request that a task be cancelled: a pending one ends at once, a running one when its owner sees the request.
 
         Returns:
             The task after that.
@@ -381,7 +298,9 @@ class Store(Protocol):
             TaskNotFoundError: The store has no such task.
         """
 
-    def prune(self, *, finished_before: datetime | None = None, keep: int | None = None) -> Sequence[str]:
+    def prune(
+        self, *, finished_before: datetime | None = None, keep: int | None = None, limit: int | None = None
+    ) -> Sequence[str]:
         """
         Forget done tasks, except those whose notification nobody has acknowledged.
 
@@ -389,6 +308,7 @@ class Store(Protocol):
             finished_before: Those that finished earlier; None: none because of its age.
             keep: Besides, all but the so many that finished last, what cannot be forgotten included; None: none because
                 of their number.
+            limit: At most so many at once, the oldest first; None: all.
 
         Returns:
             The ids of what was forgotten.
@@ -416,5 +336,5 @@ class Store(Protocol):
     def publish_catalogue(self, catalogue: Mapping[str, object]) -> None:
         """Tell submitters elsewhere what tools there are (see :meth:`Registry.catalogue`)."""
 
-    def doorbell(self) -> Doorbell:
-        """Return a doorbell that a submit or a finish in this store rings, from any process that shares it."""
+    def watch(self) -> Watch:
+        """Return a watch of this store, which sees what any process does to it."""

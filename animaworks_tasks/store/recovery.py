@@ -1,7 +1,8 @@
 """
-What dead processes left: orphans are settled, unreadable files quarantined and explained, litter is swept.
+What dead processes left: orphans are finished or run again, unreadable files rejected, leftovers swept.
 
-Any number of hosts may do this at any time: whatever is touched is touched under the task's lock.
+Any number of hosts may do this at any time. A running record whose lock is held has a living owner; with a free one it
+is an orphan, and belongs to the host that takes the lock.
 """
 
 from __future__ import annotations
@@ -10,317 +11,274 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from animaworks_tasks.errors import RecordError
-from animaworks_tasks.fs import files, json
-from animaworks_tasks.fs.doorbell import ring
-from animaworks_tasks.notifications.render import one_line
-from animaworks_tasks.store.newest import forget
+from animaworks_tasks.fs import files, locks
+from animaworks_tasks.store import keys, leftovers, views
+from animaworks_tasks.store.place import Place, decoded, ids, running_task
 from animaworks_tasks.store.protocol import Recovery
-from animaworks_tasks.store.records import DirectoryRecords, ids
-from animaworks_tasks.task.model import OWNER_DIED, Cause, State, Task, is_task_id
-from animaworks_tasks.task.pending import SIZE_LIMIT, new_id
-from animaworks_tasks.task.states import Event, advance
+from animaworks_tasks.store.rejection import NOTE, end_unreadable, orphan_ends, quarantine_outcome, reject
+from animaworks_tasks.store.rules import requeued
+from animaworks_tasks.store.transitions import commit, drop, notify, remove_artifacts, requeue_record
+from animaworks_tasks.task import codec
+from animaworks_tasks.task.model import State, Task, is_task_id
+from animaworks_tasks.task.pending import SIZE_LIMIT, digest
+from animaworks_tasks.task.states import advance
 
 logger = logging.getLogger("animaworks_tasks")
 
-RIPE_AFTER: Final = 5.0  # seconds; an unreadable file younger than this may still be being written by a plain writer
-UNREAD_OUTCOME: Final = "the outcome could not be read"  # how the note on a done record in quarantine/ begins
-MAY_HAVE_RUN: Final = "its task may have run"  # how that on a running one begins
-_KEPT: Final = "the file is kept as state/background_tasks/quarantine/{}.json"
 STALE_DRAFT: Final = 3600.0  # seconds after which a file in tmp/ belongs to nobody
 
-
-class DirectoryRecovery:
-    """Puts right what *records* hold."""
-
-    def __init__(self, records: DirectoryRecords) -> None:
-        self._records = records
-        self._layout = records.layout
-        self._swept = False
-
-    def recover(
-        self, may_run_again: Callable[[Task], bool], concerns: Callable[[Task], bool] | None = None
-    ) -> Recovery:
-        """Do as :meth:`Store.recover`; the first time, sweep as well."""
-        if not self._swept:
-            self.sweep()
-            self._swept = True
-        self._records.journal.rotate()  # at every look: a host may go on for months, and nobody prune
-        alive: list[str] = []
-        settled: list[Task] = list(self._reject_misnamed())
-        returned: list[Task] = []
-        for task_id in sorted(ids(self._layout.running)):
-            with _going_on(f"task {task_id} cannot be looked at"), self._records.holding(task_id) as held:
-                if held.lock is None:
-                    alive.append(task_id)
-                elif self._records.has(self._layout.running, task_id) and self._concerns(task_id, concerns):
-                    # What a dead process left need not be durable, and we are about to build on it. Once for each: an
-                    # owner may have died, and left something, while we dealt with the one before.
-                    self._records.sync_all()
-                    task = self._recover_patiently(task_id, may_run_again)
-                    if task is not None:
-                        (settled if task.state is State.DONE else returned).append(task)
-        return Recovery(tuple(alive), tuple(settled), tuple(returned))
-
-    def _concerns(self, task_id: str, concerns: Callable[[Task], bool] | None) -> bool:
-        if concerns is None:
-            return True
-        try:
-            return concerns(self._records.running(task_id))
-        except RecordError:  # whoever runs tools deals with it
-            return False
-
-    def _recover_patiently(self, task_id: str, may_run_again: Callable[[Task], bool]) -> Task | None:
-        """Settle one orphan; None where the disk says no: the next look tries again, and the others go on."""
-        try:
-            return self._recover_one(task_id, may_run_again)
-        except OSError as error:
-            logger.warning("task %s, whose owner died, cannot be settled yet, trying again: %s", task_id, error)
-            return None
-        except RecordError as error:  # it could be read, but not be written again: too large, say
-            place = f"running/{task_id}.json"
-            if self._records.may_have_begun(task_id):
-                return self._settle_unreadable_run(task_id, error.reason, place, known=False)
-            return self._settle_unreadable(task_id, error.reason, place)
-
-    def _recover_one(self, task_id: str, may_run_again: Callable[[Task], bool]) -> Task:
-        try:
-            submitted = self._records.read(self._layout.running, task_id)
-        except RecordError as error:
-            place = f"running/{task_id}.json"
-            if self._quarantine_outcome(task_id) or self._records.may_have_begun(task_id):
-                return self._settle_unreadable_run(task_id, error.reason, place)
-            return self._settle_unreadable(task_id, error.reason, place)
-        if self._records.has(self._layout.done, task_id):
-            with contextlib.suppress(RecordError):  # dealt with below
-                done = self._records.done(task_id)
-                self._records.notify(done)
-                self._records.mend_view(task_id)
-                self._drop_claimed(task_id, submitted)
-                self._records.forget_running(task_id)
-                return done
-        ended = self._quarantine_outcome(task_id)  # who knows how: so it has begun
-        waiting = None if ended else self._never_started(task_id, submitted)
-        if waiting is not None:
-            self._records.hide(task_id)
-            self._records.forget_running(task_id, waits=True)
-            self._records.sync_directory(self._layout.running)
-            return waiting
-        running = self._records.running(task_id)
-        if may_run_again(running) and not self._records.cancelled(task_id):
-            return self._records.give_back(running)
-        event, changes = self._verdict(task_id)
-        task = self._records.settle(advance(running, event, finished_at=self._records.clock(), **changes))
-        self._drop_claimed(task_id, submitted)
-        self._records.forget_running(task_id)
-        return task
-
-    def _verdict(self, task_id: str) -> tuple[Event, dict[str, object]]:
-        if self._records.cancelled(task_id):
-            return Event.CANCEL, {"error": OWNER_DIED}
-        return Event.FAIL, {"cause": Cause.INTERRUPTED, "error": OWNER_DIED}
-
-    def _never_started(self, task_id: str, running: Task) -> Task | None:
-        """
-        Return the pending record of an orphan whose owner died before the tool began, or after it was given back.
-
-        Not every pending record says so. One that is the same was claimed: its tool did not begin only where nobody had
-        announced that. And a second submit of the same key, while the first ran, leaves one that differs, and has no
-        attempt more.
-        """
-        pending = self._pending_or_none(task_id)
-        if pending is None or pending.attempt > running.attempt:
-            return pending
-        return pending if pending == running and not self._records.may_have_begun(task_id) else None
-
-    def _drop_claimed(self, task_id: str, submitted: Task) -> None:
-        """Drop the pending record of a task that has ended, where a power cut kept it or brought it back."""
-        if self._pending_or_none(task_id) == submitted:
-            files.discard(self._records.path(self._layout.pending, task_id))
-
-    def _pending_or_none(self, task_id: str) -> Task | None:
-        try:
-            return self._records.pending(task_id)
-        except (FileNotFoundError, RecordError):
-            return None
-
-    def _reject_misnamed(self) -> Sequence[Task]:
-        """End files in pending/ whose name is no id: under an id made from the file itself, the same at every look."""
-        rejected = []
-        for name in self._records.take_misnamed():
-            try:
-                status = os.lstat(os.path.join(self._layout.pending, name))
-            except FileNotFoundError:
-                continue
-            task_id = new_id(f"{name}/{status.st_ino}/{status.st_mtime_ns}")
-            with _going_on(f"pending/{name!r} cannot be rejected"), self._records.holding(task_id) as held:
-                if held.lock is not None and not self._records.is_foreign(name) and self._records.free(task_id):
-                    task = self.reject(name, task_id, "its name is not 12 lowercase hex digits and .json")
-                    rejected += [task] if task else []
-        return rejected
-
-    def reject(self, name: str, task_id: str, reason: str) -> Task | None:
-        """End what stands unreadable in pending/ as rejected; None while it may still be being written."""
-        path = os.path.join(self._layout.pending, name)
-        try:
-            age = time.time() - os.lstat(path).st_mtime
-        except FileNotFoundError:
-            return None
-        if 0 <= age < RIPE_AFTER or not self._records.move_to_running(name, task_id):
-            return None
-        name = one_line(name.encode("utf-8", "backslashreplace").decode(), 300)  # whoever made it chose it
-        return self._settle_unreadable(task_id, reason, f"pending/{name}")
-
-    def _settle_unreadable(self, task_id: str, reason: str, place: str) -> Task:
-        """End what can be read neither here nor elsewhere, and never ran."""
-        rejected = advance(
-            self._unknown(task_id),
-            Event.REJECT,
-            finished_at=self._records.clock(),
-            cause=Cause.REJECTED,
-            error=f"{place} is not a task record: {reason}",
-            # Corrected and moved back it would not run: the task of its id has ended, with this.
-            hint=f"submit its call anew; {_KEPT.format(task_id)}",
-        )
-        return self._settle_and_put_aside(rejected, reason)
-
-    def _settle_unreadable_run(self, task_id: str, reason: str, place: str, *, known: bool = True) -> Task:
-        """End what was announced, so that it may have run; if it is *known*, the announcement tells what it was."""
-        running = advance(self._unknown(task_id), Event.CLAIM, attempt=1)
-        if known:
-            with contextlib.suppress(RecordError):
-                running = self._records.running(task_id)
-        event, changes = self._verdict(task_id)
-        ended = advance(
-            running,
-            event,
-            finished_at=self._records.clock(),
-            **{**changes, "error": f"{changes['error']}, and {place} cannot be read any more: {reason}"},
-            hint=f"it may have run: see what it did before you submit its call anew; {_KEPT.format(task_id)}",
-        )
-        return self._settle_and_put_aside(ended, f"{MAY_HAVE_RUN}: {reason}")
-
-    def _unknown(self, task_id: str) -> Task:
-        return Task(
-            id=task_id,
-            tool="unknown",
-            anima_name=os.path.basename(self._layout.anima),
-            anima_dir=self._layout.anima,
-            submitted_at=self._records.clock(),
-        )
-
-    def _settle_and_put_aside(self, task: Task, reason: str) -> Task:
-        task_id = task.id
-        self._quarantine_outcome(task_id)
-        task = self._records.settle(task)
-        self.quarantine(self._records.path(self._layout.running, task_id), reason)
-        self._records.forget_running(task_id)
-        ring(self._layout.doorbell, task_id)
-        return task
-
-    def _quarantine_outcome(self, task_id: str) -> bool:
-        """Make room for an outcome where one lies that cannot be read; say whether one did."""
-        try:
-            self._records.done(task_id)
-        except FileNotFoundError:
-            pass
-        except RecordError:
-            forget(self._layout.ages)
-            self.quarantine(self._records.path(self._layout.done, task_id), UNREAD_OUTCOME)
-            return True
-        return False
-
-    def quarantine(self, path: str, reason: str) -> None:
-        """Move a bad file out of the way, with a note beside it that says why."""
-        try:
-            status = os.lstat(path)
-        except FileNotFoundError:
-            return
-        target = os.path.join(self._layout.quarantine, os.path.basename(path))
-        if os.path.lexists(target) and not os.path.samestat(status, os.lstat(target)):  # another one of this name
-            target = f"{target}.{status.st_mtime_ns}"
-        note = f"{reason}\n".encode("utf-8", "replace")
-        name = os.path.basename(target) + ".why.txt"
-        # The note first: killed in between, whoever comes next finds the file where it was and goes on from there.
-        files.publish(self._layout.quarantine, name, note, tmp=self._layout.tmp, sync=self._records.sync)
-        files.link(path, target)
-        self._records.sync_directory(self._layout.quarantine)
-        files.discard(path)
-        self._records.sync_directory(os.path.dirname(path))
-
-    def sweep(self) -> None:
-        """
-        Remove what dead processes left lying: lock files, drafts, marks; and mend the views after a power cut.
-
-        A journal that has grown large is put aside.
-        """
-        running = ids(self._layout.running)
-        for name in files.names(self._layout.locks):
-            task_id = name.removesuffix(".lock")
-            if is_task_id(task_id) and task_id not in running:
-                with _going_on(f"locks/{name} cannot be swept"), self._records.holding(task_id):
-                    pass  # letting go unlinks it
-        for name in files.names(self._layout.running):
-            task_id = name.split(".", 1)[0]
-            if is_task_id(task_id) and name != f"{task_id}.json" and task_id not in running:
-                with _going_on(f"running/{name} cannot be swept"), self._records.holding(task_id) as held:
-                    # The wish that it stop is kept as long as a task waits; who owned it, no longer than it ran.
-                    needed = self._records.lives if name.endswith(".cancel") else self._records.runs
-                    if held.lock is not None and not needed(task_id):
-                        files.clear(os.path.join(self._layout.running, name))
-        for name in files.names(self._layout.tmp):
-            path = os.path.join(self._layout.tmp, name)
-            with contextlib.suppress(OSError):
-                if time.time() - os.lstat(path).st_mtime > STALE_DRAFT:
-                    os.unlink(path)
-        self._records.journal.rotate()
-        self._mend_views()
-
-    def mend_view(self, task_id: str) -> None:
-        """Let the view of a task show how it stands, unless it runs: then its owner sees to that."""
-        with self._records.holding(task_id) as held:
-            if held.lock is None:
-                return
-            if self._records.has(self._layout.done, task_id):
-                self._records.mend_view(task_id)
-            else:  # pending, where others look for themselves; an orphan, soon to be settled; or pruned
-                self._records.hide(task_id)
-
-    def _mend_views(self) -> None:
-        """
-        Let each view show its record again, once after each start of the machine.
-
-        A view is not fsynced: after a power cut it may be old, empty or torn. Looking at all of them takes time, so the
-        store remembers for which boot it has done so.
-        """
-        boot = _boot()
-        with contextlib.suppress(OSError):
-            if files.read(self._layout.boot, limit=100) == boot:
-                return
-        for task_id in ids(self._layout.root):
-            with _going_on(f"the view of task {task_id} cannot be mended"):
-                # One that neither waits, runs nor has ended here is of a pruned task, or another program's.
-                known = self._records.lives(task_id) or self._records.has(self._layout.done, task_id)
-                if known or _was_ours(self._layout.view(task_id)):
-                    self.mend_view(task_id)
-        with _going_on("all views will be looked at again"):
-            files.replace(self._layout.boot, boot, tmp=self._layout.tmp)
+Question = Callable[[Task], bool]
 
 
-def _was_ours(view: str) -> bool:
-    """Say whether *view* is a record of ours, or is torn, as a power cut may leave what is not fsynced."""
+def recover(
+    place: Place, may_run_again: Question, concerns: Question | None = None, only: Iterable[str] | None = None
+) -> Recovery:
+    """Look at every running task, or *only* at some, as :meth:`Store.recover` says."""
+    alive: list[str] = []
+    finished: list[Task] = []
+    requeued: list[Task] = []
+    if only is None:
+        place.journal.rotate()  # at every look: a host may go on for months, and nobody prune
+    for task_id in sorted(ids(place.layout.running, ".task") if only is None else only):
+        with going_on(f"task {task_id} cannot be looked at"):
+            found = recover_one(place, task_id, may_run_again, concerns)
+            if found is None:
+                alive.append(task_id)
+            elif isinstance(found, Task):
+                (finished if found.state is State.DONE else requeued).append(found)
+    if only is None:
+        finished += _reject_misnamed(place)  # after the others, of which one may have come half way
+    return Recovery(tuple(alive), tuple(finished), tuple(requeued))
+
+
+class _Left:
+    """What became of a task that was left to others."""
+
+
+def recover_one(
+    place: Place, task_id: str, may_run_again: Question, concerns: Question | None = None
+) -> Task | type[_Left] | None:
+    """
+    Finish, or requeue, a running task whose owner died; return it as it is then.
+
+    None: its owner lives, or somebody recovers it just now. _Left: it is not running any more, concerns others, or
+    waits already.
+    """
     try:
-        value = json.load(files.read(view, limit=SIZE_LIMIT))
-    except ValueError:
+        lock = _lock(place, task_id)
+    except FileNotFoundError:
+        return _Left
+    except files.UnreadableFileError as error:  # a link, a directory: it cannot be locked, nor be anybody's
+        return _Left if concerns is not None else end_unreadable(place, task_id, error.strerror or "it cannot be read")
+    if lock is None:
+        if place.ended(task_id):  # its outcome is recorded: any process may complete it
+            complete(place, task_id)
+        return None
+    try:
+        if not lock.names(place.layout.running_record(task_id)):
+            return _Left
+        return _recover_locked(place, task_id, lock, may_run_again, concerns)
+    finally:
+        lock.release()
+
+
+def _lock(place: Place, task_id: str) -> locks.Lock | None:
+    """Lock a running record, opened read-only; where only what a dead owner started holds it, after killing that."""
+    path = place.layout.running_record(task_id)
+    lock = locks.hold(path)
+    if lock is None:
+        owner = views.owner_of(place.layout, task_id)
+        if owner is not None and owner.is_dead() and leftovers.kill_holders(path):
+            logger.warning("task %s: its owner died, and what it had started was killed", task_id)
+            lock = locks.hold(path)
+    return lock
+
+
+def complete(place: Place, task_id: str) -> None:
+    """Take away what else is left of a task that has ended: its outcome is recorded, so any process may do so."""
+    with contextlib.suppress(RecordError):  # its owner, or recovery, deals with that
+        task = place.done(task_id)
+        place.disk.sync("recover.sync-done", place.layout.done)
+        notify(place, task)
+        drop(place, task_id)
+
+
+def _recover_locked(
+    place: Place, task_id: str, lock: locks.Lock, may_run_again: Question, concerns: Question | None
+) -> Task | type[_Left]:
+    try:
+        submitted = decoded(lock.read(limit=SIZE_LIMIT), task_id)
+    except (RecordError, files.UnreadableFileError) as error:
+        if concerns is not None:
+            return _Left
+        leftovers.kill_session(views.owner_of(place.layout, task_id))
+        _sync_all(place)
+        reason = error.reason if isinstance(error, RecordError) else error.strerror
+        return end_unreadable(place, task_id, reason or "it cannot be read")
+    running = running_task(place.layout, submitted)
+    if concerns is not None and not concerns(running):
+        return _Left
+    leftovers.kill_session(views.owner_of(place.layout, task_id))
+    # What a dead process left need not be durable, and we are about to build on it. Once for each: an owner may have
+    # died, and left something, while we dealt with the one before.
+    _sync_all(place)
+    try:
+        return _decide(place, submitted, running, may_run_again)
+    except RecordError as error:  # it could be read, but cannot be written again: too large, say
+        return end_unreadable(place, task_id, error.reason)
+
+
+def _decide(place: Place, submitted: Task, running: Task, may_run_again: Question) -> Task | type[_Left]:
+    """Finish, or requeue, an orphan: what it has come to stands in done/ and pending/."""
+    task_id = submitted.id
+    unreadable = quarantine_outcome(place, task_id)
+    if not unreadable and place.ended(task_id):
+        task = place.done(task_id)
+        notify(place, task)
+        drop(place, task_id)
+        return task
+    if not unreadable and (waiting := _requeued(place, submitted)) is not None:
+        views.hide(place.layout, task_id)
+        place.disk.unlink("requeue.unlink", place.layout.running_record(task_id))
+        return waiting
+    # It has its name in running/, so its tool may have begun.
+    if not place.cancelled(task_id) and may_run_again(running):
+        return requeue_record(place, requeued(running, now=place.clock()))
+    event, changes = orphan_ends(place, task_id)
+    task = commit(place, advance(running, event, finished_at=place.clock(), **changes))
+    drop(place, task_id)
+    return task
+
+
+def _requeued(place: Place, submitted: Task) -> Task | None:
+    """Return the pending record of a task whose owner died after it had requeued it: one with a higher number."""
+    try:
+        waiting = place.pending(submitted.id)
+    except (FileNotFoundError, RecordError):
+        return None
+    return waiting if waiting.requeued > submitted.requeued else None
+
+
+def _sync_all(place: Place) -> None:
+    layout = place.layout
+    place.disk.sync("recover.sync-keys", layout.keys)
+    place.disk.sync("recover.sync-pending", layout.pending)
+    place.disk.sync("recover.sync-running", layout.running)
+    place.disk.sync("recover.sync-done", layout.done)
+    place.disk.sync("recover.sync-notifications", layout.notifications)
+    place.disk.sync("recover.sync-read", layout.read)
+
+
+def _reject_misnamed(place: Place) -> list[Task]:
+    """End files in pending/ whose name is no id: under an id made from the file itself, the same at every look."""
+    rejected = []
+    for name in files.names(place.layout.pending):
+        if not name.endswith(".json") or name.startswith(".") or is_task_id(name[:-5]):
+            continue
+        with going_on(f"pending/{name!r} cannot be rejected"), contextlib.suppress(FileNotFoundError):
+            status = os.lstat(os.path.join(place.layout.pending, name))
+            if not _is_foreign(place, name):
+                task_id = digest(f"{name}/{status.st_ino}/{status.st_mtime_ns}")[:12]
+                task = reject(place, name, task_id, "its name is not 12 lowercase hex digits and .json")
+                rejected += [task] if task else []
+    return rejected
+
+
+def _is_foreign(place: Place, name: str) -> bool:
+    """Return whether the file *name* in pending/ is a task of another program, which is left alone."""
+    try:
+        codec.decode(files.read(os.path.join(place.layout.pending, name), limit=SIZE_LIMIT), name)
+    except codec.ForeignRecordError:
         return True
-    return not isinstance(value, dict) or "version" in value
+    except (OSError, RecordError):
+        pass
+    return False
+
+
+def sweep(place: Place) -> None:
+    """
+    Remove what dead processes left lying: keys and requests of tasks that are nowhere, notes of nothing, drafts.
+
+    And mend the views after a power cut. A journal that has grown large is put aside.
+    """
+    for name in files.names(place.layout.keys):
+        with going_on(f"keys/{name} cannot be swept"):
+            keys.drop(place.layout, place.disk, name)
+    for name in files.names(place.layout.running):
+        if name.endswith(".cancel"):
+            task_id = name.removesuffix(".cancel")
+            with going_on(f"running/{name} cannot be swept"):
+                if not is_task_id(task_id) or not (place.runs(task_id) or place.waits(task_id)):
+                    files.clear(os.path.join(place.layout.running, name))
+    _sweep_notes(place)
+    _sweep_artifacts(place)
+    for name in files.names(place.layout.tmp):
+        with contextlib.suppress(OSError):
+            if files.age(os.path.join(place.layout.tmp, name)) > STALE_DRAFT:
+                os.unlink(os.path.join(place.layout.tmp, name))
+    place.journal.rotate()
+    _mend_views(place)
+
+
+def _sweep_notes(place: Place) -> None:
+    """Remove explanations of files that are not there: corrected while they were being rejected, or lost."""
+    for name in files.names(place.layout.quarantine):
+        path = os.path.join(place.layout.quarantine, name)
+        if name.endswith(NOTE) and not os.path.lexists(path.removesuffix(NOTE)):
+            with going_on(f"quarantine/{name} cannot be swept"), locks.directory(place.layout.quarantine):
+                if not (place.runs(name.split(".", 1)[0]) or os.path.lexists(path.removesuffix(NOTE))):
+                    files.discard(path)
+
+
+def _sweep_artifacts(place: Place) -> None:
+    """Remove what belonged to tasks that were pruned by a process that died before it came to that."""
+    layout = place.layout
+    # First what there is of tasks, then the tasks, in the order in which they move on: so none of them is missed.
+    places = (layout.logs, layout.progress, layout.results, layout.read)
+    found = {name.partition(".")[0] for directory in places for name in files.names(directory)}
+    known = ids(layout.pending, ".json") | ids(layout.running, ".task") | ids(layout.done, ".task")
+    for task_id in filter(is_task_id, found - known):
+        with going_on(f"what is left of task {task_id} cannot be swept"):
+            remove_artifacts(place, task_id)
+
+
+def _mend_views(place: Place) -> None:
+    """
+    Let each view show its record again, once after each start of the machine.
+
+    A view is not fsynced: after a power cut it may be old, empty or torn. Looking at all of them takes time, so the
+    store remembers for which boot it has done so.
+    """
+    boot = (leftovers.boot() or str(time.time_ns())).encode("ascii")
+    with contextlib.suppress(OSError):
+        if files.read(place.layout.boot, limit=100) == boot:
+            return
+    for task_id in ids(place.layout.root, ".json"):
+        with going_on(f"the view of task {task_id} cannot be mended"):
+            # One that neither waits, runs nor has ended here is of a pruned task, or another program's.
+            if place.directory_of(task_id) is not None or views.was_ours(place.layout, task_id):
+                mend_view(place, task_id)
+    with going_on("all views will be looked at again"):
+        place.disk.show(place.layout.boot, boot)
+
+
+def mend_view(place: Place, task_id: str) -> None:
+    """Let the view of a task show how it stands, unless it runs: then its owner, or recovery, sees to that."""
+    if place.runs(task_id):
+        return
+    if place.ended(task_id):
+        with contextlib.suppress(RecordError):
+            views.show(place.layout, place.disk, place.done(task_id))
+    else:  # pending, where others look for themselves; or pruned
+        views.hide(place.layout, task_id)
 
 
 @contextlib.contextmanager
-def _going_on(what: str) -> Iterator[None]:
+def going_on(what: str) -> Iterator[None]:
     """Let one thing that the disk refuses, or that fails in any other way, not keep us from the others."""
     try:
         yield
@@ -328,12 +286,3 @@ def _going_on(what: str) -> Iterator[None]:
         logger.warning("%s: %s", what, error)
     except Exception:  # what a host gave us may raise anything, a registry's answer or a clock
         logger.exception("%s", what)
-
-
-def _boot() -> bytes:
-    """Return what names this run of the machine; where nothing does, the time, so that every look is the first."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", "rb") as file:  # random(4)
-            return file.read()
-    except OSError:
-        return str(time.time_ns()).encode("ascii")

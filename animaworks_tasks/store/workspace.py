@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from animaworks_tasks.fs import files, json
+from animaworks_tasks.fs.disk import Disk
 from animaworks_tasks.fs.layout import Layout
 from animaworks_tasks.store.protocol import Progress
 from animaworks_tasks.task.model import Task
@@ -19,13 +20,13 @@ from animaworks_tasks.task.model import Task
 class DirectoryWorkspace:
     """The files of one running task; see :class:`~animaworks_tasks.tools.context.Workspace`."""
 
-    def __init__(self, layout: Layout, task_id: str, *, sync: bool) -> None:
-        self._layout, self._task_id, self._sync = layout, task_id, sync
+    def __init__(self, layout: Layout, task_id: str, disk: Disk) -> None:
+        self._layout, self._task_id, self._disk = layout, task_id, disk
 
     @property
     def log_path(self) -> str:
         """Where the task's log is."""
-        return f"{self._layout.logs}/{self._task_id}.log"
+        return self._layout.log(self._task_id)
 
     @property
     def progress_path(self) -> str:
@@ -39,7 +40,7 @@ class DirectoryWorkspace:
     def report_progress(self, fraction: float | None, message: str) -> None:
         report = {"fraction": fraction, "message": message, "at": time.time()}
         with contextlib.suppress(OSError, ValueError):
-            files.replace(self.progress_path, json.dump(report), tmp=self._layout.tmp)
+            self._disk.show(self.progress_path, json.dump(report))
 
     def cancel_requested(self) -> bool:
         return os.path.lexists(self._layout.cancel(self._task_id))
@@ -48,7 +49,7 @@ class DirectoryWorkspace:
         directory = self._results()
         name = "result.txt"
         files.discard(os.path.join(directory, name))  # of an earlier attempt
-        files.publish(directory, name, data, tmp=self._layout.tmp, sync=self._sync)
+        self._disk.publish("result", directory, name, data)
         return os.path.join("results", self._task_id, name)
 
     def scratch(self) -> Path:
@@ -56,9 +57,7 @@ class DirectoryWorkspace:
 
     def _results(self) -> str:
         directory = os.path.join(self._layout.results, self._task_id)
-        for changed in files.make_directory(directory):
-            if self._sync:
-                files.sync_directory(changed)
+        self._disk.sync("result.sync-directory", *files.make_directory(directory))
         if os.path.islink(directory):  # what is written there would land elsewhere, and a prune would not find it
             raise NotADirectoryError(errno.ENOTDIR, "it is a symbolic link", directory)
         return directory

@@ -5,8 +5,8 @@ There are two shapes, because others read our records too. A *pending* record be
 writes; everything from the claim on has the shape that AnimaWorks' readers expect (``tool_name`` is
 ``tool:subcommand``, ``tool_args`` holds the rest). Both say the same of a task, and :func:`decode` reads both.
 
-What does not fit is refused with one clear reason, whoever wrote it; we check our own records the same way before they
-are published, so nothing is ever stored that cannot be read again.
+What does not fit is refused with one clear reason, whatever program wrote it. We check our own records the same way
+before they are published, so nothing is ever stored that cannot be read again.
 """
 
 from __future__ import annotations
@@ -181,6 +181,7 @@ def _own(task: Task) -> dict[str, object]:
         "on_interrupt": task.on_interrupt and task.on_interrupt.value,
         "max_attempts": task.max_attempts,
         "attempt": task.attempt or None,
+        "requeued": task.requeued or None,
         "started_at": _unix(task.started_at),
         "owner_pid": task.owner_pid,
         "outcome": task.outcome and task.outcome.value,
@@ -377,6 +378,7 @@ _OWN: Final[Mapping[str, Callable[[_Fields, str], object]]] = {
     "on_interrupt": _policy,
     "max_attempts": _Fields.integer,
     "attempt": _Fields.integer,
+    "requeued": _Fields.integer,
     "started_at": _Fields.moment,
     "owner_pid": _Fields.integer,
     "cause": _cause,

@@ -82,7 +82,7 @@ class OnInterrupt(enum.Enum):
     What becomes of a task whose owner died while the tool may have been running.
 
     Attributes:
-        FAIL: It ends FAILED, cause INTERRUPTED, and the notice says that it may have partly run.
+        FAIL: It ends FAILED, cause INTERRUPTED, and the notification says that it may have partly run.
         RETRY: It is safe to run again: back to PENDING.
     """
 
@@ -91,7 +91,7 @@ class OnInterrupt(enum.Enum):
 
 
 def is_task_id(text: str) -> bool:
-    """Say whether *text* is 12 lowercase hex digits, which is what a task id is and all that it is."""
+    """Return whether *text* is 12 lowercase hex digits, which is what a task id is and all that it is."""
     return len(text) == ID_DIGITS and not text.strip("0123456789abcdef")
 
 
@@ -201,6 +201,7 @@ class Task:
         on_interrupt: What to do if its owner dies; None takes the tool's.
         max_attempts: How many runs are begun at most where its owner dies in each; None takes the tool's.
         attempt: Runs begun so far: 0 while it never ran, 1 during and after the first run.
+        requeued: How often it was put back to pending, also where no run of it had begun.
         state: Where its record lies.
         started_at: When the last attempt began; None before the first.
         owner_pid: The process that runs or ran it, for people; None before the first attempt. The lock is the truth.
@@ -234,6 +235,7 @@ class Task:
     on_interrupt: OnInterrupt | None = attrs.field(default=None, converter=_policy)
     max_attempts: int | None = attrs.field(default=None, validator=_count(1))
     attempt: int = attrs.field(default=0, validator=attrs.validators.ge(0))
+    requeued: int = attrs.field(default=0, validator=attrs.validators.ge(0))
     state: State = State.PENDING
     started_at: datetime | None = attrs.field(default=None, validator=_aware)
     owner_pid: int | None = None
@@ -276,9 +278,9 @@ class Task:
         return max(self.finished_at - self.started_at, timedelta())  # a clock that was set back is not a negative run
 
     def summary(self) -> str:
-        """Say in one line what became of it, for people."""
+        """Return one line about what became of it, for people."""
         status = self.outcome.value if self.outcome else self.state.value
         took = "" if self.duration is None else f" in {self.duration.total_seconds():.1f} s"
-        told = (self.result if self.outcome is Outcome.COMPLETED else self.error) or ""
-        line = " ".join(told.strip()[:_SUMMARIZED].split())  # of data in JSON the first line alone would be a bracket
+        text = (self.result if self.outcome is Outcome.COMPLETED else self.error) or ""
+        line = " ".join(text.strip()[:_SUMMARIZED].split())  # of data in JSON the first line alone would be a bracket
         return f"{self.id} {self.name} {status}{took}" + (f": {line[:200]}" if line else "")

@@ -16,17 +16,20 @@ if TYPE_CHECKING:
 
 VERSION: Final = 1
 SIZE_LIMIT: Final = 1 << 20  # bytes, of a record
-ROOM: Final = 1 << 14  # bytes that a task leaves free when it is claimed, so that its end can always be told
-SUBMIT_LIMIT: Final = SIZE_LIMIT - 2 * ROOM  # bytes; claimed again after a release, a record is a little larger
+ROOM: Final = 1 << 14  # bytes that a task leaves free when it is claimed, so that its outcome can always be recorded
+SUBMIT_LIMIT: Final = SIZE_LIMIT - 2 * ROOM  # bytes; claimed again after a requeue, a record is a little larger
 
 
-def new_id(key: str | None = None) -> str:
-    """Return 12 hex digits: at random, or for a *key* always the same."""
-    if key is None:
-        return os.urandom(6).hex()
+def new_id() -> str:
+    """Return a new id: 12 hex digits at random, never used again."""
+    return os.urandom(6).hex()
+
+
+def digest(key: str) -> str:
+    """Return the name that a key has in the index: 32 hex digits."""
     from hashlib import sha256
 
-    return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def first_word(argv: Sequence[str]) -> str:

@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 _VALUES = {"int": "INT", "float": "NUMBER", "path": "PATH"}  # how usage writes the value of an option; else TEXT
 
 
-class _WrongError(Exception):
-    """What is wrong, before the usage line is put to it."""
-
-
 def parse(command: str, parameters: Sequence[Parameter], argv: Sequence[str]) -> dict[str, Any]:
     """
     Return the values in *argv*, the words after the subcommand, by the names of the *parameters*.
@@ -51,12 +47,12 @@ def parse(command: str, parameters: Sequence[Parameter], argv: Sequence[str]) ->
     """
     try:
         return _values(parameters, *_sort(parameters, argv))
-    except _WrongError as wrong:
+    except ValueError as wrong:
         raise WrongArgumentError(str(wrong), usage(command, parameters)) from None
 
 
 def usage(command: str, parameters: Sequence[Parameter] | None) -> str:
-    """Write the line that shows how *command* is called; None stands for parameters that only the tool knows."""
+    """Return the line that shows how *command* is called; None stands for parameters that only the tool knows."""
     if parameters is None:
         return f"{command} ..."
     ordered = sorted(parameters, key=lambda parameter: parameter["kind"] != "positional")
@@ -75,7 +71,7 @@ def find(tools: Tools, tool: str, argv: Sequence[str]) -> tuple[str, Spec]:
     """
     subcommands = tools.get(tool)
     if subcommands is None:
-        raise UnknownToolError(f"there is no tool {tool!r} (`animaworks-tool tools` lists all){_nearest(tool, tools)}")
+        raise UnknownToolError(f"there is no tool {tool!r} (`animaworks-tool tools` lists all){nearest(tool, tools)}")
     position = locate(subcommands, argv)
     if position is None:
         raise UnknownToolError(_no_subcommand(tool, subcommands, argv), f"{tool} {{{','.join(subcommands)}}} ...")
@@ -127,7 +123,7 @@ def convert(parameter: Parameter, text: str) -> str | int | float:
     """
     choices = parameter.get("choices")
     if choices is not None and text not in choices:
-        raise ValueError(f"cannot be {text!r}{_nearest(text, choices)}")
+        raise ValueError(f"cannot be {text!r}{nearest(text, choices)}")
     try:
         if parameter["type"] == "int":
             return int(text)
@@ -158,15 +154,15 @@ def _sort(parameters: Sequence[Parameter], argv: Sequence[str]) -> tuple[list[st
             continue
         option, equals, text = word.partition("=")
         if option not in options:
-            raise _WrongError(f"unknown option {option}{_nearest(option, options) or ': it takes none'}")
+            raise ValueError(f"unknown option {option}{nearest(option, options) or ': it takes none'}")
         parameter, setting = options[option]
         if parameter["name"] in given and not parameter.get("many"):
-            raise _WrongError(f"{option} is given twice")
+            raise ValueError(f"{option} is given twice")
         if setting is not None and equals:
-            raise _WrongError(f"{option} takes no value")
+            raise ValueError(f"{option} takes no value")
         if setting is None and not equals:
             if not rest or _is_option(rest[-1]):
-                raise _WrongError(f"{option} needs a value (one that begins with a dash: {option}=VALUE)")
+                raise ValueError(f"{option} needs a value (one that begins with a dash: {option}=VALUE)")
             text = rest.pop()
         given.setdefault(parameter["name"], []).append(text if setting is None else setting)
     return words, given
@@ -185,9 +181,9 @@ def _values(parameters: Sequence[Parameter], words: list[str], given: dict[str, 
         elif "default" not in parameter:
             missing.append(_label(parameter))
     if missing:
-        raise _WrongError(f"missing: {', '.join(missing)}")
+        raise ValueError(f"missing: {', '.join(missing)}")
     if words:
-        raise _WrongError(f"{words[0]!r} is one word too many (a value with spaces needs quotes)")
+        raise ValueError(f"{words[0]!r} is one word too many (a value with spaces needs quotes)")
     return values
 
 
@@ -197,31 +193,27 @@ def _convert(parameter: Parameter, text: str | bool) -> str | int | float:  # no
     try:
         return convert(parameter, text)
     except ValueError as error:
-        raise _WrongError(f"{_label(parameter)} {error}") from None
+        raise ValueError(f"{_label(parameter)} {error}") from None
 
 
 def _is_option(word: str) -> bool:
-    """Say whether *word* begins like an option; ``-`` alone and negative numbers are values."""
-    if not word.startswith("-") or word == "-":
-        return False
-    if word[1] in ".0123456789":
-        try:
-            float(word)
-        except ValueError:
-            return True
-        return False
-    return True
+    """Return whether *word* begins like an option; ``-`` alone and negative numbers are values."""
+    try:
+        float(word)
+    except ValueError:
+        return word.startswith("-") and word != "-"
+    return False
 
 
 def _label(parameter: Parameter) -> str:
-    """Name *parameter* as a person would write it."""
+    """Return *parameter* as a person would write it."""
     if parameter["kind"] == "positional":
         return str(parameter["name"]).strip("_").upper()
     return " or ".join(option_words(parameter)) if parameter["kind"] == "flag" else next(iter(option_words(parameter)))
 
 
 def _fragment(parameter: Parameter) -> str:
-    """Write one parameter as it stands in the usage line."""
+    """Return one parameter as it stands in the usage line."""
     choices = "{" + ",".join(parameter["choices"]) + "}" if "choices" in parameter else ""
     optional = "default" in parameter
     if parameter["kind"] == "positional":
@@ -241,10 +233,10 @@ def _no_subcommand(tool: str, subcommands: Collection[str], argv: Sequence[str])
     position = locate(others, argv)
     if position is None:
         return f"{tool} needs a subcommand: {', '.join(subcommands)}"
-    return f"{tool} has no subcommand {argv[position]!r}{_nearest(argv[position], subcommands)}"
+    return f"{tool} has no subcommand {argv[position]!r}{nearest(argv[position], subcommands)}"
 
 
-def _nearest(word: str, names: Iterable[str]) -> str:
+def nearest(word: str, names: Iterable[str]) -> str:
     """Return what may have been meant by *word*, as the end of a sentence; empty if there is nothing to choose from."""
     from difflib import get_close_matches  # here, because only an error should pay for it
 

@@ -1,8 +1,8 @@
 """
-``catalogue``: what a host tells submitters elsewhere of its tools and its language. Here is its only reader.
+Reads ``catalogue``, the file in which a host publishes its tools and its language for submitters in other processes.
 
-Anybody may have written it, so who gets an answer here may rely on its shape: tool, subcommand, and then what
-``schema.py`` says of each. Imports next to nothing, because ``animaworks-tool submit`` reads it too.
+Anybody may have written the file, so its shape is checked here: tool, subcommand, and then the facts that ``schema.py``
+writes. This module imports next to nothing, because ``animaworks-tool submit`` uses it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OF_A_PARAMETER: Final = ("name", "kind", "type")
 
 
 def known_tools(layout: Layout) -> Mapping[str, Mapping[str, Mapping[str, Any]]] | None:
-    """Return the tools of the catalogue; None where no host has left one that we understand: then the host checks."""
+    """Return the tools of the catalogue; None where there is none that we understand: then the host checks calls."""
     try:
         return read_tools(layout)
     except (OSError, ValueError):
@@ -40,15 +40,14 @@ def read_tools(layout: Layout) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     Return the tools of the catalogue, by name and subcommand.
 
     Raises:
-        FileNotFoundError: No host has left one.
+        FileNotFoundError: No host has published one.
         OSError: It cannot be read.
         ValueError: It cannot be used; the message says why.
     """
-    value = json.load(files.read(layout.catalogue, limit=SIZE_LIMIT))
-    version = value.get("version") if isinstance(value, dict) else None
-    if not isinstance(value, dict) or version != VERSION:
-        raise ValueError(f"it is of version {version!r}, not {VERSION}")
-    tools: object = value.get("tools")
+    catalogue = _load(layout)
+    if catalogue.get("version") != VERSION:
+        raise ValueError(f"it is of version {catalogue.get('version')!r}, not {VERSION}")
+    tools = catalogue.get("tools")
     if not isinstance(tools, dict):
         raise ValueError("it names no tools")  # noqa: TRY004 - the file is wrong, not our caller
     for name, specs in tools.items():
@@ -58,26 +57,29 @@ def read_tools(layout: Layout) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
 
 
 def known_language(layout: Layout) -> str | None:
-    """Return the language in which the host leaves its notices, as it says; None where it does not."""
+    """Return the language of the host's notifications, as the catalogue has it; None where it has none."""
     try:
-        value = json.load(files.read(layout.catalogue, limit=SIZE_LIMIT))
+        language = _load(layout).get("language")
     except (OSError, ValueError):
         return None
-    language = value.get("language") if isinstance(value, dict) else None
     return language if isinstance(language, str) else None
+
+
+def _load(layout: Layout) -> dict[str, Any]:
+    value = json.load(files.read(layout.catalogue, limit=SIZE_LIMIT))
+    return value if isinstance(value, dict) else {}
 
 
 def _is_tool(spec: object) -> bool:
     if not isinstance(spec, dict) or not spec.keys() >= _FACTS or not isinstance(spec["summary"], str):
         return False
-    if not _is_time(spec["expected_seconds"]) or not _is_time(spec.get("timeout_seconds")):
-        return False
-    parameters = spec["parameters"]
-    return parameters is None or (isinstance(parameters, list) and all(map(_is_parameter, parameters)))
+    times, parameters = (spec["expected_seconds"], spec.get("timeout_seconds")), spec["parameters"]
+    fits = parameters is None or (isinstance(parameters, list) and all(map(_is_parameter, parameters)))
+    return fits and all(map(_is_time, times))
 
 
 def _is_time(seconds: object) -> bool:
-    # Of what is larger a float cannot be made, and so no text.
+    # A larger number cannot be made a float, and so cannot be shown.
     return seconds is None or (isinstance(seconds, int | float) and 0 <= seconds <= sys.float_info.max)
 
 
@@ -85,6 +87,5 @@ def _is_parameter(parameter: object) -> bool:
     if not isinstance(parameter, dict) or not all(isinstance(parameter.get(key), str) for key in _OF_A_PARAMETER):
         return False
     choices = parameter.get("choices", [])
-    if parameter["kind"] not in _KINDS or not isinstance(choices, list):
-        return False
-    return all(isinstance(choice, str) for choice in choices)
+    fits = isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)
+    return fits and parameter["kind"] in _KINDS

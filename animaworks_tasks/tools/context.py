@@ -1,8 +1,8 @@
 """
-What a running tool is given: its workspace, and the context through which it speaks.
+What a running tool is given: its workspace and its context.
 
-A :class:`Workspace` is what a store lends to one running task: its log, its progress, the wish that it stop, room for
-large results and for scratch files. A :class:`ToolContext` is that, as a tool's author wants to see it.
+A :class:`Workspace` is the part of a store that belongs to one running task: its log, its progress, its cancellation
+request, its large results and scratch files. A :class:`ToolContext` offers these to a tool's author.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Final, Protocol
 
+import attrs
+
 from animaworks_tasks.errors import TaskCancelled
 from animaworks_tasks.task.model import Task
 from animaworks_tasks.tools.secrets import without_secrets
@@ -22,16 +24,16 @@ _PROGRESS_INTERVAL: Final = 0.1  # seconds; a tool may report per token, people 
 
 
 class Workspace(Protocol):
-    """What one running task reads, and leaves besides its record. Works from any thread; is pickled with its store."""
+    """What one running task reads and writes besides its record. Works from any thread; is pickled with its store."""
 
     def write_log(self, data: bytes) -> None:
-        """Add *data* to the task's log, to be seen at once. Never raises: a full disk must not fail the tool."""
+        """Append *data* to the task's log, visible at once. Never raises: a full disk must not fail the tool."""
 
     def report_progress(self, fraction: float | None, message: str) -> None:
         """Replace the last progress report. Never raises, for the same reason."""
 
     def cancel_requested(self) -> bool:
-        """Say whether someone asked for the task to stop."""
+        """Return whether there is a cancellation request for the task."""
 
     def keep_result(self, data: bytes) -> str:
         """Keep a result that is too large for the record; return its path relative to the store."""
@@ -55,8 +57,8 @@ class ToolContext:
 
         Args:
             task: The task being run.
-            workspace: Where its store keeps what it leaves.
-            deadline: :func:`time.monotonic` at which its time is up; None for no limit.
+            workspace: Where its store keeps its log, progress and files.
+            deadline: Value of :func:`time.monotonic` at which it times out; None for no limit.
         """
         self.task_id = task.id
         self.attempt = task.attempt
@@ -68,14 +70,16 @@ class ToolContext:
     @functools.cached_property
     def logger(self) -> logging.Logger:
         """Lines logged here stand in the task's log (``animaworks-tool logs``)."""
-        # Ours alone: getLogger would keep one for every tool, with the handlers of all its tasks.
-        logger = logging.Logger(f"animaworks_tasks.{self._name}", logging.DEBUG)  # noqa: LOG001 - as said
-        logger.addHandler(_LogHandler(self._workspace))
+        # getLogger would keep one logger for each tool, with the handlers of all its tasks.
+        logger = logging.Logger(f"animaworks_tasks.{self._name}", logging.DEBUG)  # noqa: LOG001 - see above
+        handler = logging.StreamHandler(_Log(self._workspace))
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
         return logger
 
     def progress(self, fraction: float | None, message: str = "") -> None:
         """
-        Say how far the work is.
+        Report how far the work is.
 
         Args:
             fraction: 0 to 1, clipped; None where the end is not known.
@@ -90,38 +94,35 @@ class ToolContext:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the tool should stop: someone asked for it, or its time is up."""
+        """Whether the tool should stop: there is a cancellation request, or it has timed out."""
         return self.timed_out or self._workspace.cancel_requested()
 
     @property
     def timed_out(self) -> bool:
-        """Whether its time is up."""
+        """Whether its deadline has passed."""
         return self._deadline is not None and time.monotonic() >= self._deadline
 
     def raise_if_cancelled(self) -> None:
         """
-        Stop here if the tool should stop.
+        Raise if the tool should stop.
 
         Raises:
-            TaskCancelled: It should. Let it pass: the task is recorded as cancelled, or as timed out.
+            TaskCancelled: It should. Do not catch it: the task is recorded as cancelled, or as timed out.
         """
         if self.cancelled:
             raise TaskCancelled(f"task {self.task_id} was asked to stop")
 
     @property
     def scratch(self) -> Path:
-        """A directory for this task alone, made on first use; what is left in it is kept with the task."""
+        """A directory for this task alone, made on first use; files left in it are kept with the task."""
         return self._workspace.scratch()
 
 
-class _LogHandler(logging.Handler):
-    def __init__(self, workspace: Workspace) -> None:
-        super().__init__()
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        self._workspace = workspace
+@attrs.frozen
+class _Log:
+    """The task's log as a stream."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._workspace.write_log((self.format(record) + "\n").encode("utf-8", "backslashreplace"))
-        except Exception:  # noqa: BLE001 - what logging does with a bad format string
-            self.handleError(record)
+    workspace: Workspace
+
+    def write(self, text: str) -> None:
+        self.workspace.write_log(text.encode("utf-8", "backslashreplace"))

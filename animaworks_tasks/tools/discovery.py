@@ -1,7 +1,7 @@
 """
 Where tools come from besides code that registers them: directories, packages, import paths, and entry points.
 
-A tool that does not load is noted in the registry's problems, with its reason, and breaks nothing else.
+A tool that does not load is listed in the registry's problems, with the reason, and breaks nothing else.
 
 A file is a tool if it has EXECUTION_PROFILE and ``cli_main`` (then it is named after the file), or if it makes a
 :class:`Registry` and registers functions there, or both. One that makes no Registry is not executed if its profile is a
@@ -112,8 +112,8 @@ def load_entry_points(registry: Registry) -> None:
     Add the tools that installed packages offer in the group ``animaworks_tasks.tools``.
 
     Each is a Registry, a callable that fills the Registry it is given, or a module as in a directory, which is named
-    after the entry point. A tool whose name is taken is passed over, which is noted as a problem: who installs a tool
-    means to have it.
+    after the entry point. A tool whose name is taken is passed over, and listed as a problem: it was installed to be
+    used.
     """
     for entry in metadata.entry_points(group=ENTRY_POINTS):
         where = f"entry point {entry.name}"
@@ -126,7 +126,7 @@ def load_import_path(registry: Registry, path: str) -> None:
     """
     Add the tools at an import path, ``package.module`` or ``package.module:attribute``; as an entry point.
 
-    Who names one names it as the host's: where *registry* has no word on permissions, its word is taken.
+    Where *registry* has no :attr:`Registry.permits`, it takes over that of the Registry found there.
 
     Raises:
         ToolLoadError: It does not load.
@@ -142,42 +142,40 @@ def load_import_path(registry: Registry, path: str) -> None:
 
 def _load_together(registry: Registry, modules: Sequence[tuple[str, str]], *, direct: bool = False) -> None:
     """Add the tools of modules that lie side by side, each given by its name and its import path or file."""
-    here, homes = Registry(), dict[str, str]()
+    here, places = Registry(), dict[str, str]()
     for name, where in modules:
         found = _try(here, where, name, where)
-        known = set(map(id, here.tools()))  # which of its own a file may share with others: all that they register
+        known = set(map(id, here.tools()))  # a file may share the tools of its Registry with others
         new = [tool for tool in found.tools() if id(tool) not in known]
-        clash = next((tool for tool in new if tool.key in homes), None)
+        clash = next((tool for tool in new if tool.key in places), None)
         if clash is not None:
-            reason = f"there is a tool {clash.command!r} in {homes[clash.key]} already; choose another subcommand"
+            reason = f"there is a tool {clash.command!r} in {places[clash.key]} already; choose another subcommand"
             here.problems.append((where, f"nothing of it is taken: {reason}"))
             continue
-        homes |= {tool.key: where for tool in new}
+        places |= {tool.key: where for tool in new}
         here.add_registry(found)
     registry.add_registry(here, skip_taken=True, direct=direct)
 
 
 def _try(registry: Registry, where: str, name: str, module: str, qualname: str = "") -> Registry:
-    """Return the tools that are there; none, and a problem in *registry*, where that fails."""
+    """Return the tools at a module or an attribute; where that fails, none, and a problem in *registry*."""
     try:
         return _tools_at(name, Reference.find(module, qualname))
     except (RegistryError, ToolLoadError) as error:
         reason = error.reason if isinstance(error, ToolLoadError) and error.tool == where else str(error)
-        told = f"it {reason.removeprefix(f'{where} ')}" if reason.startswith(f"{where} ") else reason  # not twice where
-        registry.problems.append((where, told))
+        if reason.startswith(f"{where} "):  # the problem names the place already
+            reason = f"it {reason.removeprefix(f'{where} ')}"
+        registry.problems.append((where, reason))
         return Registry()
 
 
 def _passed_over(found: Registry, registry: Registry) -> list[str]:
-    """Say of each tool in *found* that another one in *registry* keeps it out."""
+    """Return a sentence for each tool in *found* that is not added, because *registry* has its name."""
     known = registry.tools()
     first = {tool.name: tool for tool in reversed(known)}
     names = dict.fromkeys(tool.name for tool in found.tools() if tool.name in first and tool not in known)
-    return [
-        f"its tool {name!r} is passed over: there is one of this name already"
-        f"{f' ({first[name].origin})' if first[name].origin else ''}; give it another name"
-        for name in names
-    ]
+    there = "its tool {!r} is passed over: there is one of this name already{}; give it another name"
+    return [there.format(name, first[name].whence) for name in names]
 
 
 def _tools_at(name: str, reference: Reference) -> Registry:
@@ -207,7 +205,7 @@ def _tools_at(name: str, reference: Reference) -> Registry:
 
 
 def _fills_registries(function: Callable[..., object]) -> bool:
-    """Say whether calling *function* with a Registry could fill it: it takes one, is not async, and is no tool."""
+    """Return whether calling *function* with a Registry could fill it: it takes one, is not async, and is no tool."""
     module = sys.modules.get(getattr(function, "__module__", ""))
     around = [each for each in vars(module).values() if isinstance(each, Registry)] if module else []
     targets = [tool.target for registry in around for tool in registry.tools()]
@@ -216,8 +214,6 @@ def _fills_registries(function: Callable[..., object]) -> bool:
         return False
     try:
         inspect.signature(function).bind(None)
-    except TypeError:
-        return False
-    except ValueError:  # a builtin that does not tell
-        pass
+    except (TypeError, ValueError) as error:
+        return isinstance(error, ValueError)  # of a builtin, which has no signature: perhaps
     return True

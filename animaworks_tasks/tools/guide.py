@@ -2,40 +2,26 @@
 The tool guide that goes into an agent's system prompt, written from the catalogue.
 
 Short, because it is paid for in every prompt: the rules, and one line for each tool, with what must be given and how
-long it takes. What may be given besides is left to ``--help``: each line is a call as it stands, once its capitals are
-filled in. What only the host has is to be submitted, however quick it is: no shell could call it.
+long it takes. Optional arguments are left to ``--help``: each line is a complete call, once its capitals are filled in.
+A tool that only the host has is to be submitted, however quick it is: no shell could call it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
-
-import attrs
 
 from animaworks_tasks.tools.arguments import usage
 
-_SUMMARY: Final = 56  # characters of what a tool says of itself
+_SUMMARY: Final = 56  # characters of a tool's summary
 
 
-@attrs.frozen(kw_only=True)
-class _Words:
-    """The guide's sentences in one language; ``{}`` in *rules* is a call that can be submitted."""
+_Words = Mapping[str, str]
 
-    rules: str
-    arguments: str
-    submitted: str
-    direct: str
-    seconds: str
-    minutes: str
-    hours: str
-    unknown_time: str
-    permission: str
-
-
+# The guide's sentences; ``{}`` in *rules* is a call that can be submitted.
 _LANGUAGES: Final[Mapping[str, _Words]] = {
-    "ja": _Words(
-        rules="""\
+    "ja": {
+        "rules": """\
 # ツールの使い方
 
 1. ⚠ は時間のかかるツールです。直接実行せず、投入してください。例: `animaworks-tool submit {}`
@@ -44,18 +30,18 @@ _LANGUAGES: Final[Mapping[str, _Words]] = {
 進んでください。結果は通知として自動的に届きます。
 4. 投入がエラーになったら、何も投入されていません。エラーに従って直してください。失敗の通知が届いたら、\
 「原因」と「対処」の行に従ってください。同じ内容のまま再投入しないでください。""",
-        arguments="大文字は値に置き換え、空白を含む値は引用符で囲みます。`...` とオプションは "
+        "arguments": "大文字は値に置き換え、空白を含む値は引用符で囲みます。`...` とオプションは "
         "`animaworks-tool <ツール> <サブコマンド> --help` で確認できます。",
-        submitted="## 投入するツール: `animaworks-tool submit` に続けて",
-        direct="## 直接実行するツール: `animaworks-tool` に続けて",
-        seconds="約{}秒",
-        minutes="約{}分",
-        hours="約{:g}時間",
-        unknown_time="所要時間は不明",
-        permission="要許可 `{}`",
-    ),
-    "en": _Words(
-        rules="""\
+        "submitted": "## 投入するツール: `animaworks-tool submit` に続けて",
+        "direct": "## 直接実行するツール: `animaworks-tool` に続けて",
+        "seconds": "約{}秒",
+        "minutes": "約{}分",
+        "hours": "約{:g}時間",
+        "unknown_time": "所要時間は不明",
+        "permission": "要許可 `{}`",
+    },
+    "en": {
+        "rules": """\
 # How to use tools
 
 1. ⚠ takes long: do not call it; submit it: `animaworks-tool submit {}`
@@ -63,22 +49,22 @@ _LANGUAGES: Final[Mapping[str, _Words]] = {
 3. The receipt is enough: go on with other work. Never wait or poll: the result comes by itself, as a notification.
 4. If submit fails, nothing was queued: correct what it says. If a notification says failed, act on its lines Cause \
 and What to do. Never repeat the same call unchanged.""",
-        arguments="Replace CAPITALS, quote values with spaces. `...` and options: "
+        "arguments": "Replace CAPITALS, quote values with spaces. `...` and options: "
         "`animaworks-tool TOOL SUBCOMMAND --help`.",
-        submitted="## Tools to submit, after `animaworks-tool submit`",
-        direct="## Tools to call directly, after `animaworks-tool`",
-        seconds="{} s",
-        minutes="{} min",
-        hours="{:g} h",
-        unknown_time="time unknown",
-        permission="needs the permission `{}`",
-    ),
+        "submitted": "## Tools to submit, after `animaworks-tool submit`",
+        "direct": "## Tools to call directly, after `animaworks-tool`",
+        "seconds": "{} s",
+        "minutes": "{} min",
+        "hours": "{:g} h",
+        "unknown_time": "time unknown",
+        "permission": "needs the permission `{}`",
+    },
 }
 
 
 def guide(tools: Mapping[str, Mapping[str, Mapping[str, Any]]], language: str = "ja") -> str:
     """
-    Write the guide to *tools*, a catalogue's mapping, in Markdown.
+    Return the guide to *tools*, a catalogue's mapping, in Markdown.
 
     Raises:
         ValueError: There is no guide in *language*; the message names those that there are.
@@ -92,21 +78,19 @@ def guide(tools: Mapping[str, Mapping[str, Mapping[str, Any]]], language: str = 
     direct = [each for each in quick if each[1].get("direct")]
     submitted = slow + [each for each in quick if not each[1].get("direct")]  # those that only the host has
     example = next((_call(*each) for each in submitted), "TOOL SUBCOMMAND ARGUMENTS")
-    return "\n\n".join([words.rules.replace("{}", example), words.arguments, *_lists(words, submitted, direct)]) + "\n"
-
-
-def _lists(words: _Words, *lists: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-    for title, tools in zip((words.submitted, words.direct), lists, strict=True):
-        if tools:
-            yield f"{title}\n\n" + "\n".join(_line(words, *each) for each in tools)
+    sections = [words["rules"].replace("{}", example), words["arguments"]]
+    for title, listed in (("submitted", submitted), ("direct", direct)):
+        if listed:
+            sections.append(f"{words[title]}\n\n" + "\n".join(_line(words, *each) for each in listed))
+    return "\n\n".join(sections) + "\n"
 
 
 def _line(words: _Words, command: str, spec: Mapping[str, Any]) -> str:
-    """Write one tool as a list item: what to type, how long it takes, what it needs, what it does."""
+    """Return the list item of one tool: what to type, how long it takes, what it needs, what it does."""
     long_running = spec["long_running"]
     notes = [_duration(words, spec["expected_seconds"])] if long_running else []
     if spec["gated"]:
-        notes.append(words.permission.format(command.replace(" ", "_")))
+        notes.append(words["permission"].format(command.replace(" ", "_")))
     note = f" ({', '.join(notes)})" if notes else ""
     summary = _shortened(spec["summary"])
     return f"- {'⚠ ' if long_running else ''}`{_call(command, spec)}`{note}" + (f": {summary}" if summary else "")
@@ -121,7 +105,7 @@ def _call(command: str, spec: Mapping[str, Any]) -> str:
 
 
 def _shortened(summary: str) -> str:
-    """Put *summary* into one line, so that it cannot begin a section of its own, and cut it between two words."""
+    """Return *summary* as one line, so that it cannot begin a section of its own, and cut between two words."""
     text = " ".join(summary.split()).removesuffix(".")
     if len(text) <= _SUMMARY:
         return text
@@ -130,9 +114,9 @@ def _shortened(summary: str) -> str:
 
 
 def _duration(words: _Words, seconds: float | None) -> str:
-    """Write *seconds* as a person would say it: in the largest unit of which there are two."""
+    """Return *seconds* in the largest unit of which there are two."""
     if seconds is None:
-        return words.unknown_time
-    units = ((3600, words.hours, 1), (60, words.minutes, None), (0, words.seconds, None))
+        return words["unknown_time"]
+    units = ((3600, words["hours"], 1), (60, words["minutes"], None), (0, words["seconds"], None))
     size, text, digits = next(each for each in units if seconds >= 2 * each[0])
     return text.format(max(1, round(seconds / (size or 1), digits)))

@@ -1,17 +1,18 @@
-"""What can be said of a tool when it is registered: each option, what it may be, and the tool that is made of them."""
+"""The options of a tool at its registration, and the tool that is made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypedDict
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 from animaworks_tasks.errors import RegistryError
 from animaworks_tasks.task.model import OnInterrupt
+from animaworks_tasks.tools.arguments import nearest
 from animaworks_tasks.tools.tool import COMMANDS, Target, Tool
 
 
 class ToolOptions(TypedDict, total=False):
-    """What can be said of any tool; :meth:`Registry.tool` tells what each means. None takes the default."""
+    """The options of any tool; :meth:`Registry.tool` says what each means. None stands for the default."""
 
     expected_seconds: float | None
     long_running: bool | None
@@ -24,25 +25,6 @@ class ToolOptions(TypedDict, total=False):
     gated: bool
 
 
-def _of(*types: type) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, types) and (bool in types or not isinstance(value, bool))
-
-
-_POLICIES: Final = [*OnInterrupt, *(policy.value for policy in OnInterrupt)]
-_NUMBER: Final = (_of(int, float), "a number of seconds")
-OPTIONS: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {  # what each may be, besides None
-    "expected_seconds": _NUMBER,
-    "long_running": (_of(bool), "True or False"),
-    "timeout_seconds": _NUMBER,
-    "retries": (_of(int), "a whole number"),
-    "on_interrupt": (lambda value: value in _POLICIES, "'fail' or 'retry'"),
-    "max_attempts": (_of(int), "a whole number"),
-    "grace_seconds": _NUMBER,
-    "summary": (_of(str), "text"),
-    "gated": (_of(bool), "True or False"),
-}
-
-
 def make_tool(
     name: str,
     subcommand: str,
@@ -52,29 +34,18 @@ def make_tool(
     **options: Any,  # noqa: ANN401 - those of ToolOptions, which is all that a type checker would let through
 ) -> Tool:
     """
-    Return the tool with these options; None takes the default of an option.
+    Return the tool with these options; None stands for the default.
 
     Raises:
         RegistryError: It cannot have that name, or an option does not exist or cannot be that; the message says why.
     """
     if name in COMMANDS:
         raise RegistryError(f"{name} {subcommand}: `animaworks-tool {name}` is a command already: choose another name")
+    if unknown := [option for option in options if option not in ToolOptions.__annotations__]:
+        problem = f"there is no option {unknown[0]}{nearest(unknown[0], ToolOptions.__annotations__)}"
+        raise RegistryError(f"{name} {subcommand}: {problem}")
+    given = {option: value for option, value in options.items() if value is not None}
     try:
-        for option, value in options.items():
-            _check_option(option, value)
-        given = {option: value for option, value in options.items() if value is not None}
         return Tool(name=name, subcommand=subcommand, target=target, parameters=parameters, **given)
     except (TypeError, ValueError) as error:
-        raise RegistryError(f"{name} {subcommand}: {error}") from error
-
-
-def _check_option(option: str, value: object) -> None:
-    if option not in OPTIONS:
-        from difflib import get_close_matches  # here, because only an error should pay for it
-
-        near = get_close_matches(option, OPTIONS, n=1, cutoff=0.5)
-        instead = f"did you mean {near[0]}?" if near else f"choose from {', '.join(OPTIONS)}"
-        raise ValueError(f"there is no option {option}: {instead}")
-    fits, words = OPTIONS[option]
-    if value is not None and not fits(value):
-        raise ValueError(f"{option} must be {words}, not {value!r}")
+        raise RegistryError(f"{name} {subcommand}: {error.args[0]}") from error

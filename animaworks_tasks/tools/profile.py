@@ -31,8 +31,14 @@ _ASYNC: Final = (
 _MOST_FACADES: Final = 4  # AnimaWorks' image_gen has its profile from a module that has it from another one
 _TOO_DEEP: Final = (RecursionError, MemoryError)  # what ast says of source that is nested too deeply
 
-_Bound = ast.expr | ast.stmt | None  # the value, or the statement, by which a name comes
+_Bound = ast.expr | ast.stmt | None  # the value of a name, or the statement that binds it
 
+_FACTS: Final[Mapping[str, tuple[type, ...]]] = {
+    "expected_seconds": (int, float, type(None)),
+    "background_eligible": (bool,),
+    "gated": (bool,),
+    "summary": (str,),
+}
 _EXPECTED: Final = (
     f"{PROFILE} must be a dict of subcommands, each with 'background_eligible' (a bool) and perhaps 'expected_seconds' "
     "(a number), 'gated' (a bool) and 'summary' (text)"
@@ -63,34 +69,24 @@ def read(reference: Reference) -> object | None:
 
 
 def lack(module: object) -> str:
-    """Say which of the two a module has not that are needed for a tool."""
+    """Return what *module* lacks to be a tool, as a clause."""
     has_profile, has_main = getattr(module, PROFILE, None) is not None, callable(getattr(module, MAIN, None))
-    match has_profile, has_main:
-        case True, False:
-            return f"it has {PROFILE}, and no function {MAIN}(argv)"
-        case False, True:
-            return f"it has {MAIN}, and no {PROFILE}"
-    return f"it has neither {PROFILE} and {MAIN}, nor a Registry"
+    if has_profile == has_main:
+        return f"it has neither {PROFILE} and {MAIN}, nor a Registry"
+    return f"it has {PROFILE}, and no function {MAIN}(argv)" if has_profile else f"it has {MAIN}, and no {PROFILE}"
 
 
 def makes_registry(reference: Reference) -> bool:
-    """Say whether the source of a module makes a :class:`Registry` of ours at its top, without running it."""
+    """Return whether the source of a module makes a :class:`Registry` of ours at its top, without running it."""
     bound = _names(reference) if reference.file.endswith(".py") else {}
-    return any(isinstance(value, ast.Call) and _is_registry(value.func, bound) for value in bound.values())
-
-
-def _is_registry(made_of: ast.expr, bound: Mapping[str, _Bound]) -> bool:
-    match made_of:
-        case ast.Attribute(value=ast.Name(id="animaworks_tasks"), attr="Registry"):
-            return True
-        case ast.Name(id=name):
-            match bound.get(name):
-                case ast.ImportFrom(module=str(module), names=names):
-                    ours = module.partition(".")[0] == "animaworks_tasks"
-                    return ours and any(
-                        each.name == "Registry" and (each.asname or each.name) == name for each in names
-                    )
-    return False
+    ours = {
+        name
+        for name, value in bound.items()
+        if isinstance(value, ast.ImportFrom) and str(value.module).partition(".")[0] == "animaworks_tasks"
+        if any(each.name == "Registry" and (each.asname or each.name) == name for each in value.names)
+    }
+    calls = [ast.unparse(value.func) for value in bound.values() if isinstance(value, ast.Call)]
+    return not ours.isdisjoint(calls) or "animaworks_tasks.Registry" in calls
 
 
 def check(profile: object) -> dict[str, dict[str, Any]]:
@@ -108,19 +104,16 @@ def check(profile: object) -> dict[str, dict[str, Any]]:
 def _check(subcommand: object, facts: object) -> dict[str, Any]:
     if not isinstance(subcommand, str) or not isinstance(facts, Mapping):
         raise RegistryError(f"{_EXPECTED}, not {subcommand!r}: {facts!r}")
-    seconds = facts.get("expected_seconds")
-    eligible, gated, summary = facts.get("background_eligible"), facts.get("gated", False), facts.get("summary", "")
-    problems = {
-        "expected_seconds": isinstance(seconds, bool) or not isinstance(seconds, int | float | None),
-        "background_eligible": not isinstance(eligible, bool),
-        "gated": not isinstance(gated, bool),
-        "summary": not isinstance(summary, str),
-    }
-    if wrong := [name for name, is_wrong in problems.items() if is_wrong]:
+    facts = {"expected_seconds": None, "background_eligible": None, "gated": False, "summary": ""} | dict(facts)
+    if wrong := [name for name, types in _FACTS.items() if type(facts[name]) not in types]:
         raise RegistryError(f"{subcommand!r} has no usable {' and '.join(map(repr, wrong))}: {_EXPECTED}")
-    if seconds is None and eligible:
-        seconds = UNKNOWN_TIME
-    return {"expected_seconds": seconds, "long_running": eligible, "gated": gated, "summary": summary}
+    seconds, eligible = facts["expected_seconds"], facts["background_eligible"]
+    return {
+        "expected_seconds": UNKNOWN_TIME if seconds is None and eligible else seconds,
+        "long_running": eligible,
+        "gated": facts["gated"],
+        "summary": facts["summary"],
+    }
 
 
 def _read_literal(reference: Reference) -> object | None:
@@ -139,7 +132,7 @@ def _read_literal(reference: Reference) -> object | None:
 
 
 def _follow(value: _Bound, there: Reference) -> ast.expr | None:
-    """Return the profile that *there* imports, perhaps through others; none of them, nor its package, is executed."""
+    """Return the profile that *there* imports, perhaps through other modules, without executing any of them."""
     name = PROFILE
     for _ in range(_MOST_FACADES):
         if not isinstance(value, ast.ImportFrom):
@@ -176,7 +169,7 @@ def _names(reference: Reference) -> dict[str, _Bound]:
 
 
 def _bound(tree: ast.Module) -> Iterator[tuple[str, _Bound]]:
-    """Yield the names bound at the top of a module, each with its value, or the statement that it comes by."""
+    """Yield the names bound at the top of a module, each with its value, or the statement that binds it."""
     for node in tree.body:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):

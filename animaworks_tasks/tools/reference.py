@@ -1,8 +1,8 @@
 """
-Where code is, in words that another process can follow, and how to load it from there, once per process.
+Where code is, in a form that another process can use, and how to load it from there, once per process.
 
-A file that Python would not find by a name gets one of ours, in a package of ours that stands for its directory. So it
-may import what lies beside it (``from ._helper import x``), and directories of one name do not mix.
+A file that Python cannot import by a name gets a private name, in a private package that stands for its directory. So
+it may import its neighbours (``from ._helper import x``), and directories of one name do not mix.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib.machinery
 import importlib.util
+import operator
 import os
 import re
 import sys
@@ -120,7 +121,7 @@ class Reference:
 
 
 def is_loading() -> bool:
-    """Say whether this thread is importing the code of a tool, and is inside that code's own import."""
+    """Return whether this thread is importing the code of a tool."""
     return getattr(_here, "loads", False)
 
 
@@ -137,11 +138,11 @@ def failing_as_tool(tool: str, file: str = "") -> Iterator[None]:
     except (KeyboardInterrupt, TaskCancelled):
         raise
     except BaseException as error:
-        raise ToolLoadError(tool, _told(error) + _hint(error, file)) from error
+        raise ToolLoadError(tool, _described(error) + _hint(error, file)) from error
 
 
-def _told(error: BaseException) -> str:
-    """Say what was raised while foreign code was loaded, and in which line of it."""
+def _described(error: BaseException) -> str:
+    """Return what was raised while foreign code was loaded, and in which line of it."""
     kind = type(error).__name__
     try:
         text = f"{kind}: {error}"
@@ -155,7 +156,7 @@ def _told(error: BaseException) -> str:
 
 
 def _hint(error: BaseException, file: str) -> str:
-    """Say how to import what *file* did not find, where that lies beside it."""
+    """Return how to import the module that *file* did not find, if it lies beside it; else nothing."""
     name = error.name if isinstance(error, ModuleNotFoundError) else None
     if not name or not os.path.isfile(os.path.join(os.path.dirname(file), f"{name}.py")):
         return ""
@@ -167,21 +168,18 @@ def _is_ours(file: str) -> bool:
 
 
 def _private_name(file: str) -> str:
-    """Return the name of a file: that by which its neighbours import it, if it is one that they can import."""
+    """Return the private name of a file; if it can be imported, it is that by which its neighbours import it."""
     directory, name = os.path.split(file)
     stem, ending = os.path.splitext(name)
     if ending != ".py" or not stem.isidentifier():
-        stem = f"{_word(stem)}_{_digest(name)}"
+        stem = _unique(stem, name)
     directory = os.path.realpath(directory)
-    return f"{_PRIVATE}{_word(os.path.basename(directory))}_{_digest(directory)}.{stem}"
+    return f"{_PRIVATE}{_unique(os.path.basename(directory), directory)}.{stem}"
 
 
-def _word(text: str) -> str:
-    return re.sub(r"\W", "_", text)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(os.fsencode(text)).hexdigest()[:8]
+def _unique(word: str, text: str) -> str:
+    """Return *word* as an identifier that is different for each *text*."""
+    return re.sub(r"\W", "_", word) + "_" + hashlib.sha256(os.fsencode(text)).hexdigest()[:8]
 
 
 def _is_same(one: str | None, other: str) -> bool:
@@ -217,9 +215,9 @@ def _execute(name: str, file: str) -> ModuleType:
 
 
 def is_at_its_name(function: Callable[..., Any]) -> bool:
-    """Say whether the function's module has it under its own name, as pickle would ask."""
+    """Return whether the function's module has it under its own name, as pickle checks."""
     try:
-        found: object = functools.reduce(getattr, function.__qualname__.split("."), sys.modules[function.__module__])
+        found: object = operator.attrgetter(function.__qualname__)(sys.modules[function.__module__])
     except (AttributeError, KeyError):
         return False
     return bool(found == function)

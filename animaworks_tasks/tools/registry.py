@@ -1,10 +1,10 @@
 """
 The table of tools: typed functions, modules with EXECUTION_PROFILE, and commands, all by (tool, subcommand).
 
-What can be wrong with a tool is found when it is registered, and what can be wrong with a call when it is submitted:
-:meth:`Registry.catalogue` is everything that a submitter elsewhere needs for the same verdict.
+Errors in a tool are found when it is registered, errors in a call when it is submitted: :meth:`Registry.catalogue` is
+all that a submitter in another process needs to check a call as the registry does.
 
-A registry belongs to who fills it; it is filled before it is used, and takes no locks.
+A registry takes no locks: it is filled before it is used.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import functools
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -34,30 +34,15 @@ Permits = Callable[[str], bool]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _frozen(permissions: Iterable[str]) -> frozenset[str]:
-    return frozenset(permissions)
-
-
-@attrs.frozen
-class Given:
-    """A word on permissions that can be pickled: these are given, and no others."""
-
-    permissions: frozenset[str] = attrs.field(converter=_frozen)
-
-    def __call__(self, permission: str) -> bool:
-        """Say whether *permission* is given."""
-        return permission in self.permissions
-
-
 class Registry:
     """
     The tools that a host can run.
 
     Attributes:
-        problems: Where something was that is no tool, and why; filled by whoever looks for tools in files.
-        permits: The host's word on permissions: called with one, ``<tool>_<subcommand>``, from any thread, it says
-            whether it is given. Where it raises, or is None, no permission is. It is asked at each submit and before
-            each run; it stays in the host: what goes to another process is which permissions are given at that moment.
+        problems: Pairs of a place and the reason why it has no tool; :func:`discover` and the like add to it.
+        permits: Called with a permission, ``<tool>_<subcommand>``, from any thread, returns whether it is given. Where
+            it raises, or is None, no permission is given. It is called at each submit and before each run. It stays in
+            the host: another process gets the permissions that are given at that moment.
     """
 
     def __init__(self, *, permits: Permits | None = None) -> None:
@@ -65,7 +50,7 @@ class Registry:
         self.problems: list[tuple[str, str]] = []
         self._tools: dict[str, dict[str, Tool]] = {}
         self._known_specs: schema.Specs | None = None  # until a tool is added
-        self._packed: tuple[Given, bytes] | None = None  # likewise, and for these permissions
+        self._packed: tuple[frozenset[str], bytes] | None = None  # likewise, and for these permissions
 
     def tool(self, name: str, subcommand: str, **options: Unpack[ToolOptions]) -> Callable[[F], F]:
         """
@@ -80,9 +65,9 @@ class Registry:
             **options: ``expected_seconds``: how long it takes, promised to the agent. ``long_running``: to be submitted
                 instead of called; by default if it promises a time. ``timeout_seconds``: longest run; by default the
                 larger of 1800 and twice the expectation. ``retries``: how often a failure is run again (0).
-                ``on_interrupt``: "fail" or "retry", if whoever runs it dies; ``max_attempts``: how many runs may end so
-                (3). ``grace_seconds``: from being asked to stop until being killed (5). ``summary``: instead of the
-                docstring's. ``gated``: needs a permission.
+                ``on_interrupt``: "fail" or "retry", if its owner dies; ``max_attempts``: how many runs may end so (3).
+                ``grace_seconds``: between SIGTERM and SIGKILL (5). ``summary``: instead of the docstring's. ``gated``:
+                needs a permission.
 
         Raises:
             RegistryError: The name is taken, an option impossible, or the signature no command line.
@@ -106,7 +91,8 @@ class Registry:
         except RegistryError as error:
             raise RegistryError(f"{name} {subcommand}: {error}") from error
         options.setdefault("summary", next(iter(signature.documentation(function).splitlines()), ""))
-        self._put([make_tool(name, subcommand, target=FunctionTarget.to(function), parameters=parameters, **options)])
+        target = FunctionTarget(Reference.to(function), function)
+        self._put([make_tool(name, subcommand, target=target, parameters=parameters, **options)])
 
     def add_command(self, name: str, subcommand: str, argv: Sequence[str], **options: Unpack[ToolOptions]) -> None:
         """
@@ -130,7 +116,7 @@ class Registry:
             module: The module, its import path, or its file (a path with a slash or ``.py``).
 
         Raises:
-            RegistryError: It has no profile or no ``cli_main``, or what they say is not what is expected.
+            RegistryError: It has no profile or no ``cli_main``, or one that cannot be used.
             ToolLoadError: There is no such module, or it had to be imported and that failed.
         """
         reference = Reference.to(module) if isinstance(module, ModuleType) else Reference.find(module)
@@ -149,7 +135,7 @@ class Registry:
 
     def add_registry(self, other: Registry, *, skip_taken: bool = False, direct: bool = False) -> None:
         """
-        Register every tool of *other* here too, and take over its problems. What is here already stays once.
+        Register every tool of *other* here too, and take over its problems. A tool that is here already stays once.
 
         Args:
             other: It stays as it is.
@@ -206,7 +192,7 @@ class Registry:
             raise NotPermittedError(tool.command, tool.permission)
 
     def is_long_running(self, key: str) -> bool:
-        """Say whether ``tool:subcommand`` is to be submitted; what is not registered is not."""
+        """Return whether ``tool:subcommand`` is to be submitted; False where it is not registered."""
         name, _, subcommand = key.partition(":")
         tool = self._tools.get(name, {}).get(subcommand)
         return tool is not None and tool.long_running
@@ -226,7 +212,7 @@ class Registry:
         }
 
     def catalogue(self) -> dict[str, Any]:
-        """Return what others need to know of the tools, as JSON: names, times, arguments; nothing of their code."""
+        """Return what submitters in other processes need to know of the tools, as JSON: names, times, arguments."""
         return {"version": catalogue.VERSION, "tools": schema.specs(self._tools)}
 
     def json_schema(self, name: str, subcommand: str) -> dict[str, Any]:
@@ -242,7 +228,7 @@ class Registry:
 
     def guide(self, language: str = "ja") -> str:
         """
-        Write the tool guide that goes into an agent's system prompt, in Markdown.
+        Return the tool guide that goes into an agent's system prompt, in Markdown.
 
         Args:
             language: "ja" or "en".
@@ -255,18 +241,18 @@ class Registry:
     def _permitted(self, permission: str) -> bool:
         try:
             return self.permits is not None and bool(self.permits(permission))
-        except Exception:  # the host's own code: whatever ails it, it has not said yes
+        except Exception:  # the host's own code; whatever it raised, it did not give the permission
             logger.exception("%r raised when asked for %s, which is taken for a no", self.permits, permission)
             return False
 
     def __reduce__(self) -> tuple[object, ...]:
-        # A supervisor is sent its registry with every task: it is packed once, and unpacked there once. So whoever is
-        # sent the same gets the same, and leaves it as it is.
+        # A supervisor is sent its registry with every task: it is packed once here, and unpacked once there. So all
+        # tasks there share one registry, and nothing there may change it.
         needed = {permission for tool in self.tools() if (permission := tool.permission) is not None}
-        given = Given(filter(self._permitted, needed))
+        given = frozenset(filter(self._permitted, needed))
         packed = self._packed
         if packed is None or packed[0] != given:
-            state = {**vars(self), "permits": given, "_known_specs": None, "_packed": None}
+            state = {**vars(self), "permits": given.__contains__, "_known_specs": None, "_packed": None}
             packed = self._packed = given, pickle.dumps((type(self), state), pickle.HIGHEST_PROTOCOL)
         return _unpacked, (packed[1],)
 
@@ -283,15 +269,14 @@ class Registry:
         for tool in tools:
             taken = self._tools.get(tool.name, {}).get(tool.subcommand)
             if taken is not None:
-                raise RegistryError(
-                    f"there is already a tool {tool.command!r}{_origin(taken)}: choose another name or subcommand"
-                )
+                problem = f"there is already a tool {tool.command!r}{taken.whence}"
+                raise RegistryError(f"{problem}: choose another name or subcommand")
         for tool in tools:
             self._tools.setdefault(tool.name, {})[tool.subcommand] = tool
         self._known_specs = self._packed = None
 
     def _specs(self) -> schema.Specs:
-        """Return what all tools are to a submitter; not to be changed."""
+        """Return the catalogue's entries of all tools; they must not be changed."""
         if self._known_specs is None:
             self._known_specs = schema.specs(self._tools)
         return self._known_specs
@@ -303,8 +288,3 @@ def _unpacked(data: bytes) -> Registry:
     registry: Registry = kind.__new__(kind)
     vars(registry).update(state)
     return registry
-
-
-def _origin(tool: Tool) -> str:
-    """Say in brackets where the code of *tool* is, if it is known."""
-    return f" ({tool.origin})" if tool.origin else ""

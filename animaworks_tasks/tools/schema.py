@@ -1,4 +1,4 @@
-"""What a tool is to those who do not have its code: an entry in the catalogue, and a JSON Schema of its arguments."""
+"""A tool without its code: its entry in the catalogue, and the JSON Schema of its arguments."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from animaworks_tasks.tools.tool import Tool
 
 Specs = dict[str, dict[str, dict[str, Any]]]  # by tool and subcommand
 
+_FACTS: Final = ("long_running", "expected_seconds", "timeout_seconds", "gated", "direct", "summary")
 _JSON_TYPES: Final = {"int": "integer", "float": "number", "bool": "boolean"}  # else text
 
 
@@ -22,15 +23,8 @@ def specs(tools: Mapping[str, Mapping[str, Tool]]) -> Specs:
 
 
 def _spec(tool: Tool) -> dict[str, Any]:
-    return {
-        "long_running": tool.long_running,
-        "expected_seconds": tool.expected_seconds,
-        "timeout_seconds": tool.timeout_seconds,
-        "gated": tool.gated,
-        "direct": tool.direct,
-        "summary": tool.summary,
-        "parameters": None if tool.parameters is None else [dict(each) for each in tool.parameters],
-    }
+    facts = {name: getattr(tool, name) for name in _FACTS}
+    return facts | {"parameters": None if tool.parameters is None else [dict(each) for each in tool.parameters]}
 
 
 def json_schema(tool: Tool) -> dict[str, Any]:

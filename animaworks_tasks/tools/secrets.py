@@ -34,8 +34,8 @@ def without_secrets(text: str, environment: Mapping[str, str]) -> str:
 
 
 def _forms(value: str) -> set[str]:
-    """Return how *value* may stand in a text: as it is, and as JSON and Python write it, which escape some of it."""
-    forms = {value, value.strip()}  # a key from a file ends with a line end, which whoever sends it takes away
+    """Return how *value* may appear in a text: as it is, and as JSON and Python write it, which escape some of it."""
+    forms = {value, value.strip()}  # a key read from a file ends with a line end, which is removed before it is sent
     if value.isascii() and value.isprintable() and not _ESCAPED.intersection(value):
         return forms
     import json  # here, because most keys are plainer

@@ -109,7 +109,7 @@ def describe(function: Callable[..., Any]) -> tuple[dict[str, Any], ...]:
 
 
 def _is_method(function: Callable[..., Any]) -> bool:
-    """Say whether *function* was defined in a class, and wants its object."""
+    """Return whether *function* was defined in a class, and needs its object."""
     in_class = getattr(function, "__qualname__", "").rpartition(".")[0].rpartition(".")[2] not in {"", "<locals>"}
     return in_class and [each.name for each, _ in _signature(function)[1]][:1] in (["self"], ["cls"])
 
@@ -124,7 +124,9 @@ def bind(
         if annotation is ToolContext:
             bound.arguments[parameter.name] = context
         elif parameter.name in values:
-            bound.arguments[parameter.name] = _build(annotation, parameter, values[parameter.name])
+            value, build = values[parameter.name], _read(annotation).build
+            rest = parameter.kind is Parameter.VAR_POSITIONAL
+            bound.arguments[parameter.name] = tuple(map(build, value)) if rest else build(value)
     bound.apply_defaults()  # without this, *args after an option that was not given would be lost
     return bound.args, bound.kwargs
 
@@ -197,9 +199,8 @@ def _read(annotation: Any) -> _Reading:  # noqa: ANN401 - as above
         return _choose({each.value if texts else each.name: each for each in annotation}, "str")
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Literal:
-        return _choose(
-            {str(each): each for each in inner}, "int" if all(type(each) is int for each in inner) else "str"
-        )
+        kind = "int" if all(type(each) is int for each in inner) else "str"
+        return _choose({str(each): each for each in inner}, kind)
     if origin in (list, Sequence) or (origin is tuple and inner[1:] == (...,)):
         return _read_many(_read(inner[0]), list if origin is Sequence else origin)
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
@@ -210,19 +211,13 @@ def _read(annotation: Any) -> _Reading:  # noqa: ANN401 - as above
 
 def _read_many(one: _Reading, collect: Callable[[Any], Any]) -> _Reading:
     if one.many or one.type == "bool":
-        raise RegistryError(
-            "no command line can express a list of lists or of flags: take list[str] and convert it in the function"
-        )
+        problem = "no command line can express a list of lists or of flags"
+        raise RegistryError(f"{problem}: take list[str] and convert it in the function")
     return _Reading(one.type, lambda values: collect(map(one.build, values)), one.choices, many=True)
 
 
 def _choose(choices: Mapping[str, object], kind: str) -> _Reading:
     return _Reading(kind, lambda value: choices[str(value)], choices)
-
-
-def _build(annotation: Any, parameter: Parameter, value: Any) -> Any:  # noqa: ANN401 - as above
-    reading = _read(annotation)
-    return tuple(map(reading.build, value)) if parameter.kind is Parameter.VAR_POSITIONAL else reading.build(value)
 
 
 def _describe(parameter: Parameter, annotation: Any, text: str) -> dict[str, Any]:  # noqa: ANN401 - as above
@@ -250,20 +245,20 @@ def _describe(parameter: Parameter, annotation: Any, text: str) -> dict[str, Any
 
 
 def _plain(default: object, reading: _Reading) -> Any:  # noqa: ANN401 - JSON is anything
-    """Return *default* in the words of JSON; None where it has none, because the function itself knows better."""
+    """Return *default* as JSON; None where JSON cannot express it: the function itself applies it."""
     if isinstance(default, list | tuple):
         return [_plain(each, reading) for each in default]
     if reading.choices and reading.type == "str":
         return next((written for written, choice in reading.choices.items() if choice == default), None)
     if isinstance(default, Path):
         return str(default)
-    if isinstance(default, float):
-        return default if math.isfinite(default) else None
-    return default if isinstance(default, str | int) else None
+    if isinstance(default, float) and not math.isfinite(default):
+        return None
+    return default if isinstance(default, str | int | float) else None
 
 
 def _helps(text: str) -> dict[str, str]:
-    """Return what the ``Args:`` section of a Google-style docstring says of each parameter, in one line each."""
+    """Return the text of each parameter in the ``Args:`` section of a Google-style docstring, as one line each."""
     _, _, section = text.partition("\nArgs:\n")
     helps: dict[str, str] = {}
     name, margin = "", None

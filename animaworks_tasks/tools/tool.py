@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 
 import attrs
 
@@ -20,12 +20,12 @@ from animaworks_tasks.tools import arguments, signature
 from animaworks_tasks.tools.context import ToolContext
 from animaworks_tasks.tools.reference import Reference, is_at_its_name
 
-COMMANDS: Final = frozenset({  # of animaworks-tool: a tool of such a name could not be called there
+COMMANDS: Final = frozenset({  # of animaworks-tool: no tool may have such a name, because it could not be called there
     "cancel", "completion", "doctor", "events", "guide", "list", "logs", "notifications", "prune", "report", "retry",
     "run", "show", "submit", "tools", "wait",
 })  # fmt: skip
-SHORTEST_TIMEOUT: Final = 1800.0  # seconds; what a tool may run that promises nothing
-MAX_ATTEMPTS: Final = 3  # runs; how many may end with the death of the owner, where a tool does not say
+SHORTEST_TIMEOUT: Final = 1800.0  # seconds; the default for a tool without expected_seconds
+MAX_ATTEMPTS: Final = 3  # runs that may end with the death of the owner, by default
 
 _NOT_PORTABLE: Final = (
     "it is a lambda, stands inside a function, or is not what its module has under its name, so only the process that "
@@ -40,16 +40,11 @@ class FunctionTarget:
 
     Attributes:
         reference: Where it is; None if only this process can call it.
-        function: Itself. Stays behind when the target is pickled.
+        function: The function itself. It is not pickled with the target.
     """
 
     reference: Reference | None
     function: Callable[..., Any] | None = attrs.field(default=None, eq=False)
-
-    @classmethod
-    def to(cls, function: Callable[..., Any]) -> Self:
-        """Return the target that calls *function*."""
-        return cls(Reference.to(function), function)
 
     @property
     def portable(self) -> bool:
@@ -70,14 +65,10 @@ class FunctionTarget:
         loaded: Callable[..., Any] = self.reference.load()
         return loaded
 
-    def __getstate__(self) -> tuple[Reference | None]:
-        # What its name leads to may be something else than the function that was registered: the same without its
-        # decorator, say. Better refused there than run differently.
-        return (self.reference if self.portable else None,)
-
-    def __setstate__(self, state: tuple[Reference | None]) -> None:
-        object.__setattr__(self, "reference", state[0])
-        object.__setattr__(self, "function", None)
+    def __reduce__(self) -> tuple[object, ...]:
+        # Its name may lead to something else than the function that was registered, for example to the same without
+        # its decorator. Better refused in the other process than run differently.
+        return type(self), (self.reference if self.portable else None,)
 
 
 @attrs.frozen
@@ -127,8 +118,15 @@ def _name(_: object, attribute: attrs.Attribute[str], value: str) -> None:
 
 
 def _seconds(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{attribute.name} must be a finite number of seconds, not {value}")
+    if value is not None and (isinstance(value, bool | str) or not (math.isfinite(value) and value >= 0)):
+        raise ValueError(f"{attribute.name} must be a finite number of seconds, not {value!r}")
+
+
+def _policy(value: OnInterrupt | str) -> OnInterrupt:
+    try:
+        return OnInterrupt(value)
+    except ValueError:
+        raise ValueError(f"on_interrupt must be 'fail' or 'retry', not {value!r}") from None
 
 
 @attrs.frozen(kw_only=True)
@@ -146,7 +144,7 @@ class Tool:
         retries: How often a failure is run again.
         on_interrupt: What to do with a task whose owner died.
         max_attempts: How many runs are begun at most where the owner dies in each; by default 3, or retries + 1.
-        grace_seconds: From being asked to stop until being killed.
+        grace_seconds: Time between SIGTERM and SIGKILL.
         summary: What it does, in one line; may be empty.
         parameters: What it takes; None if only it knows.
         gated: Whether it needs the permission ``<name>_<subcommand>``.
@@ -157,15 +155,15 @@ class Tool:
     subcommand: str = attrs.field(validator=_name)
     target: Target
     expected_seconds: float | None = attrs.field(default=None, validator=_seconds)
-    long_running: bool = attrs.field()
+    long_running: bool = attrs.field(validator=attrs.validators.instance_of(bool))
     timeout_seconds: float = attrs.field(validator=_seconds)
     retries: int = attrs.field(default=0, validator=[attrs.validators.instance_of(int), attrs.validators.ge(0)])
-    on_interrupt: OnInterrupt = attrs.field(default=OnInterrupt.FAIL, converter=OnInterrupt)
+    on_interrupt: OnInterrupt = attrs.field(default=OnInterrupt.FAIL, converter=_policy)
     max_attempts: int = attrs.field(validator=[attrs.validators.instance_of(int), attrs.validators.ge(1)])
     grace_seconds: float = attrs.field(default=5.0, validator=_seconds)
-    summary: str = ""
+    summary: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
     parameters: tuple[Mapping[str, Any], ...] | None = attrs.field(default=None, hash=False)
-    gated: bool = False
+    gated: bool = attrs.field(default=False, validator=attrs.validators.instance_of(bool))
     direct: bool = attrs.field(default=False, eq=False)
 
     @long_running.default
@@ -178,7 +176,7 @@ class Tool:
 
     @timeout_seconds.default
     def _generous(self) -> float:
-        return max(SHORTEST_TIMEOUT, 2 * (self.expected_seconds or 0))
+        return max(SHORTEST_TIMEOUT, 2 * float(self.expected_seconds or 0))
 
     @property
     def key(self) -> str:
@@ -205,6 +203,11 @@ class Tool:
         """Where its code is, for people; empty for a command, and where it is not known."""
         reference = None if isinstance(self.target, CommandTarget) else self.target.reference
         return "" if reference is None else str(reference)
+
+    @property
+    def whence(self) -> str:
+        """Its origin in brackets, to be added to a sentence; empty where it is not known."""
+        return f" ({self.origin})" if self.origin else ""
 
     @property
     def portable(self) -> bool:

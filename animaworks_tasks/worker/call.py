@@ -1,9 +1,9 @@
 """
-How each kind of tool is called, and what came of it, in plain words that can go to another process.
+How each kind of tool is called, and the report of the call, as plain data that can go to another process.
 
-A function returns its result; a module's ``cli_main`` and a command print it. Whatever happens in there - an exception,
-``sys.exit``, an exception that cannot even be printed - becomes a :class:`Report`; the call itself never raises, except
-for the KeyboardInterrupt of a person at the keyboard, which comes to the main thread alone.
+A function returns its result; a module's ``cli_main`` and a command print it. Whatever the tool does - raise, call
+``sys.exit``, raise what cannot be printed - becomes a :class:`Report`; the call itself never raises, except for a
+KeyboardInterrupt in the main thread, which is a person's Ctrl-C.
 """
 
 from __future__ import annotations
@@ -13,20 +13,13 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
-from animaworks_tasks.errors import (
-    BadArgument,
-    MissingCredential,
-    TaskCancelled,
-    ToolError,
-    ToolLoadError,
-    UsageError,
-)
+from animaworks_tasks.errors import BadArgument, MissingCredential, TaskCancelled, ToolError, ToolLoadError, UsageError
 from animaworks_tasks.task.model import Cause, Task
 from animaworks_tasks.tools.context import ToolContext, Workspace
 from animaworks_tasks.tools.secrets import without_secrets
@@ -35,28 +28,29 @@ from animaworks_tasks.worker import command
 from animaworks_tasks.worker.output import Printed, Sink, printed_to
 from animaworks_tasks.worker.result import UnfinishedError, as_text, is_unfinished
 
-RESULT_LIMIT: Final = 1 << 16  # bytes of a result that stand in the record; the whole of a larger one in a file
-_TAIL: Final = 3000  # bytes of the end of such a result, which stand in the record too: as many as a notice shows
+RESULT_LIMIT: Final = 1 << 16  # bytes of a result that go into the record; a larger one is kept whole in a file
+_TAIL: Final = 3000  # bytes of the end of such a result in the record: as many as a notification shows
 _ERROR_LIMIT: Final = 4000  # characters of an error in the record; the whole of it in the log
 _UNPRINTABLE: Final = "(which cannot be printed)"
-_USAGE_EXIT: Final = 2  # with which argparse leaves a program that was called wrongly
+_WENT_WELL: Final = (None, 0)  # exit statuses
+_USAGE_EXIT: Final = 2  # argparse's exit status for wrong arguments
 
 
 @attrs.frozen(kw_only=True)
 class Report:
     """
-    What came of one call.
+    How one call ended.
 
     Attributes:
-        result: What it returned or printed, or the beginning of it.
-        result_file: Where all of it stands, if *result* is only the beginning.
-        result_size: Bytes of all of it, likewise.
-        result_tail: The end of it, likewise.
+        result: What the tool returned or printed, or the beginning of it.
+        result_file: The file with the whole result, if *result* is only the beginning.
+        result_size: Bytes of the whole result, likewise.
+        result_tail: The end of the result, likewise.
         cause: Why it failed; None if it did not.
         error: What went wrong.
         hint: What can be done about it.
-        cancelled: It stopped because it was asked to.
-        timed_out: It stopped, or came back, after its time was up.
+        cancelled: Whether the tool stopped because of a cancellation request.
+        timed_out: Whether it ended after its deadline.
     """
 
     result: str | None = None
@@ -88,11 +82,11 @@ def call(
         tool: What to call.
         task: The arguments, and who asks.
         workspace: Where log, progress and large results go.
-        deadline: :func:`time.monotonic` at which its time is up; it is only told, not stopped.
+        deadline: Value of :func:`time.monotonic` at which it times out; the context says so, nothing stops the tool.
         log: Takes what it prints instead of the workspace's log.
         stdout: Takes what it prints to stdout instead of either.
-        all_threads: Take what other threads print for this task's, and give a module a ``sys.argv`` of its own: right
-            where one task runs at a time.
+        all_threads: Count the output of other threads as this task's, and set ``sys.argv`` for a module: right where
+            one task runs at a time.
         as_typed: Give a module the arguments as they are; by default it is asked for JSON where it takes ``-j``.
     """
     context = ToolContext(task, workspace, deadline=deadline)
@@ -103,31 +97,27 @@ def call(
         except BaseException as raised:
             if isinstance(raised, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 raise
-            error = _alone(raised)
+            members = _members(raised)
+            error = members[0] if len(members) == 1 else raised
             if isinstance(error, MemoryError):
-                traceback.clear_frames(error.__traceback__)  # what it had filled the memory with
+                traceback.clear_frames(error.__traceback__)  # frees what filled the memory
             report = _failed(error, err)
-            if report.cause is not None and not isinstance(error, _SPEAKS_FOR_ITSELF):
+            if report.cause is not None and not isinstance(error, _NEEDS_NO_TRACEBACK):
                 err.write(_traceback(error).encode("utf-8", "backslashreplace"))
-    return _fit_to_be_told(report, timed_out=context.timed_out)
+    return attrs.evolve(report, error=_fit(report.error), hint=_fit(report.hint), timed_out=context.timed_out)
 
 
-def _fit_to_be_told(report: Report, *, timed_out: bool) -> Report:
-    """Return *report* in plain, bounded text without credentials: a tool may have put anything into an exception."""
-
-    def fit(value: object) -> str | None:
-        return None if value is None else _clean(value)[:_ERROR_LIMIT]
-
-    return attrs.evolve(report, error=fit(report.error), hint=fit(report.hint), timed_out=timed_out)
+def _fit(value: object) -> str | None:
+    """Return *value* as plain, bounded text without credentials: a tool may have put anything into an exception."""
+    return None if value is None else _clean(value)[:_ERROR_LIMIT]
 
 
 def _clean(value: object) -> str:
-    """Return *value* as text without credentials. What is to be cut is cleaned first: half a key is not found."""
+    """Return *value* as text without credentials. Call this before cutting: half a key is not found."""
     return without_secrets(_plain(value), os.environ)
 
 
-# Whoever raises one of these has said what is wrong; a traceback would tell nothing more.
-_SPEAKS_FOR_ITSELF: Final = (ToolError, UsageError, SystemExit, command.CommandFailed)
+_NEEDS_NO_TRACEBACK: Final = (ToolError, UsageError, SystemExit, command.CommandFailed)  # their message says it all
 
 
 def _call(
@@ -137,9 +127,8 @@ def _call(
         return command.run(tool, task, context, out, err)
     if isinstance(tool.target, FunctionTarget):
         positional, named = tool.bind(task.argv, context)
-        from_there = _Beginning(task.cwd)
-        function = tool.load()
-        value = function(*map(from_there, positional), **{name: from_there(arg) for name, arg in named.items()})
+        here = [_in_directory(task.cwd, value) for value in positional]
+        value = tool.load()(*here, **{name: _in_directory(task.cwd, value) for name, value in named.items()})
         return _finished(value, context) if isinstance(value, Coroutine) else value
     from animaworks_tasks.worker.json_option import json_asked_for  # here, because it needs argparse
 
@@ -151,14 +140,14 @@ def _call(
         ):
             value = main(list(task.argv))
     except SystemExit as error:
-        if not _went_well(error):
+        if error.code not in _WENT_WELL:
             raise
         value = None
     if is_unfinished(value):
-        return value  # which is refused where it is to be written down
+        return value  # as_text refuses it
     if isinstance(value, int) and value != 0:  # a cli_main that returns its exit status instead of exiting
         raise SystemExit(value)
-    sys.stdout.flush()  # a tool may have put a stream of its own there, as a program may that ends after this
+    sys.stdout.flush()  # a tool may have replaced it by a stream of its own
     return out.text()
 
 
@@ -173,30 +162,23 @@ def _as_program(tool: Tool, task: Task) -> Iterator[None]:
         sys.argv = before
 
 
-def _went_well(error: SystemExit) -> bool:
-    return error.code is None or error.code == 0
-
-
-class _Beginning:
-    """Makes relative paths begin where the task was submitted, not where the host happens to be."""
-
-    def __init__(self, cwd: str | None) -> None:
-        self._cwd = cwd
-
-    def __call__(self, value: Any) -> Any:  # noqa: ANN401 - an argument of a tool
-        if self._cwd is not None and isinstance(value, Path):
-            return Path(self._cwd, value)
-        return type(value)(map(self, value)) if isinstance(value, list | tuple) else value
+def _in_directory(cwd: str | None, value: Any) -> Any:  # noqa: ANN401 - an argument of a tool
+    """Return *value* with its relative paths below *cwd*, where the task was submitted; the host's may be another."""
+    if cwd is not None and isinstance(value, Path):
+        return Path(cwd, value)
+    return type(value)(_in_directory(cwd, each) for each in value) if isinstance(value, list | tuple) else value
 
 
 def _finished(coroutine: Coroutine[Any, Any, object], context: ToolContext) -> object:
-    """Run an async tool to its end; asked to stop, it is cancelled as asyncio does it."""
+    """Run an async tool to its end; on a cancellation request or timeout it is cancelled as asyncio cancels tasks."""
     import asyncio  # only for async tools
+    from concurrent.futures import ThreadPoolExecutor
+    from contextvars import copy_context
 
     async def tool() -> object:
         try:
             return await coroutine
-        except SystemExit as leaving:  # let through, it would tear the loop down and be reported twice
+        except SystemExit as leaving:  # raised here, it would stop the loop and be reported twice
             return leaving
 
     async def main() -> object:
@@ -214,27 +196,13 @@ def _finished(coroutine: Coroutine[Any, Any, object], context: ToolContext) -> o
         asyncio.get_running_loop()
     except RuntimeError:
         value = asyncio.run(main())
-    else:  # inline, inside somebody's event loop: that one is busy with us
-        value = _in_a_thread(lambda: asyncio.run(main()))
+    else:  # an event loop runs in this thread already, and waits for us
+        pool = ThreadPoolExecutor(1)
+        value = pool.submit(copy_context().run, asyncio.run, main()).result()
+        pool.shutdown(wait=False)
     if isinstance(value, SystemExit):
         raise value
     return value
-
-
-def _in_a_thread(function: Callable[[], object]) -> object:
-    from concurrent.futures import Future
-    from contextvars import copy_context
-
-    future: Future[object] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - raised again where it belongs
-            future.set_exception(error)
-
-    threading.Thread(target=copy_context().run, args=(run,), daemon=True).start()
-    return future.result()
 
 
 def _completed(value: object, workspace: Workspace) -> Report:
@@ -252,12 +220,10 @@ def _completed(value: object, workspace: Workspace) -> Report:
     head, tail = data[: RESULT_LIMIT // 2 - _TAIL].decode("utf-8", "ignore"), data[-_TAIL:].decode("utf-8", "ignore")
     excerpt = Report(result=head, result_size=len(data), result_tail=tail)
     try:
-        kept = workspace.keep_result(data)
+        return attrs.evolve(excerpt, result_file=workspace.keep_result(data))
     except OSError as error:
-        return attrs.evolve(
-            excerpt, cause=Cause.RESULT, error=f"its result of {len(data)} bytes was not stored: {error}"
-        )
-    return attrs.evolve(excerpt, result_file=kept)
+        problem = f"its result of {len(data)} bytes was not stored: {error}"
+        return attrs.evolve(excerpt, cause=Cause.RESULT, error=problem)
 
 
 _CAUSES: Final[Sequence[tuple[type[BaseException], Cause]]] = (
@@ -265,7 +231,7 @@ _CAUSES: Final[Sequence[tuple[type[BaseException], Cause]]] = (
     (BadArgument, Cause.ARGUMENTS),
     (UsageError, Cause.ARGUMENTS),
     (ToolLoadError, Cause.REJECTED),
-    (TimeoutError, Cause.TIMEOUT),  # of its own making: what it waited for did not come
+    (TimeoutError, Cause.TIMEOUT),  # raised by the tool itself: what it waited for did not come
 )
 
 
@@ -277,7 +243,7 @@ def _failed(error: BaseException, err: Printed) -> Report:
     if isinstance(error, command.CommandFailed):
         return Report(cause=error.cause, error=_clean(error.text)[-_ERROR_LIMIT:], hint=error.hint)
     if isinstance(error, SystemExit):
-        if _went_well(error):
+        if error.code in _WENT_WELL:
             return Report()
         cause = Cause.ARGUMENTS if error.code == _USAGE_EXIT else Cause.TOOL
         return Report(cause=cause, error=_exit_words(error.code, err))
@@ -287,44 +253,31 @@ def _failed(error: BaseException, err: Printed) -> Report:
     return Report(cause=cause, error=_say(error, with_type=not own), hint=hint)
 
 
-# Of several errors that were raised together, the first of these that is there decides what is to be done.
+# Of several errors that were raised together, the first of these kinds gives the cause and the hint.
 _DECIDES: Final = (TaskCancelled, MissingCredential, BadArgument, ToolError)
 
 
-def _alone(error: BaseException) -> BaseException:
-    """Return what a group of one holds, such as an ``asyncio.TaskGroup`` makes; anything else as it is."""
-    members = _members(error)
-    return members[0] if len(members) == 1 else error
-
-
 def _members(error: BaseException) -> list[BaseException]:
-    """Return what was raised, in the order in which the groups, and groups in groups, have it."""
-    found, left = [], [error]
-    while left:
-        each = left.pop()
-        if isinstance(each, BaseExceptionGroup):
-            left += reversed(each.exceptions)
-        else:
-            found.append(each)
-    return found
+    """Return the errors in a group, and in groups in it, in their order; an error that is no group alone."""
+    if isinstance(error, BaseExceptionGroup):
+        return [member for each in error.exceptions for member in _members(each)]
+    return [error]
 
 
 def _failed_together(group: BaseExceptionGroup[BaseException], err: Printed) -> Report:
-    """Report of several errors: all are named, first the one whose cause and hint these are."""
+    """Return the report of several errors: it names all of them, first the one that gives its cause and hint."""
     members = _members(group)
     first = next((each for kind in _DECIDES for each in members if isinstance(each, kind)), members[0])
     reports = [_failed(each, err) for each in (first, *members)]
-    told = next((report for report in reports if report.cancelled or report.cause), reports[0])  # but for sys.exit(0)
-    said = dict.fromkeys(report.error for report in reports if report.error)
-    return attrs.evolve(told, error="; ".join(said))
+    decisive = next((report for report in reports if report.cancelled or report.cause), reports[0])  # not a sys.exit(0)
+    errors = dict.fromkeys(report.error for report in reports if report.error)
+    return attrs.evolve(decisive, error="; ".join(errors))
 
 
 def _exit_words(code: object, err: Printed) -> str:
-    """Say what a tool said that left with sys.exit: its last words on stderr, or the text it exited with."""
-    if isinstance(code, str):
-        return _clean(code)[-_ERROR_LIMIT:]
-    said = _clean(err.text().strip())[-_ERROR_LIMIT:]
-    return said or f"it ended with exit status {code} and said nothing"
+    """Return the error of a tool that called sys.exit: the text it exited with, or else the end of its stderr."""
+    text = _clean(code if isinstance(code, str) else err.text().strip())[-_ERROR_LIMIT:]
+    return text or f"it ended with exit status {code} and said nothing"
 
 
 def _say(error: BaseException, *, with_type: bool = True) -> str:

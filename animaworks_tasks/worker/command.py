@@ -1,5 +1,5 @@
 """
-Tools that are plain commands: run one, pass on what it prints, tell it to stop.
+Tools that are plain commands: run one, pass on what it prints, stop it.
 
 No shell. Its stdout is the result; both streams go to the log as they come. It reports progress by adding lines
 (``0.4 half way there``) to the file named in ``ANIMAWORKS_TASK_PROGRESS_FILE``.
@@ -24,11 +24,11 @@ from animaworks_tasks.tools.context import ToolContext
 from animaworks_tasks.tools.tool import Tool
 from animaworks_tasks.worker.output import Printed
 
-_LOOK: Final = 0.2  # seconds between looks at the wish to cancel, the progress file, and the process
+_LOOK: Final = 0.2  # seconds between looks at the cancellation request, the progress file, and the process
 _CHUNK: Final = 1 << 16  # bytes; as much as a pipe holds, so that one read empties it
 
 
-class CommandFailed(Exception):  # noqa: N818 - an outcome on its way to the report, seen by nobody else
+class CommandFailed(Exception):  # noqa: N818 - an outcome on its way to the report, caught there
     """A command that did not end well."""
 
     def __init__(self, cause: Cause, text: str, hint: str | None = None) -> None:
@@ -42,35 +42,31 @@ def run(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Printed
 
     Raises:
         CommandFailed: It could not be started, or ended with another status than 0.
-        TaskCancelled: It was asked to stop, and has.
+        TaskCancelled: There was a cancellation request or a timeout, and it has stopped.
     """
     argv = tool.command_line(task.argv)
     with tempfile.TemporaryDirectory(prefix="animaworks_tasks-") as directory:
-        reports = Path(directory, "progress")
-        reports.touch()
-        environment = {
-            **os.environ,
-            ANIMA_DIR_VARIABLE: task.anima_dir,
-            TASK_ID_VARIABLE: task.id,
-            PROGRESS_FILE_VARIABLE: str(reports),
-        }
+        progress = Path(directory, "progress")
+        progress.touch()
+        variables = {ANIMA_DIR_VARIABLE: task.anima_dir, TASK_ID_VARIABLE: task.id}
         try:
             process = subprocess.Popen(  # noqa: S603 - the program is the registry's, and there is no shell
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=environment,
+                env={**os.environ, **variables, PROGRESS_FILE_VARIABLE: str(progress)},
                 cwd=task.cwd if task.cwd and os.path.isdir(task.cwd) else None,
-                start_new_session=True,  # so that what it starts can be stopped with it
+                # A group of its own, so that what it starts can be stopped with it; in the session of the tool process,
+                # so that recovery finds it if its supervisor dies.
+                process_group=0,
             )
         except (OSError, ValueError) as error:
-            raise CommandFailed(
-                Cause.REJECTED, f"{argv[0]} could not be started: {error}", f"install {argv[0]}, or correct its path"
-            ) from error
+            problem = f"{argv[0]} could not be started: {error}"
+            raise CommandFailed(Cause.REJECTED, problem, f"install {argv[0]}, or correct its path") from error
         with process:
             try:
-                _follow(process, context, out, err, _Reports(reports, context))
+                _follow(process, context, out, err, _Reports(progress, context))
             finally:
                 _stop(process, tool.grace_seconds)
     if process.returncode == 0:
@@ -81,28 +77,22 @@ def run(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Printed
 def _follow(
     process: subprocess.Popen[bytes], context: ToolContext, out: Printed, err: Printed, reports: _Reports
 ) -> None:
-    """Pass on what it prints until it ends; what it started and left running may keep the pipes, we do not wait."""
+    """Pass on what it prints until it ends; do not wait for children that it leaves behind with its pipes open."""
     with selectors.DefaultSelector() as selector:
         for stream, printed in ((process.stdout, out), (process.stderr, err)):
             assert stream is not None  # noqa: S101 - for the type checker: both are pipes
             selector.register(stream, selectors.EVENT_READ, printed)
         next_look = 0.0
         while process.poll() is None:
-            for key, _ in selector.select(_LOOK) if selector.get_map() else _wait(process):
+            for key, _ in selector.select(_LOOK):  # sleeps where the command has closed both pipes
                 _pass_on(selector, key)
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _LOOK
                 reports.look()
                 context.raise_if_cancelled()
-        for key, _ in selector.select(0):  # once, not to the end: what it left running may go on printing for ever
+        for key, _ in selector.select(0):  # once, not to the end: a child left behind may go on printing for ever
             _pass_on(selector, key)
         reports.look()
-
-
-def _wait(process: subprocess.Popen[bytes]) -> list[tuple[selectors.SelectorKey, int]]:
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_LOOK)
-    return []
 
 
 def _pass_on(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
@@ -127,14 +117,12 @@ class _Reports:
             lines = file.read(_CHUNK).rpartition(b"\n")[0]
             if lines:
                 self._read += len(lines) + 1
-                self._report(lines.splitlines()[-1].decode("utf-8", "replace"))
-
-    def _report(self, line: str) -> None:
-        number, _, message = line.strip().partition(" ")
-        try:
-            self._context.progress(float(number), message)
-        except ValueError:
-            self._context.progress(None, line.strip())
+                line = lines.splitlines()[-1].decode("utf-8", "replace").strip()
+                number, _, message = line.partition(" ")
+                try:
+                    self._context.progress(float(number), message)
+                except ValueError:
+                    self._context.progress(None, line)
 
 
 def _stop(process: subprocess.Popen[bytes], grace: float) -> None:
@@ -145,7 +133,7 @@ def _stop(process: subprocess.Popen[bytes], grace: float) -> None:
         os.killpg(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + grace
     while process.poll() is None and (left := deadline - time.monotonic()) > 0:
-        # TaskCancelled: the wish to stop reaches us a second time, as a signal, and must not cost the grace.
+        # TaskCancelled: the same request reaches us a second time, as a signal, and must not cost the grace.
         with contextlib.suppress(subprocess.TimeoutExpired, TaskCancelled):
             process.wait(left)
     with contextlib.suppress(ProcessLookupError):
@@ -154,14 +142,13 @@ def _stop(process: subprocess.Popen[bytes], grace: float) -> None:
 
 
 def _failure(status: int, err: Printed) -> CommandFailed:
+    end = f"it was killed by {signal_name(-status)}" if status < 0 else f"exit status {status}"
     said = err.text().strip()
-    if status < 0:
-        return CommandFailed(Cause.CRASHED, f"it was killed by {signal_name(-status)}" + (f": {said}" if said else ""))
-    return CommandFailed(Cause.TOOL, f"exit status {status}" + (f": {said}" if said else ""))
+    return CommandFailed(Cause.CRASHED if status < 0 else Cause.TOOL, f"{end}: {said}" if said else end)
 
 
 def signal_name(number: int) -> str:
-    """Return what people call a signal."""
+    """Return the name of a signal."""
     try:
         return signal.Signals(number).name
     except ValueError:  # most of the real-time signals have no name

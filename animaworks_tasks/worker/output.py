@@ -1,8 +1,8 @@
 """
-What a tool prints, sent where it belongs: per task, in any backend.
+What a tool prints, routed to its task, in any backend.
 
 ``sys.stdout`` and ``sys.stderr`` are one per process, and several tasks may run in it. While any task runs, both are
-replaced by a router that asks a context variable which task is printing; everybody else's output goes where it went.
+replaced by a router, which finds the task that prints in a context variable; all other output goes where it went.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import IO, Any, Final, TextIO
 
-_KEPT_LIMIT: Final = 8 << 20  # bytes that are kept of what a tool prints; all of it stands in the log
+_KEPT_LIMIT: Final = 8 << 20  # bytes that are kept of what a tool prints; all of it is in the log
 _LINE_LIMIT: Final = 8192  # bytes without a line end that are held back
 
 Sink = Callable[[bytes], None]
@@ -27,23 +27,23 @@ class Printed:
     Collects what is printed, and passes it on line by line.
 
     Attributes:
-        kept: The first 8 MiB.
+        kept: The first *limit* bytes, by default 8 MiB.
         lost: How many bytes came after that.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, limit: int = _KEPT_LIMIT) -> None:
         self.kept = bytearray()
         self.lost = 0
-        self._sink = sink
+        self._sink, self._limit = sink, limit
         self._line = bytearray()
         self._mutex = threading.Lock()
 
     def write(self, data: bytes) -> None:
-        """Take *data* in."""
+        """Keep *data*, and pass it on once its line is complete."""
         with self._mutex:
-            room = max(0, _KEPT_LIMIT - len(self.kept))
-            self.kept += data[:room]
-            self.lost += len(data) - min(room, len(data))
+            kept = data[: self._limit - len(self.kept)]
+            self.kept += kept
+            self.lost += len(data) - len(kept)
             self._line += data
             if b"\n" in data or len(self._line) > _LINE_LIMIT:
                 self._pass_on()
@@ -54,9 +54,9 @@ class Printed:
             self._pass_on()
 
     def close(self) -> None:
-        """Let what is still written go nowhere."""
+        """Discard what is written from now on."""
         with self._mutex:
-            self._sink = _nowhere
+            self._sink = _discard
 
     def text(self) -> str:
         """Return what is kept; bytes that are not UTF-8 are replaced."""
@@ -70,12 +70,13 @@ class Printed:
             self._sink(data)
 
 
-def _nowhere(_: bytes) -> None:
+def _discard(_: bytes) -> None:
     pass
 
 
 _Routes = tuple[Printed, Printed]
 _routes: ContextVar[_Routes | None] = ContextVar("animaworks_tasks_output", default=None)
+_STREAMS: Final = ("stdout", "stderr")
 _mutex = threading.Lock()
 _users = 0
 _for_all_threads: _Routes | None = None
@@ -88,10 +89,10 @@ def printed_to(sink: Sink, *, out: Sink | None = None, all_threads: bool = False
     Collect what this context prints to stdout and stderr, and pass it on to *sink*.
 
     Args:
-        sink: Takes the bytes; called from whichever thread prints.
+        sink: Takes the bytes; called from the thread that prints.
         out: Takes those of stdout instead.
-        all_threads: Collect what other threads print too: right in a process that runs one task at a time. What is
-            printed by threads that an earlier task has left behind goes nowhere: nobody can say whose it is.
+        all_threads: Collect what other threads print too: right in a process that runs one task at a time. The output
+            of threads that an earlier task has left behind is discarded: it may not be this task's.
     """
     global _for_all_threads, _earlier  # noqa: PLW0603 - as sys.stdout, which they stand in for
     routes = (Printed(out or sink), Printed(sink))
@@ -117,33 +118,25 @@ def _install() -> None:
     global _users  # noqa: PLW0603 - as sys.stdout
     with _mutex:
         _users += 1
-        if not isinstance(sys.stdout, _Router):
-            sys.stdout = _Router(sys.stdout, 0)
-        if not isinstance(sys.stderr, _Router):
-            sys.stderr = _Router(sys.stderr, 1)
+        for index, name in enumerate(_STREAMS):
+            if not isinstance(stream := getattr(sys, name), _Router):
+                setattr(sys, name, _Router(stream, index))
 
 
 def _uninstall() -> None:
     global _users  # noqa: PLW0603 - as sys.stdout
     with _mutex:
         _users -= 1
-        if _users == 0:
-            if isinstance(sys.stdout, _Router):
-                sys.stdout = sys.stdout.original
-            if isinstance(sys.stderr, _Router):
-                sys.stderr = sys.stderr.original
+        for name in _STREAMS if _users == 0 else ():
+            if isinstance(stream := getattr(sys, name), _Router):
+                setattr(sys, name, stream.original)
 
 
-class _Silence(Printed):
-    def write(self, data: bytes) -> None:
-        """Keep nothing: it may go on for ever."""
-
-
-_SILENCE: Final = _Silence(_nowhere)
+_SILENCE: Final = Printed(_discard, limit=0)
 
 
 class _Router(io.TextIOBase):
-    """A text stream that writes to the route of whoever writes, or else to the stream it replaced."""
+    """A text stream that writes to the task that prints, or else to the stream it replaced."""
 
     encoding = "utf-8"
     errors = "backslashreplace"
@@ -170,11 +163,9 @@ class _Router(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        printed = self.route()
-        if printed is not None:
-            printed.flush()
-        elif self.original is not None:
-            self.original.flush()
+        stream = self.route() or self.original
+        if stream is not None:
+            stream.flush()
 
     def fileno(self) -> int:
         if self.original is None:
@@ -182,13 +173,13 @@ class _Router(io.TextIOBase):
         return int(self.original.fileno())
 
     def close(self) -> None:
-        """Close nothing: the stream behind is somebody else's, and may be closed before this is forgotten."""
+        """Close nothing: the stream behind belongs to the host."""
 
     def writable(self) -> bool:
         return True
 
     def reconfigure(self, **_: object) -> None:
-        """Accept what programs ask of stdout at their start; it is UTF-8 already."""
+        """Accept what programs set on stdout at their start; it is UTF-8 already."""
 
     def isatty(self) -> bool:
         return self.route() is None and self.original is not None and bool(self.original.isatty())

@@ -1,13 +1,13 @@
 """
 What a tool returns, as text: text as it is, data as JSON, a path as a path, nothing as nothing.
 
-What has an obvious form in JSON gets that, however deep it lies; anything else stands there as Python's ``str`` has it.
+A value with an obvious form in JSON gets that, at any depth; any other becomes what Python's ``str`` makes of it.
 
     object      dict and other mappings, dataclasses, attrs      text     Path, bytes, datetime (ISO 8601), the rest
     list        list, tuple, range, deque, set (sorted)          null     None, NaN, infinity (alone: nan, inf)
     number      int, float, and what is registered as such       an Enum  is its value
 
-What a call has only promised - a generator, or what nobody has awaited - is no result.
+A generator, or something that was not awaited, is no result: its work is not done.
 """
 
 from __future__ import annotations
@@ -18,25 +18,17 @@ import io
 import math
 import numbers
 import os
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Coroutine,
-    ItemsView,
-    Iterable,
-    Iterator,
-    KeysView,
-    Mapping,
-    ValuesView,
-)
+from collections import abc
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Iterator, Mapping
 from datetime import date, time
 from enum import Enum
 from typing import Any, Final
 
 import attrs
 
-_PLAIN: Final = frozenset((str, int, bool, type(None)))  # most of what there is, and there may be much of it
-_LISTS: Final = (list, tuple, range, collections.deque, collections.UserList, KeysView, ValuesView, ItemsView)
+_PLAIN: Final = frozenset((str, int, bool, type(None)))  # checked first: most values are of these types
+_VIEWS: Final = (abc.KeysView, abc.ValuesView, abc.ItemsView)
+_LISTS: Final = (list, tuple, range, collections.deque, collections.UserList, *_VIEWS)
 
 
 class UnfinishedError(Exception):
@@ -57,13 +49,13 @@ class UnfinishedError(Exception):
         super().__init__(f"it returned an unfinished {kind}: nobody has {lacks} it, so its work was not done")
         self.hint = f"change the tool's code: {way}"
         if isinstance(value, Coroutine):
-            value.close()  # so that nobody is warned of it besides
+            value.close()  # or Python warns that it was never awaited
 
 
 def is_unfinished(value: object) -> bool:
-    """Say whether what *value* stands for has yet to happen, though the call is over."""
+    """Return whether *value* is a generator or an awaitable: work that is still to be done after the call."""
     waits = isinstance(value, Iterator | AsyncIterator | Awaitable)
-    return waits and not isinstance(value, str | io.IOBase)  # a file is gone through as well, and hides no work
+    return waits and not isinstance(value, str | io.IOBase)  # a file is an iterator, but no work
 
 
 def as_text(value: object) -> str | None:
@@ -71,13 +63,13 @@ def as_text(value: object) -> str | None:
     Return *value* as text; None if it is None.
 
     Raises:
-        UnfinishedError: It is not there yet, or something in it is not.
-        Exception: Whatever a method of *value* raises.
+        UnfinishedError: It is unfinished, or something in it is.
+        Exception: A method of *value* raised it.
     """
     import json
 
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # alone it need be no JSON, and null would be no result
+        return str(value)  # alone it need not be JSON, and null would be no result
     try:
         plain = _plain(value)
         return plain if plain is None or isinstance(plain, str) else json.dumps(plain, indent=2, ensure_ascii=False)

@@ -1,8 +1,8 @@
 """
 Claim one task, run it, finish it: the same wherever a backend puts it.
 
-The process that runs :func:`run_task` owns the task from the claim until the outcome is stored. The call itself is made
-by the *invoker* of this process: on the spot, or, in a supervisor, in the tool process that it watches over.
+The process that runs :func:`run_task` owns the task from the claim until the outcome is stored. The *invoker* of this
+process makes the call: in this thread, or, in a supervisor, in the tool process that it supervises.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any, Final
 import attrs
 
 from animaworks_tasks.errors import NotPermittedError, RecordError, UnknownToolError, UsageError
-from animaworks_tasks.store.protocol import Claim, Store, may_begin_again, never_began
+from animaworks_tasks.store.protocol import Claim, Store
+from animaworks_tasks.store.rules import may_begin_again, never_began
 from animaworks_tasks.task.model import Cause, Task
 from animaworks_tasks.task.states import Event
 from animaworks_tasks.tools.registry import Registry
@@ -28,37 +29,39 @@ from animaworks_tasks.worker.call import Report, call
 
 logger = logging.getLogger("animaworks_tasks")
 
-_WORTH_A_RETRY: Final = {Cause.TOOL, Cause.CRASHED, Cause.TIMEOUT}  # the rest fails the same way again
+_WORTH_A_RETRY: Final = {Cause.TOOL, Cause.CRASHED, Cause.TIMEOUT}  # other causes fail the same way again
 _ERROR_LIMIT: Final = 4000  # characters; an error may quote the name of a tool, which may be as long as a record
 _LONGEST_BACKOFF: Final = 600.0  # seconds
-_PATIENCE: Final = 600.0  # seconds for which an outcome that the disk refuses is offered again
-_LAST_TRIES: Final = 5.0  # seconds for the same where this process is to go
+_PATIENCE: Final = 600.0  # seconds for which a write that the disk refuses is tried again
+_LAST_TRIES: Final = 5.0  # seconds for the same in a supervisor that shuts down
 _NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT}
 
 
 class NotBegunError(Exception):
-    """What an invoker raises that will not call the tool, now: the task goes back to wait, as if never claimed."""
+    """An invoker raises this instead of calling the tool: the task is requeued as if it had never been claimed."""
 
 
-Invoker = Callable[[Tool, Task, Store, float], Report]
+Invoker = Callable[[Tool, Task, Store, Claim, float], Report]
 
 
-def call_here(tool: Tool, task: Task, store: Store, timeout: float) -> Report:
-    """Call the tool in this thread. Its timeout is told to it, and held against it when it comes back."""
+def call_here(tool: Tool, task: Task, store: Store, claim: Claim, timeout: float) -> Report:
+    """Call the tool in this thread. Nothing stops it at its timeout, but it ends as timed out when it returns."""
+    store.publish_view(claim)
     return call(tool, task, store.workspace(task.id), deadline=time.monotonic() + timeout)
 
 
 _invoke: Invoker = call_here
-_is_leaving: Callable[[], bool] | None = None  # whether this process is to go; None in one that is no supervisor
+_is_leaving: Callable[[], bool] | None = None  # returns whether this process shuts down; None in one but a supervisor
 
 
 def invoke_with(invoker: Invoker, is_leaving: Callable[[], bool] | None = None) -> None:
     """
-    Let all tasks that this process runs be called by *invoker*: what a supervisor does at its start.
+    Let *invoker* make all calls of this process: what a supervisor does at its start.
 
     Args:
         invoker: Makes the calls.
-        is_leaving: Whether this process is to go, and must not be patient any more; None in one that is no supervisor.
+        is_leaving: Returns whether this process shuts down, and must not wait long for the disk; None in a process
+            that is no supervisor.
     """
     global _invoke, _is_leaving
     _invoke, _is_leaving = invoker, is_leaving
@@ -72,14 +75,14 @@ def run_task(store: Store, registry: Registry, task_id: str, due_by: datetime | 
         store: Where it is.
         registry: What it may call.
         task_id: As returned by :meth:`Store.submit`.
-        due_by: Only if its ``not_before`` has come by then; None in any case.
+        due_by: Claim it only if its ``not_before`` is not after this; None claims it in any case.
 
     Returns:
-        The task as it is stored then: DONE, or PENDING again for another attempt. None: it was not to be had.
+        The task as it is stored then: DONE, or PENDING again for another attempt. None: it could not be claimed.
 
     Raises:
-        OSError: The store could not be written for ten minutes. The task's lock is free: recovery settles it. For room
-            on a full disk supervisors and daemon threads wait as long as it takes.
+        OSError: The store could not be written for ten minutes. The task's lock is free: recovery finishes or requeues
+            it. Supervisors and daemon threads wait for room on a full disk without limit.
     """
     claim = store.claim(task_id, due_by=due_by)
     if claim is None:
@@ -91,9 +94,9 @@ def run_task(store: Store, registry: Registry, task_id: str, due_by: datetime | 
 
 
 def give_up(claim: Claim) -> None:
-    """Let go of a claim that has not ended: whoever finds it sees what the death of its owner would look like."""
+    """Release the lock of a claim that is not finished: recovery then finds an orphan, as after the owner's death."""
     if claim.lock is not None:
-        claim.lock.release()  # type: ignore[attr-defined]  # the lock of either store has it
+        claim.lock.release()
 
 
 def _run(store: Store, registry: Registry, claim: Claim) -> Task:
@@ -102,45 +105,33 @@ def _run(store: Store, registry: Registry, claim: Claim) -> Task:
         registry.check_permission(tool)
     except UsageError as error:
         cause = Cause.REJECTED if isinstance(error, UnknownToolError | NotPermittedError) else Cause.ARGUMENTS
-        return _finish(
-            store, claim, Event.FAIL, **{**never_began(claim.task), "cause": cause, "error": str(error)[:_ERROR_LIMIT]}
-        )
-    if store.workspace(claim.task.id).cancel_requested():  # while it was being claimed, or between two attempts
-        return _finish(store, claim, Event.CANCEL, **never_began(claim.task))
+        changes = never_began(claim.task) | {"cause": cause, "error": str(error)[:_ERROR_LIMIT]}
+        return _finish(store, claim, Event.FAIL, **changes)
     if claim.task.subcommand != tool.subcommand:
         claim.task = attrs.evolve(claim.task, subcommand=tool.subcommand)
     try:
-        store.announce(claim)
-    except OSError as error:  # for people only: a full disk must not keep the tool from running
-        logger.warning("task %s runs, but others cannot see by whom: %s", claim.task.id, error)
-    try:
         return run_owned(store, claim, tool, _invoke)
     except NotBegunError:
-        return _patiently(lambda: store.release(claim, began=False), claim.task.id)
+        return _patiently(lambda: store.requeue(claim, began=False), claim.task.id)
 
 
 def run_owned(store: Store, claim: Claim, tool: Tool, invoke: Invoker) -> Task:
     """
-    Call *tool* for a task that is ours and announced, and finish it.
+    Call *tool* for a task that this process owns, and finish it.
 
     Raises:
         OSError: As :func:`run_task`; the lock is still held.
     """
     given = claim.task.timeout_seconds
     timeout = tool.timeout_seconds if given is None else given
-    # Where the record lies, not what it says: it may have been copied, or written by anyone.
+    # The directory in which the record lies, not the one that it names: anyone may have copied or written it.
     here = claim.task if claim.task.anima_dir == store.location else attrs.evolve(claim.task, anima_dir=store.location)
-    report = invoke(tool, here, store, timeout)
+    report = invoke(tool, here, store, claim, timeout)
     return _conclude(store, claim, tool, report, timeout)
 
 
 def _conclude(store: Store, claim: Claim, tool: Tool, report: Report, timeout: float) -> Task:
-    kept = {
-        "result": report.result,
-        "result_file": report.result_file,
-        "result_size": report.result_size,
-        "result_tail": report.result_tail,
-    }
+    kept = {name: getattr(report, name) for name in ("result", "result_file", "result_size", "result_tail")}
     if (report.cancelled and not report.timed_out) or store.workspace(claim.task.id).cancel_requested():
         return _finish(store, claim, Event.CANCEL, error=report.error or "it was cancelled", hint=report.hint, **kept)
     if report.timed_out:
@@ -149,18 +140,14 @@ def _conclude(store: Store, claim: Claim, tool: Tool, report: Report, timeout: f
     if report.cause is None:
         return _finish(store, claim, Event.COMPLETE, **kept)
     if report.cause is Cause.INTERRUPTED and _survives(tool, claim.task):
-        return _patiently(lambda: store.release(claim), claim.task.id)
+        return _patiently(lambda: store.requeue(claim), claim.task.id)
     retries = tool.retries if claim.task.retries is None else claim.task.retries
     if report.cause in _WORTH_A_RETRY and claim.task.attempt <= retries:
-        return _again(store, claim, report)
+        pause = backoff(claim.task.attempt)
+        line = f"attempt {claim.task.attempt} failed: {report.error}; the next one is in {pause:.1f} s\n"
+        store.workspace(claim.task.id).write_log(line.encode("utf-8", "backslashreplace"))
+        return _patiently(lambda: store.requeue(claim, pause=pause), claim.task.id)
     return _finish(store, claim, Event.FAIL, cause=report.cause, error=report.error, hint=report.hint, **kept)
-
-
-def _again(store: Store, claim: Claim, report: Report) -> Task:
-    pause = backoff(claim.task.attempt)
-    words = f"attempt {claim.task.attempt} failed: {report.error}; the next one is in {pause:.1f} s\n"
-    store.workspace(claim.task.id).write_log(words.encode("utf-8", "backslashreplace"))
-    return _patiently(lambda: store.release(claim, pause=pause), claim.task.id)
 
 
 def backoff(attempt: int) -> float:
@@ -171,21 +158,23 @@ def backoff(attempt: int) -> float:
 def _finish(store: Store, claim: Claim, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - as Store.finish
     try:
         return _patiently(lambda: store.finish(claim, event, **changes), claim.task.id)
-    except RecordError as refused:  # what it returned cannot be stored, and that can be said
+    except RecordError as refused:  # the result cannot be stored, but this error can
         error = f"its outcome could not be stored: {refused.reason}"
         return _patiently(lambda: store.finish(claim, Event.FAIL, cause=Cause.RESULT, error=error), claim.task.id)
 
 
 def _patiently(step: Callable[[], Task], task_id: str) -> Task:
-    """Take a step that the disk may refuse, full for a night, say, until it is taken: the outcome is ours alone."""
+    """Repeat *step* while the disk refuses it, for a night perhaps: only this process knows the outcome."""
     since, pause = time.monotonic(), 0.1
     while True:
         try:
             return step()
         except OSError as error:
-            if error.errno in _NO_ROOM and _waits_for_room():  # room is made sooner or later
-                since = time.monotonic()
             leaving = _is_leaving is not None and _is_leaving()
+            # A thread that is no daemon must end some time: its process waits for it. A supervisor may wait.
+            may_wait = threading.current_thread().daemon if _is_leaving is None else not leaving
+            if error.errno in _NO_ROOM and may_wait:
+                since = time.monotonic()
             if time.monotonic() - since > (_LAST_TRIES if leaving else _PATIENCE):
                 raise
             logger.warning("the outcome of task %s cannot be stored yet, trying again: %s", task_id, error)
@@ -193,13 +182,8 @@ def _patiently(step: Callable[[], Task], task_id: str) -> Task:
         pause = min(2 * pause, 5.0)
 
 
-def _waits_for_room() -> bool:
-    """Say whether this thread may wait as long as it takes: nobody waits for it who wants to go himself."""
-    return threading.current_thread().daemon if _is_leaving is None else not _is_leaving()
-
-
 def may_run_again(registry: Registry) -> Callable[[Task], bool]:
-    """Return the question that recovery asks of an orphan: does its tool, or its submitter, say that it is safe?"""
+    """Return the function by which recovery asks whether an orphan may run again, as its tool or submitter says."""
 
     def answer(task: Task) -> bool:
         try:

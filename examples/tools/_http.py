@@ -1,5 +1,5 @@
 """
-Talking to a web service from a long-running tool: patience with limits, failures told apart, downloads with bounds.
+Talking to a web service from a long-running tool: patience with limits, failures kept apart, downloads with bounds.
 
 Not a tool but what the tools beside it share; the leading underscore tells discovery so. Everything is async, because
 an async tool is cancelled where it waits: at once, whatever the backend.
@@ -134,7 +134,7 @@ def base_url(variable: str, default: str) -> str:
     Return the URL that *variable* holds, or *default*, without a slash at the end.
 
     Raises:
-        ToolError: It is no URL. Its value is not told: it might hold a password.
+        ToolError: It is no URL. Its value is not shown: it might hold a password.
     """
     value = (os.environ.get(variable) or default).strip().rstrip("/")
     try:
@@ -152,7 +152,7 @@ def key(variable: str, service: str, page: str) -> str:
     Return the key in *variable*.
 
     Raises:
-        MissingCredential: It is not set, or holds what can be no key. Its value is not told.
+        MissingCredential: It is not set, or holds what can be no key. Its value is not shown.
     """
     value = os.environ.get(variable, "").strip()
     if not value:
@@ -178,7 +178,7 @@ class Api:
     Args:
         service: Whom to ask.
         patience: How long to wait.
-        report: Where it is told that something is waited for.
+        report: Called with what is being waited for.
         logger: Takes a line for every try that failed.
     """
 
@@ -317,7 +317,7 @@ class Api:
         raise AssertionError  # it counts for ever
 
     async def _pause_or_raise(self, error: Exception, attempt: int, *, costs: bool) -> None:
-        """Wait before the next try; where there is to be none, raise what the agent is to be told instead."""
+        """Wait before the next try; where there is to be none, raise what the agent is to read instead."""
         problem = self._problem(error)
         pause = self.patience.pause * 2 ** (attempt - 1)
         if isinstance(error, _Refused):
@@ -344,7 +344,7 @@ class Api:
     # --- what went wrong ---
 
     def _problem(self, error: Exception) -> ToolError:
-        """Return what the agent is told of *error*; httpx's own words may quote headers, and so a key."""
+        """Return what the agent reads of *error*; httpx's own words may quote headers, and so a key."""
         name = self.service.name
         if isinstance(error, _Refused):
             return self._refusal(error)

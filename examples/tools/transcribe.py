@@ -84,7 +84,7 @@ async def audio(
         engine: auto takes whisper where a model is at hand, and else, for English, pocketsphinx.
         refine: Let a language model of Ollama's polish the transcript; as it was heard, it stands in the log.
         refine_model: As in `ollama list`; by default what LOCAL_LLM_MODEL says, or else llama3.2.
-        context: Where progress goes, and whence the wish to stop comes.
+        context: Where progress goes, and where a cancellation request is seen.
 
     Raises:
         BadArgument: The file is missing, no audio, empty or of an unknown kind, or the engine lacks the language; or

@@ -214,7 +214,7 @@ class _Host:
 
 
 def test_a_direct_call_is_made_as_typed(anima: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """By hand is by hand: whoever wants JSON asks for it."""
+    """A direct call prints JSON only on request."""
     assert 0 == main(["image_gen", "3d", "a.png"])
     assert "3d: 画像 model.glb\n" == capfd.readouterr().out
     assert str(anima) == os.environ["ANIMAWORKS_ANIMA_DIR"]
@@ -281,8 +281,8 @@ def test_animaworks_readers_see_a_task_from_its_claim_to_its_end(files: TaskStor
     assert ["failed", "running"] == sorted(seen)
     assert {task_id: "completed", cancelled: "failed"} == {each: view["status"] for each, view in views.items()}
     assert ("cancelled", "seen") == (views[cancelled]["outcome"], views[task_id]["result"])
-    # and it costs no copy: it is the record
-    assert os.path.samefile(root / f"{task_id}.json", root / "done" / f"{task_id}.json")
+    # and it is a file of its own: what others write there reaches no record
+    assert not os.path.samefile(root / f"{task_id}.json", root / "done" / f"{task_id}.task")
 
 
 # Where tools come from.
@@ -478,7 +478,7 @@ async def test_a_gated_subcommand_is_refused_at_its_submit_without_the_permissio
 
 
 @pytest.mark.parametrize("permits", [None, Granting(), lambda _: 1 / 0])
-def test_a_gated_subcommand_is_refused_when_it_is_run_whoever_submitted_it(permits: object) -> None:
+def test_a_gated_subcommand_is_refused_when_it_is_run_for_any_submitter(permits: object) -> None:
     """Nobody who could say yes has said it: no hook, a hook that says no, and one that fails."""
     # given a task that came in through a shell, which cannot ask the host
     store = MemoryTaskStore(language="en")
@@ -489,8 +489,8 @@ def test_a_gated_subcommand_is_refused_when_it_is_run_whoever_submitted_it(permi
     # then
     done = store.get(task.id)
     assert (Outcome.FAILED, Cause.REJECTED, 0) == (done.outcome, done.cause, done.attempt)
-    [notice] = store.notifications.peek()
-    assert "needs the permission machine_run, which this Anima does not have: ask the operator" in notice.text
+    [notification] = store.notifications.peek()
+    assert "needs the permission machine_run, which this Anima does not have: ask the operator" in notification.text
 
 
 def test_the_hook_stays_in_the_host_and_what_it_says_goes_along(

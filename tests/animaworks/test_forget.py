@@ -28,12 +28,12 @@ def test_what_has_ended_leaves_the_memory_by_age_and_by_number_and_stays_on_disk
     assert 3 == len(manager.list_tasks())
 
 
-def test_old_tasks_are_forgotten_except_those_whose_notice_nobody_has_read(store: Store, tmp_path: Path) -> None:
+def test_old_tasks_are_forgotten_except_those_that_were_not_acknowledged(store: Store, tmp_path: Path) -> None:
     # given
     manager = BackgroundTaskManager(tmp_path / "mei", store=store)
     read, unread = (ended(manager, manager.submit("my_tool", {"n": n}, say)) for n in range(2))
-    notices = store.notifications
-    notices.acknowledge([notice for notice in notices.peek() if notice.task_id == read.task_id])
+    inbox = store.notifications
+    inbox.acknowledge([each for each in inbox.peek() if each.task_id == read.task_id])
     # when
     assert 0 == manager.cleanup_old_tasks()
     until(lambda: manager.cleanup_old_tasks(max_age_hours=0) == 1)

@@ -15,17 +15,17 @@ from tests.processes import eventually, in_event_loop, until
 
 def test_without_an_event_loop_the_callback_has_one_of_its_own(manager: BackgroundTaskManager) -> None:
     # given
-    told: list[tuple[str, bool]] = []
+    called: list[tuple[str, bool]] = []
 
     async def on_complete(task: BackgroundTask) -> None:
         await asyncio.sleep(0)
-        told.append((task.task_id, asyncio.get_running_loop().is_running()))
+        called.append((task.task_id, asyncio.get_running_loop().is_running()))
 
     manager.on_complete = on_complete
     # when
     task_id = manager.submit("my_tool", {}, say)
     # then
-    assert [(task_id, True)] == until(lambda: told)
+    assert [(task_id, True)] == until(lambda: called)
 
 
 @in_event_loop
@@ -51,10 +51,10 @@ def test_where_the_loop_that_submitted_is_gone_the_callback_is_called_all_the_sa
     manager: BackgroundTaskManager, gate: Gate
 ) -> None:
     # given
-    told: list[str] = []
+    called: list[str] = []
 
     def on_complete(task: BackgroundTask) -> None:  # a plain function, which the original would call too
-        told.append(task.task_id)
+        called.append(task.task_id)
 
     manager.on_complete = on_complete  # type: ignore[assignment]  # as said
 
@@ -65,7 +65,7 @@ def test_where_the_loop_that_submitted_is_gone_the_callback_is_called_all_the_sa
     # when
     gate.may_end.set()
     # then
-    assert [task_id] == until(lambda: told)
+    assert [task_id] == until(lambda: called)
 
 
 def test_a_callback_that_raises_is_logged_and_changes_nothing(
@@ -81,5 +81,5 @@ def test_a_callback_that_raises_is_logged_and_changes_nothing(
     # then
     until(lambda: "on_complete callback" in caplog.text)
     assert f"failed for task {task_id}" in caplog.text
-    assert [task_id] == [notice.task_id for notice in store.notifications.peek()]
+    assert [task_id] == [each.task_id for each in store.notifications.peek()]
     assert TaskStatus.COMPLETED is shown(manager, task_id).status

@@ -19,7 +19,7 @@ from animaworks_tasks import Cause, Executor, Outcome, Registry, State, Store, T
 from animaworks_tasks.background import BackgroundTask, BackgroundTaskManager, TaskStatus
 from animaworks_tasks.cli import main
 from animaworks_tasks.errors import StoreError
-from animaworks_tasks.store.protocol import new_task
+from animaworks_tasks.store.rules import new_task
 from tests.animaworks.calls import ended, say, shown
 from tests.conftest import die
 from tests.processes import PATIENCE, eventually, in_event_loop, until
@@ -29,10 +29,10 @@ from tests.processes import PATIENCE, eventually, in_event_loop, until
 async def test_managers_and_executors_share_a_directory_and_each_task_is_told_once(tmp_path: Path) -> None:
     # given two managers and an executor with another one's tools, all in this process
     store = TaskStore(tmp_path, language="en", durability="process")
-    told: list[str] = []
+    called: list[str] = []
 
     async def on_complete(task: BackgroundTask) -> None:
-        told.append(task.task_id)
+        called.append(task.task_id)
 
     registry = Registry()
     registry.add("echo", "words", lambda *words: " ".join(words))
@@ -46,11 +46,11 @@ async def test_managers_and_executors_share_a_directory_and_each_task_is_told_on
             BackgroundTaskManager(tmp_path, store=store)  # looks for orphans
         echoed = await executor.submit("echo", "words", "a")
         await executor.wait(echoed.id)
-        await eventually(lambda: len(told) == 20)
+        await eventually(lambda: len(called) == 20)
     # then
-    assert sorted(task_ids) == sorted(told)
+    assert sorted(task_ids) == sorted(called)
     assert {Outcome.COMPLETED} == {task.outcome for task in store.list()}
-    assert sorted([*task_ids, echoed.id]) == sorted(str(notice.task_id) for notice in store.notifications.peek())
+    assert sorted([*task_ids, echoed.id]) == sorted(str(each.task_id) for each in store.notifications.peek())
     notified = until(lambda: found if len(found := _notified(store)) > 20 else None)
     assert 21 == len(notified)
 
@@ -92,8 +92,8 @@ def test_a_call_ends_as_interrupted_when_its_host_dies_and_is_told_once(tmp_path
     task = shown(managers[0], task_id)
     assert (TaskStatus.FAILED, {"what": "cat"}, "generate_3d_model") == (task.status, task.tool_args, task.tool_name)
     assert "its process died while it was running" in str(task.error)
-    [notice] = until(store.notifications.peek)
-    assert "- Cause: interrupted" in notice.text
+    [notification] = until(store.notifications.peek)
+    assert "- Cause: interrupted" in notification.text
     noted = until(lambda: [each for each in store.events(task_id) if each["event"] == "notified"])
     assert 1 == len(noted)
 
@@ -129,7 +129,7 @@ def test_a_host_starts_also_where_orphans_cannot_be_looked_at(
     # when
     manager = BackgroundTaskManager(tmp_path / "mei", store=store)
     # then
-    until(lambda: "could not be looked at" in caplog.text)
+    until(lambda: "could not be recovered" in caplog.text)
     assert TaskStatus.COMPLETED is ended(manager, manager.submit("my_tool", {}, say)).status
 
 
@@ -161,29 +161,29 @@ def test_a_task_that_begins_as_ours_is_never_anybody_elses(store: Store) -> None
     assert State.RUNNING is store.get(task.id).state
     # and when we die
     die(claim)
-    assert () == store.recover(concerns=lambda task: task.tool != "my_tool").settled
-    [settled] = store.recover().settled
-    assert Cause.INTERRUPTED is settled.cause
+    assert () == store.recover(concerns=lambda task: task.tool != "my_tool").finished
+    [finished] = store.recover().finished
+    assert Cause.INTERRUPTED is finished.cause
 
 
 @pytest.mark.parametrize("where", ["pending", "running", "done"])
 def test_an_id_that_is_taken_is_not_begun_anew(files: TaskStore, where: str) -> None:
     # given
     task = new_task("my_tool", (), {}, anima_dir=files.location, at=datetime.now(UTC))
-    path = Path(getattr(files.layout, where), f"{task.id}.json")
+    path = Path(getattr(files.layout, where), f"{task.id}.{'json' if where == 'pending' else 'task'}")
     path.write_text("whatever")
     # then
     with pytest.raises(StoreError, match="already"):
         files.begin(task)
     assert "whatever" == path.read_text()
-    assert [] == os.listdir(files.layout.locks)
+    assert [] == os.listdir(files.layout.tmp)
 
 
 DEATHS = """
 import json, os, signal, sys
 from datetime import UTC, datetime
 from animaworks_tasks import TaskStore
-from animaworks_tasks.store.protocol import new_task
+from animaworks_tasks.store.rules import new_task
 from animaworks_tasks.task.states import Event
 
 EVENTS = {"open", "os.link", "os.rename", "os.remove", "fcntl.flock"}
@@ -216,15 +216,15 @@ for last in range(1, 1000):
     again = TaskStore(directory)
     again.recover()
     tasks = [task.cause.value if task.cause else task.outcome.value for task in again.list()]
-    notices = sorted(notice.task_id for notice in again.notifications.peek())
-    left = [*os.listdir(again.layout.running), *os.listdir(again.layout.locks), *os.listdir(again.layout.pending)]
-    print(json.dumps([tasks, len(notices), left]))
+    notified = sorted(each.task_id for each in again.notifications.peek())
+    left = [*os.listdir(again.layout.running), *os.listdir(again.layout.pending)]
+    print(json.dumps([tasks, len(notified), left]))
     if not killed:
         break
 """
 
 
-def test_killed_at_any_step_a_call_of_ours_is_unknown_or_has_one_outcome_and_one_notice(tmp_path: Path) -> None:
+def test_killed_at_any_step_a_call_of_ours_is_unknown_or_has_one_outcome_and_one_notification(tmp_path: Path) -> None:
     # when a process dies before each of the steps by which its call comes into the store, and ends there
     done = subprocess.run(
         [sys.executable, "-c", DEATHS, str(tmp_path)],

@@ -22,7 +22,7 @@ PROFILES = {
 
 
 class Runtime:
-    """An Anima: asks whether a tool is slow, hands it off if so, goes on, and is told."""
+    """An Anima: asks whether a tool is slow, submits it if so, goes on, and is notified."""
 
     def __init__(self, anima_dir: Path) -> None:
         self.inbox: list[str] = []
@@ -98,12 +98,12 @@ async def test_a_runtime_written_for_animaworks_own_class(tmp_path: Path) -> Non
     anima.manager.cleanup_old_tasks(max_age_hours=24)
     assert anima.manager.get_task(slow) is not None
 
-    # and AnimaWorks' readers find each as one JSON object, and the heartbeat one notice each
+    # and AnimaWorks' readers find each as one JSON object, and the heartbeat one notification each
     state = tmp_path / "sakura" / "state"
     views = [json.loads(path.read_text("utf-8")) for path in (state / "background_tasks").glob("*.json")]
     assert {view["task_id"] for view in views} == {t.task_id for t in everything}
-    notices = sorted((state / "background_notifications").glob("*.md"))
-    assert [notice.stem for notice in notices] == sorted(t.task_id for t in everything)
+    notifications = sorted((state / "background_notifications").glob("*.md"))
+    assert [each.stem for each in notifications] == sorted(t.task_id for t in everything)
 
 
 # AnimaWorks' class has these too.

@@ -74,8 +74,8 @@ def test_any_name_is_a_tool(manager: BackgroundTaskManager, store: Store, name: 
     # then
     assert (name, f"{name} {{'a': 1}}") == (task.tool_name, task.result)
     assert name == store.get(task.task_id).name
-    [notice] = store.notifications.peek()
-    assert f"- Tool: {name}\n" in notice.text
+    [notification] = store.notifications.peek()
+    assert f"- Tool: {name}\n" in notification.text
 
 
 def test_a_task_without_a_name_is_refused_and_nothing_is_kept(manager: BackgroundTaskManager, store: Store) -> None:
@@ -123,7 +123,7 @@ def test_what_is_printed_is_in_the_log_and_a_large_result_is_kept_whole(files: T
     beginning = done.result
     Path(files.layout.root, str(done.result_file)).unlink()
     assert beginning == shown(other, task_id).result
-    path = Path(files.layout.done, f"{task_id}.json")
+    path = Path(files.layout.done_record(task_id))
     record = path.read_text()
     for forged in ("../../../secret", files.workspace("0" * 12).keep_result(b"a secret"), f"results/{task_id}/\\u0000"):
         path.write_text(record.replace(str(done.result_file), forged))
@@ -140,7 +140,7 @@ def test_a_result_is_text_and_a_coroutine_that_is_returned_is_run(manager: Backg
 
 
 def test_a_function_that_only_promises_has_failed(manager: BackgroundTaskManager) -> None:
-    """Its work was not done, so the agent is not told that it was."""
+    """Its work was not done, so the notification does not say that it was."""
     task = ended(manager, manager.submit("my_tool", {}, lambda *_: (n for n in range(3))))
     assert TaskStatus.FAILED is task.status
     assert "it returned an unfinished generator: nobody has gone through it, so its work was not done" == task.error
@@ -163,7 +163,7 @@ def test_a_call_that_would_end_its_host_has_failed_and_is_told(
     task_id = manager.submit("my_tool", {}, call)
     until(lambda: not manager.active_count())
     assert (Outcome.FAILED, Cause.TOOL) == (store.get(task_id).outcome, store.get(task_id).cause)
-    assert [task_id] == [notice.task_id for notice in store.notifications.peek()]
+    assert [task_id] == [each.task_id for each in store.notifications.peek()]
 
 
 def test_arguments_that_somebody_has_rewritten_are_shown_as_they_are(files: TaskStore) -> None:
@@ -171,7 +171,7 @@ def test_arguments_that_somebody_has_rewritten_are_shown_as_they_are(files: Task
     manager = BackgroundTaskManager(files.location, store=files)
     task_id = manager.submit("my_tool", {"a": 1}, say)
     ended(manager, task_id)
-    path = Path(files.layout.done, f"{task_id}.json")
+    path = Path(files.layout.done_record(task_id))
     record = json.loads(path.read_text())
     record["tool_args"]["raw_args"] = ["{"]
     path.write_text(json.dumps(record))
@@ -211,7 +211,7 @@ def test_a_submit_that_the_disk_refuses_raises_and_nothing_is_called(
 ) -> None:
     # given
     manager = BackgroundTaskManager(files.location, store=files)
-    monkeypatch.setattr(files.layout, "tmp", "/nowhere")
+    monkeypatch.setattr(files.place.disk, "tmp", "/nowhere")
     # then
     with pytest.raises(FileNotFoundError):
         manager.submit("my_tool", {}, say)
@@ -223,10 +223,10 @@ def test_an_outcome_that_cannot_be_stored_is_told_and_the_task_ends_as_interrupt
 ) -> None:
     # given a disk that says no for longer than anybody waits
     manager = BackgroundTaskManager(files.location, store=files)
-    told: list[BackgroundTask] = []
+    called: list[BackgroundTask] = []
 
     async def on_complete(task: BackgroundTask) -> None:
-        told.append(task)
+        called.append(task)
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "the disk said no")
@@ -237,11 +237,11 @@ def test_an_outcome_that_cannot_be_stored_is_told_and_the_task_ends_as_interrupt
         patch.setattr("animaworks_tasks.worker.runner._PATIENCE", 0)
         # when
         task_id = manager.submit("my_tool", {}, say)
-        until(lambda: told)
+        until(lambda: called)
     # then
     assert (TaskStatus.FAILED, "its outcome could not be stored: [Errno 5] the disk said no") == (
-        told[0].status,
-        told[0].error,
+        called[0].status,
+        called[0].error,
     )
     BackgroundTaskManager(files.location, store=files)
     until(lambda: files.get(task_id).state is State.DONE)

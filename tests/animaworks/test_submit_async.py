@@ -107,8 +107,8 @@ def test_an_async_call_whose_loop_ends_was_interrupted(store: Store, tmp_path: P
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # what asyncio has to say of such a host
         loop.close()
     # then
-    [notice] = until(store.notifications.peek)
-    assert (task_id, Cause.INTERRUPTED) == (notice.task_id, store.get(task_id).cause)
+    [notification] = until(store.notifications.peek)
+    assert (task_id, Cause.INTERRUPTED) == (notification.task_id, store.get(task_id).cause)
 
 
 @pytest.mark.parametrize("store", ["memory"], indirect=True)

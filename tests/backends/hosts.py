@@ -22,8 +22,8 @@ class Host:
         self.store = store or TaskStore(anima_dir, language="en", durability="process")
         self.ended: list[str] = []
         merged: dict[str, Any] = {"backend": ProcessBackend(), "max_workers": 1, "scan_interval": 0.05} | options
-        tell = lambda task: self.ended.append(task.id)  # noqa: E731 - bound to this host
-        self.executor = Executor(self.store, registry, on_finish=tell, **merged).start()
+        on_finish = lambda task: self.ended.append(task.id)  # noqa: E731 - bound to this host
+        self.executor = Executor(self.store, registry, on_finish=on_finish, **merged).start()
 
     def run(self, subcommand: str, *words: object, tool: str = "proc", **options: Any) -> Task:  # noqa: ANN401 - as above
         """Run a tool to its end."""
@@ -41,8 +41,8 @@ class Host:
         assert Outcome.COMPLETED is task.outcome, task.error
         return json.loads(task.result or "null")
 
-    def told(self, task_id: str) -> int:
-        """Return how often the end of a task was told, once there is nothing left to tell."""
+    def reported(self, task_id: str) -> int:
+        """Return how often the end of a task was reported, once all ends are."""
         self.executor.run_until_idle_sync(timeout=PATIENCE)
         return self.ended.count(task_id)
 

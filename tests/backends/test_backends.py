@@ -60,7 +60,7 @@ def test_calls_are_made_at_once_and_shutting_down_waits_for_them(backend: Backen
     gates = [tmp_path / "0", tmp_path / "1"]
     calls = [backend.submit(wait_and_return, gate, gate.name) for gate in gates]
 
-    # when the second one is let go on first
+    # when the second one can go on first
     gates[1].touch()
     assert "1" == calls[1].result(PATIENCE)
     assert not calls[0].done()
@@ -234,7 +234,7 @@ def test_a_call_that_cannot_go_to_another_process_is_refused() -> None:
     backend.shutdown()
 
 
-def test_what_cannot_come_back_from_another_process_is_told_as_text() -> None:
+def test_what_cannot_be_pickled_in_another_process_is_returned_as_text() -> None:
     backend = ProcessBackend()
     with pytest.raises(RuntimeError, match="lock"):
         backend.submit(make_unpicklable).result(PATIENCE)

@@ -107,20 +107,20 @@ def test_a_busy_supervisor_finishes_records_and_tells_when_its_host_is_killed_an
     assert Outcome.COMPLETED is task.outcome
     for pid in json.loads(task.result or ""):
         until(partial(gone, pid))
-    assert [task_id] == [notice.task_id for notice in store.notifications.peek()]
+    assert [task_id] == [each.task_id for each in store.notifications.peek()]
 
 
-def test_whoever_waits_for_a_supervisor_is_woken_when_the_host_leaves_it(tmp_path: Path) -> None:
+def test_a_thread_that_waits_for_a_supervisor_wakes_up_when_the_host_disconnects(tmp_path: Path) -> None:
     # given
     backend, gate = ProcessBackend(), tmp_path / "gate"
     held = backend.submit(registry.get("proc", "speak").load(), gate)
-    until(lambda: any(call.supervisor for call in backend._calls))
+    until(lambda: backend._busy)
 
     # when
     backend.shutdown(wait=False)
 
     # then
-    with pytest.raises(BackendError, match="we left it"):
+    with pytest.raises(BackendError, match="was closed"):
         held.result(PATIENCE)
     gate.touch()
 
@@ -188,7 +188,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("program", [SYNC, ASYNC], ids=["sync", "async"])
-def test_a_script_without_a_guard_is_told_so_instead_of_running_itself_for_ever(tmp_path: Path, program: str) -> None:
+def test_a_script_without_a_guard_gets_an_error_instead_of_starting_itself_again(tmp_path: Path, program: str) -> None:
     """Each tool process loads the script to find the tool, and so would start an executor, and submit, once more."""
     # given
     script = tmp_path / "host.py"

@@ -11,7 +11,7 @@ import pytest
 
 from animaworks_tasks import Cause, Outcome, TaskStore
 from animaworks_tasks.backends import tool_process
-from animaworks_tasks.backends.channel import Link
+from animaworks_tasks.backends.channel import Channel
 from animaworks_tasks.backends.process_tree import Child, Stopped
 from tests.backends.hosts import Host
 from tests.processes import PATIENCE, gone, until
@@ -79,8 +79,8 @@ def test_a_command_is_stopped_with_its_tool_process(host: Host) -> None:
     assert Cause.TIMEOUT is host.wait(task_id).cause
 
 
-def test_what_cannot_be_stopped_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    # given a supervisor's view of a process that is stuck in the kernel, as far as anybody can tell
+def test_what_cannot_be_stopped_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # given a supervisor's view of a process that is stuck in the kernel, as far as it can see
     store = TaskStore(tmp_path, durability="process")
     claim = store.claim(store.submit("proc", "hold", str(tmp_path / "gate")).id)
     assert claim is not None
@@ -91,8 +91,8 @@ def test_what_cannot_be_stopped_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pat
             child.wait(PATIENCE)
         return Stopped(1, (4711,))
 
-    def sleeper() -> tuple[Child, Link]:
-        return Child(os.posix_spawnp("sleep", ["sleep", "600"], os.environ)), Link(ours)
+    def sleeper() -> tuple[Child, Channel]:
+        return Child(os.posix_spawnp("sleep", ["sleep", "600"], os.environ)), Channel(ours)
 
     ours, theirs = socket.socketpair()
     monkeypatch.setattr(tool_process, "_start", sleeper)  # this process has threads, and is not forked
@@ -102,7 +102,7 @@ def test_what_cannot_be_stopped_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     # when
     with theirs:
-        report = tools.invoke(registry.get("proc", "hold"), claim.task, store, 0.0)
+        report = tools.invoke(registry.get("proc", "hold"), claim.task, store, claim, 0.0)
 
     # then
     assert report.timed_out

@@ -25,7 +25,7 @@ def doomed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     host.executor.stop(drain_timeout=PATIENCE)
 
 
-def test_a_supervisor_that_is_killed_frees_its_lock_and_its_task_is_settled_and_told_once(
+def test_a_supervisor_that_is_killed_frees_its_lock_and_its_task_is_finished_and_reported_once(
     doomed: Host, tmp_path: Path
 ) -> None:
     # given
@@ -41,8 +41,8 @@ def test_a_supervisor_that_is_killed_frees_its_lock_and_its_task_is_settled_and_
     assert (Outcome.FAILED, Cause.INTERRUPTED) == (task.outcome, task.cause)
     until(lambda: gone(tool))  # it might be run again elsewhere
     assert "fine" == doomed.run("echo", "fine").result
-    assert 1 == doomed.told(task_id)
-    assert 1 == [notice.task_id for notice in doomed.store.notifications.peek()].count(task_id)
+    assert 1 == doomed.reported(task_id)
+    assert 1 == [each.task_id for each in doomed.store.notifications.peek()].count(task_id)
 
 
 def test_a_task_that_is_safe_to_run_again_runs_again_when_its_supervisor_is_killed(
@@ -57,7 +57,7 @@ def test_a_task_that_is_safe_to_run_again_runs_again_when_its_supervisor_is_kill
 
     # then
     assert "attempt 2" == doomed.wait(task_id).result
-    assert 1 == doomed.told(task_id)
+    assert 1 == doomed.reported(task_id)
 
 
 FORK_HOOK = """
@@ -106,7 +106,7 @@ def test_a_supervisor_that_dies_as_it_has_forked_frees_its_lock_and_its_call_run
     assert "attempt 2" == host.wait(task_id).result
     assert 1 == len(host.log(task_id).splitlines())
     until(lambda: gone(int(pid.read_text())))
-    assert 1 == host.told(task_id)
+    assert 1 == host.reported(task_id)
     host.executor.stop(drain_timeout=PATIENCE)
 
 
@@ -122,26 +122,26 @@ def test_a_supervisor_that_dies_idle_is_replaced(doomed: Host) -> None:
 
 def test_a_call_whose_supervisor_dies_under_it_is_lost_and_says_so() -> None:
     backend = ProcessBackend()
-    with pytest.raises(BackendError, match="the task's record tells more"):
+    with pytest.raises(BackendError, match="see the task's record"):
         backend.submit(die).result(PATIENCE)
     assert 2 == backend.submit(divide, 4, by=2).result(PATIENCE)
     backend.shutdown()
 
 
-def test_a_supervisor_that_cannot_even_begin_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_supervisor_that_cannot_start_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     # given an interpreter that ends at once
     monkeypatch.setattr(processes, "get_executable", lambda: "/bin/false")
     backend = ProcessBackend()
 
     # then, whether it ends before or after it was sent its call
-    with pytest.raises(BackendError, match=r"nothing ran|has gone"):
+    with pytest.raises(BackendError, match=r"nothing ran|was closed"):
         backend.submit(divide, 4, by=2).result(PATIENCE)
     backend.shutdown()
 
 
-def test_a_supervisor_that_has_gone_before_it_took_its_call_has_run_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_supervisor_that_ended_before_it_received_its_call_has_run_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     # given
-    monkeypatch.setattr(processes._Supervisor, "begin", lambda *_: False)
+    monkeypatch.setattr(processes._Supervisor, "send", lambda *_: False)
     backend = ProcessBackend()
 
     # then
@@ -170,4 +170,30 @@ def test_where_no_supervisor_can_be_started_tasks_wait_and_the_watcher_does_not_
     # then
     assert "at last" == host.wait(task_id).result
     assert 2 == len(starts)
+    host.executor.stop(drain_timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("left", ["nothing", "a forked child", "a program", "a command"])
+@pytest.mark.parametrize("tries", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_tool_never_runs_twice_at_once_however_often_its_supervisor_is_killed(
+    tmp_path: Path, tries: int, left: str
+) -> None:
+    """It ignores SIGTERM, may be run again, and what it leaves running would still be at work beside its next run."""
+    # given
+    host = Host(tmp_path / "mei", scan_interval=3600.0)
+    words = ["alone", tmp_path] if left == "a command" else ["alone", tmp_path, left]
+    task_id = host.submit(*words, tool="program" if left == "a command" else "proc")
+
+    # when
+    for attempt in range(1, tries + 1):
+        until((tmp_path / f"began-{attempt}").exists)
+        until(lambda: host.store.get(task_id).owner_pid)
+        os.kill(host.store.get(task_id).owner_pid or 0, signal.SIGKILL)
+    until((tmp_path / f"began-{tries + 1}").exists)
+    (tmp_path / f"may-end-{tries + 1}").touch()
+
+    # then
+    assert f"attempt {tries + 1}" == (host.wait(task_id).result or "").strip()
+    assert not (tmp_path / "twice").exists()
+    assert 1 == host.reported(task_id)
     host.executor.stop(drain_timeout=PATIENCE)

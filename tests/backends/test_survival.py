@@ -25,7 +25,7 @@ def begin(host: Host, subcommand: str, *words: object) -> tuple[str, list[int]]:
     return task_id, [int(word) for word in host.log(task_id).split()]
 
 
-def test_a_host_that_is_to_stop_its_tasks_settles_them_as_interrupted(tmp_path: Path) -> None:
+def test_a_host_that_stops_its_tasks_finishes_them_as_interrupted(tmp_path: Path) -> None:
     # given
     host = stopping_host(tmp_path / "mei")
     task_id, processes = begin(host, "hold", tmp_path / "gate")
@@ -37,7 +37,7 @@ def test_a_host_that_is_to_stop_its_tasks_settles_them_as_interrupted(tmp_path: 
     task = host.store.get(task_id)
     assert (Outcome.FAILED, Cause.INTERRUPTED) == (task.outcome, task.cause)
     assert "may have partly run" in (task.error or "")
-    assert [task_id] == host.ended == [notice.task_id for notice in host.store.notifications.peek()]
+    assert [task_id] == host.ended == [each.task_id for each in host.store.notifications.peek()]
     for process in processes:
         until(lambda process=process: gone(process))  # type: ignore[misc]  # mypy cannot infer a bound lambda
 
@@ -57,7 +57,7 @@ def test_what_may_run_again_waits_for_the_next_host_and_runs_there(tmp_path: Pat
     next_host.executor.stop(drain_timeout=PATIENCE)
 
 
-def test_a_machine_that_goes_down_in_order_leaves_settled_tasks(tmp_path: Path) -> None:
+def test_a_machine_that_shuts_down_in_order_leaves_finished_tasks(tmp_path: Path) -> None:
     """Then every process is sent SIGTERM, the supervisors too, whatever their host does."""
     # given
     host = Host(tmp_path / "mei")
@@ -76,7 +76,7 @@ def test_a_machine_that_goes_down_in_order_leaves_settled_tasks(tmp_path: Path) 
 
 @pytest.mark.parametrize("who", ["tool", "tool, then supervisor", "supervisor, then tool"])
 @pytest.mark.parametrize("subcommand", ["hold", "again"])
-def test_whoever_is_sent_sigterm_first_nobody_has_cancelled_the_task(tmp_path: Path, who: str, subcommand: str) -> None:
+def test_sigterm_to_any_of_its_processes_does_not_cancel_the_task(tmp_path: Path, who: str, subcommand: str) -> None:
     """A machine that goes down, and systemd for a whole unit, send it to the tool's process as well."""
     # given
     host = Host(tmp_path / "mei")
@@ -109,7 +109,7 @@ def test_sigterm_while_a_supervisor_does_what_is_not_the_tools_costs_its_task_no
     # then
     assert sent.exists()
     assert (Outcome.COMPLETED, "whole", 1) == (task.outcome, task.result, task.attempt)
-    assert 1 == host.told(task.id)
+    assert 1 == host.reported(task.id)
     host.executor.stop(drain_timeout=PATIENCE)
 
 
@@ -117,17 +117,18 @@ def test_a_host_that_stops_its_tasks_also_stops_one_that_it_has_just_begun(tmp_p
     """However far it had come, it is not left running, and what had not begun waits."""
     # given
     host = stopping_host(tmp_path / "mei")
-    backend = host.executor._backend
+    backend, scheduler = host.executor._backend, host.executor._scheduler
     assert isinstance(backend, ProcessBackend)
+    assert scheduler is not None
     task_id = host.submit("hold", tmp_path / "gate")
-    until(lambda: backend._calls)
+    until(scheduler.running)
 
     # when
     host.executor.stop()
 
     # then
     assert host.store.get(task_id).state is not State.RUNNING
-    assert not backend._calls
+    assert not backend._busy
 
 
 def test_an_idle_supervisor_that_is_sent_sigterm_exits(tmp_path: Path) -> None:
@@ -149,7 +150,7 @@ def test_a_task_that_kills_its_worker_every_time_is_given_up(tmp_path: Path, opt
     task = host.wait(task_id)
     assert (Outcome.FAILED, Cause.INTERRUPTED, limit) == (task.outcome, task.cause, task.attempt)
     assert limit == len(host.log(task_id).split())
-    assert 1 == host.told(task_id)
+    assert 1 == host.reported(task_id)
     host.executor.stop()
 
 
@@ -171,7 +172,7 @@ def test_the_next_host_counts_and_can_cancel_what_its_predecessor_left(tmp_path:
     assert Outcome.CANCELLED is second.wait(task_id).outcome
     assert "next" == second.wait(waiting).result
     assert all(map(gone, processes[:1]))
-    assert 1 == second.told(task_id)
+    assert 1 == second.reported(task_id)
     second.executor.stop(drain_timeout=PATIENCE)
 
 
@@ -185,7 +186,7 @@ def test_a_timeout_is_kept_although_the_host_has_gone(tmp_path: Path) -> None:
     # then
     done = until(ended(first, task_id))
     assert (Outcome.FAILED, Cause.TIMEOUT) == (done.outcome, done.cause)
-    assert [task_id] == [notice.task_id for notice in until(first.store.notifications.peek)]
+    assert [task_id] == [each.task_id for each in until(first.store.notifications.peek)]
 
 
 def ended(host: Host, task_id: str) -> Callable[[], Task | None]:
@@ -196,6 +197,6 @@ def ended(host: Host, task_id: str) -> Callable[[], Task | None]:
     return look
 
 
-def test_another_wish_for_the_end_of_the_host_is_refused() -> None:
+def test_another_value_of_on_host_exit_is_refused() -> None:
     with pytest.raises(ValueError, match="'detach' or 'stop'"):
         ProcessBackend(on_host_exit="later")  # type: ignore[arg-type]  # what a caller without mypy may write

@@ -16,6 +16,7 @@ import pytest
 
 from animaworks_tasks import Cause, Executor, Outcome, ProcessBackend, State, TaskStore
 from animaworks_tasks.backends import tool_process
+from animaworks_tasks.store.protocol import Claim
 from tests.backends.hosts import ROOT, Host, in_an_hour, open_files, supervisor_of
 from tests.processes import PATIENCE, gone, state, until
 from tests.tools_for_tests import registry
@@ -61,10 +62,10 @@ def test_a_process_that_died_idle_is_replaced_and_its_supervisor_is_not(host: Ho
 
 
 def test_a_process_has_nothing_of_its_supervisors_but_what_an_interpreter_begins_with(host: Host) -> None:
-    """Above all no lock and no connection to the host: they would outlive the supervisor."""
+    """Above all no connection to the host: it would outlive the supervisor. Of locks it has that of its own task."""
     host.run("leave", 3)
     process = host.result("inspect")
-    assert ["/dev/null", "log", "log", "socket"] == process["files"]
+    assert ["/dev/null", "log", "log", "record", "socket"] == sorted(process["files"])
     assert process["leads its session"]
     assert {"SIGINT": "default_int_handler", "SIGTERM": "_on_sigterm"} == process["handlers"]
     assert [] == process["blocked"]
@@ -228,7 +229,7 @@ def test_a_failing_tool_is_run_again_until_it_succeeds(host: Host, tmp_path: Pat
     task_id = host.submit("fail", tmp_path / "tries", retries=2)
     assert "third time lucky" == host.wait(task_id).result
     assert 3 == host.store.get(task_id).attempt
-    assert 1 == host.told(task_id)
+    assert 1 == host.reported(task_id)
 
 
 # Processes that cannot be started, and forks.
@@ -249,7 +250,7 @@ def test_a_tool_for_which_no_process_can_be_started_has_crashed(
     files = open_files()
 
     # when
-    report = tool_process.ToolProcess(None).invoke(registry.get("proc", "echo"), task, store, 60.0)
+    report = tool_process.ToolProcess(None).invoke(registry.get("proc", "echo"), task, store, Claim(task, None), 60.0)
 
     # then
     assert Cause.CRASHED is report.cause

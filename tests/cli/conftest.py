@@ -66,10 +66,10 @@ def tool(capsys: pytest.CaptureFixture[str]) -> Tool:
 
 @pytest.fixture
 def hosted(store: TaskStore) -> Iterator[None]:
-    """Let somebody listen at the doorbell."""
-    bell = store.doorbell()
+    """Let a host be there, or what the store can see of one."""
+    watch = store.watch()
     yield
-    bell.close()
+    watch.close()
 
 
 def complete(store: TaskStore, *, result: str | None = "a cat", tool: str = "image_gen") -> Task:

@@ -20,7 +20,10 @@ def test_cancel_tells_what_it_came_to(store: TaskStore, tool: Tool) -> None:
     assert Said(0, f"task {pending.id} is cancelled\n", "") == tool("cancel", pending.id)
     assert Said(0, f"task {pending.id} was cancelled before\n", "") == tool("cancel", pending.id)
     said = tool("cancel", running.id)
-    assert (0, f"task {running.id} was asked to stop; `animaworks-tool wait {running.id}` tells when it has\n") == (
+    assert (
+        0,
+        f"cancellation of task {running.id} requested; `animaworks-tool wait {running.id}` returns when it ends\n",
+    ) == (
         said.status,
         said.out,
     )
@@ -51,7 +54,7 @@ def test_a_notice_that_a_command_leaves_is_in_the_language_of_the_host(
     tool("cancel", store.submit("web", "fetch").id)
     tool("doctor", "--fix")
     # then
-    assert [heading, heading] == [notice.text.partition(":")[0] for notice in store.notifications.peek()]
+    assert [heading, heading] == [notification.text.partition(":")[0] for notification in store.notifications.peek()]
 
 
 def test_the_notice_of_a_cancelled_task_is_in_the_language_asked_for(store: TaskStore, tool: Tool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import signal
@@ -16,8 +15,8 @@ import animaworks_tasks
 from animaworks_tasks import TaskStore
 from animaworks_tasks.cli import text as cli_text
 from animaworks_tasks.cli.commands import COMMANDS, ENTRANCE
-from animaworks_tasks.store.protocol import Progress, utc_now
-from animaworks_tasks.task.pending import new_id
+from animaworks_tasks.store.protocol import Progress
+from animaworks_tasks.store.rules import utc_now
 from tests.cli.conftest import PROGRAM, Tool, complete
 from tests.conftest import begin
 
@@ -150,20 +149,12 @@ def test_the_beginning_of_an_id_is_enough(store: TaskStore, tool: Tool) -> None:
 
 
 def test_the_beginning_of_two_ids_is_not(store: TaskStore, tool: Tool) -> None:
-    ids = sorted(store.submit("web", "fetch", key=key).id for key in _alike())
-    said = tool("show", ids[0][:4])
+    first, second = "0123456789ab", "01234567cdef"
+    for task_id in (first, second):
+        Path(store.layout.pending_record(task_id)).touch()
+    said = tool("show", "01234567")
     assert 2 == said.status
-    assert f"{ids[0][:4]!r} is the beginning of 2 ids: {', '.join(ids)}; write more of it" in said.err
-
-
-def _alike() -> tuple[str, str]:
-    """Return two keys whose ids begin with the same four digits."""
-    seen: dict[str, str] = {}
-    for key in map(str, itertools.count()):
-        earlier = seen.setdefault(new_id(key)[:4], key)
-        if earlier != key:
-            return earlier, key
-    raise AssertionError
+    assert f"'01234567' is the beginning of 2 ids: {first}, {second}; write more of it" in said.err
 
 
 # Readers that leave, people that lose patience.
@@ -201,7 +192,7 @@ def test_a_progress_report_is_put_in_a_line() -> None:
         (184, "3 min 4 s"), (3600, "1 h"), (7500, "2 h 5 min"), (90_000, "1 d 1 h"),
     ],
 )  # fmt: skip
-def test_times_are_told_as_people_tell_them(seconds: float, words: str) -> None:
+def test_times_are_written_as_people_write_them(seconds: float, words: str) -> None:
     assert words == cli_text.duration(seconds)
 
 

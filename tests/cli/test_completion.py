@@ -54,12 +54,12 @@ def store(anima: Path) -> TaskStore:
 def offered(capsys: pytest.CaptureFixture[str]) -> Offered:
     """Ask what the last word may become: the kind, and the candidates without what is said of them."""
 
-    def ask(*words: str, to: str = "zsh", told: bool = False) -> list[str]:
+    def ask(*words: str, to: str = "zsh", whole: bool = False) -> list[str]:
         capsys.readouterr()
         assert 0 == main(["__complete", to, *words])
         said = capsys.readouterr()
         assert "" == said.err
-        return [line if told else line.partition("\t")[0] for line in said.out.splitlines()]
+        return [line if whole else line.partition("\t")[0] for line in said.out.splitlines()]
 
     return ask
 
@@ -122,7 +122,7 @@ def test_every_option_of_a_command_is_offered(offered: Offered, command: str) ->
 
 
 def test_every_command_and_tool_is_offered_with_what_it_is(store: TaskStore, offered: Offered) -> None:
-    kind, *lines = offered("", told=True)
+    kind, *lines = offered("", whole=True)
     assert "nothing" == kind
     assert {
         "submit\tqueue a call of a tool; prints a receipt at once",
@@ -130,21 +130,21 @@ def test_every_command_and_tool_is_offered_with_what_it_is(store: TaskStore, off
     } <= set(lines)
     assert {"image_gen\t3d", "transcribe\taudio"} <= set(lines)
     assert {*COMMANDS} <= {line.partition("\t")[0] for line in lines}
-    assert ["nothing", "3d\t⚠ Make a model."] == offered("submit", "image_gen", "3", told=True)
+    assert ["nothing", "3d\t⚠ Make a model."] == offered("submit", "image_gen", "3", whole=True)
     assert store
 
 
 def test_tasks_are_offered_to_the_commands_that_are_for_them(store: TaskStore, offered: Offered) -> None:
     pending, running = store.submit("web", "fetch", key="k").id, begin(store).task.id
     failed = store.finish(begin(store), Event.FAIL, cause=Cause.TOOL, error="no").id
-    store.announce(own(store, store.submit("image_gen", "3d").id))
+    store.publish_view(own(store, store.submit("image_gen", "3d").id))
     for command in ("show", "logs", "wait"):
         assert {pending, running, failed} <= set(offered(command, ""))
     assert [failed] == offered("retry", "")[1:]
     assert failed not in offered("cancel", "")
-    assert [f"{pending}\tweb:fetch pending"] == offered("show", pending[:6], told=True)[1:]
-    assert [f"{failed}\timage_gen:3d failed"] == offered("events", "--task", failed[:4], told=True)[1:]
-    assert f"{running}\timage_gen:3d running" in offered("show", "", told=True)
+    assert [f"{pending}\tweb:fetch pending"] == offered("show", pending[:6], whole=True)[1:]
+    assert [f"{failed}\timage_gen:3d failed"] == offered("events", "--task", failed[:4], whole=True)[1:]
+    assert f"{running}\timage_gen:3d running" in offered("show", "", whole=True)
     assert ["nothing"] == offered("show", failed, "")
     assert failed in offered("wait", pending, "")
 
@@ -155,7 +155,7 @@ def test_of_very_many_tasks_the_last_are_offered(
     monkeypatch.setattr(complete, "_MOST", 2)
     ids = [store.finish(begin(store), Event.COMPLETE).id for _ in range(4)]
     for age, task_id in enumerate(reversed(ids)):
-        os.utime(Path(store.layout.done) / f"{task_id}.json", (1e9 - age, 1e9 - age))
+        os.utime(store.layout.done_record(task_id), (1e9 - age, 1e9 - age))
     assert ["nothing", ids[3], ids[2]] == offered("show", "")
 
 
@@ -199,7 +199,7 @@ def test_what_cannot_be_read_is_not_offered(store: TaskStore, offered: Offered, 
     Path(store.layout.catalogue).write_text(text)
     for name in ("0123456789ab", "0123456789ac"):
         (Path(store.layout.pending) / f"{name}.json").write_text(text)
-    (Path(store.layout.running) / "0123456789ad.json").mkdir()
+    Path(store.layout.running_record("0123456789ad")).mkdir()
     assert {"0123456789ab", "0123456789ac", "0123456789ad"} == set(offered("show", "")[1:])
     assert {"files", "nothing"} & set(offered("submit", "web", ""))
     assert isinstance(offered("submit", ""), list)
@@ -222,7 +222,7 @@ def test_a_word_that_would_steer_a_terminal_or_pass_for_an_option_is_not_offered
 
 def test_what_is_said_of_a_word_is_one_plain_line(store: TaskStore, offered: Offered) -> None:
     task = store.submit("a\tb\nc\x1b[2J", "x" * 500)
-    (line,) = offered("show", task.id, told=True)[1:]
+    (line,) = offered("show", task.id, whole=True)[1:]
     assert line.startswith(f"{task.id}\ta b c [2J:xxx")
     assert len(line) < 100
 

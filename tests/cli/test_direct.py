@@ -8,13 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-import attrs
 import pytest
 
 from animaworks_tasks.cli import main
+from tests.cli.conftest import Said, Tool
 from tests.processes import gone, until
 
 PROGRAM = [sys.executable, "-c", "import sys; from animaworks_tasks.cli import main; sys.exit(main())"]
@@ -109,16 +108,7 @@ def cli_main(argv=None):
 """
 
 
-@attrs.frozen
-class Said:
-    """What one command line came to."""
-
-    status: int
-    out: str
-    err: str
-
-
-Tool = Callable[..., Said]
+pytestmark = pytest.mark.usefixtures("anima")
 
 
 @pytest.fixture
@@ -134,19 +124,6 @@ def anima(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # what is held back and cannot be written is the harder case
     monkeypatch.setenv("ANIMAWORKS_DATA_DIR", str(tmp_path / "data"))
     return tmp_path / "mei"
-
-
-@pytest.fixture
-def tool(anima: Path, capsys: pytest.CaptureFixture[str]) -> Tool:
-    """Run a command line in this process."""
-
-    def run(*words: str) -> Said:
-        capsys.readouterr()
-        status = main(words)
-        return Said(status, *capsys.readouterr())
-
-    assert anima
-    return run
 
 
 def test_what_a_function_returns_is_the_output_and_what_it_prints_a_remark(tool: Tool, anima: Path) -> None:
@@ -194,7 +171,7 @@ def test_a_long_running_tool_says_that_it_should_have_been_submitted(tool: Tool)
         ("else", 1, "failed (tool): KeyError: 'else'\n"),
     ],
 )
-def test_a_failure_is_told_with_its_cause_and_hint(tool: Tool, how: str, status: int, reason: str) -> None:
+def test_a_failure_is_reported_with_its_cause_and_hint(tool: Tool, how: str, status: int, reason: str) -> None:
     said = tool("cat", "fail", how)
     assert (status, "") == (said.status, said.out)
     assert said.err.endswith(f"animaworks-tool: cat fail {reason}")

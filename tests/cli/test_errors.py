@@ -171,7 +171,7 @@ def test_a_task_that_cannot_do_that_now(check: Check, store: TaskStore) -> None:
             *_not_yet(pending, "pending"),
             *_not_yet(running, "running"),
             (f"retry {done.id}", 2, ["there is no tool 'image_gen'", "`animaworks-tool tools`", "choose from words"]),
-            (f"show --result {failed.id}", 1, ["has no result", f"`animaworks-tool show {failed.id}` tells why"]),
+            (f"show --result {failed.id}", 1, ["has no result", f"`animaworks-tool show {failed.id}` says why"]),
             (f"wait {pending.id} --timeout 0", 3, ["no host is listening", "`animaworks-tool run`"]),
         )
     )
@@ -299,7 +299,39 @@ def test_a_file_system_without_locks(check: Check, store: TaskStore, monkeypatch
     check(errors(("list", 1, [store.location, "locks do not work", "use a local one", "name another Anima"])))
 
 
-def test_another_trouble_of_the_system_is_told_as_it_is(
+def test_a_store_of_a_format_that_this_release_does_not_know(
+    check: Check, store: TaskStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is to be done is not what would be if the disk had refused it."""
+    Path(store.layout.format).write_text("animaworks_tasks 99\n")
+    refused = [
+        f"{store.layout.root} cannot hold tasks: its format is",
+        "animaworks_tasks 99",
+        "which this release cannot read",
+    ]
+    check(
+        errors(
+            ("submit words list", 1, ["nothing was queued", *refused]),
+            ("list", 1, [*refused, ", or name another Anima"]),
+        )
+    )
+    for command in (["submit", "words", "list"], ["list"]):
+        assert 1 == main(command)
+        assert "disk has room" not in capsys.readouterr().err
+
+
+def test_a_store_in_which_an_earlier_release_is_at_work(check: Check, store: TaskStore) -> None:
+    # given
+    os.unlink(store.layout.format)
+    os.mkdir(f"{store.layout.root}/locks")
+    Path(store.layout.running, f"{UNKNOWN}.json").touch()
+    # when, then
+    refused = ["made by an earlier release", "cannot be converted while tasks run in it"]
+    check(errors(("submit words list", 1, ["nothing was queued", *refused]), ("list", 1, refused)))
+    assert not Path(store.layout.format).exists()
+
+
+def test_any_other_error_of_the_system_is_reported_as_it_is(
     check: Check, store: TaskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -313,7 +345,7 @@ def test_another_trouble_of_the_system_is_told_as_it_is(
 
 
 def test_a_record_that_cannot_be_read(check: Check, store: TaskStore) -> None:
-    Path(store.layout.done, f"{UNKNOWN}.json").write_text("{")
+    Path(store.layout.done_record(UNKNOWN)).write_text("{")
     check([(command, 1, [UNKNOWN, "not a task record", "`animaworks-tool doctor`"]) for command in READERS])
 
 
@@ -349,7 +381,7 @@ def test_a_store_that_may_not_be_looked_at_is_not_well(
             assert 1 == main(["doctor"])
             assert f"{anima}/state/background_tasks cannot be looked at: Permission denied" in capsys.readouterr().out
             assert 0 == main(["tools"])
-            assert "what the host has cannot be told: " in capsys.readouterr().err
+            assert "the host's tools cannot be listed: " in capsys.readouterr().err
 
 
 def test_who_only_looks_may_do_so_where_nothing_can_be_written(

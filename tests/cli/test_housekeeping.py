@@ -1,65 +1,22 @@
-"""``animaworks-tool doctor``, ``prune`` and ``events``: what a person is told of a store, and has done to it."""
+"""``animaworks-tool doctor``, ``prune`` and ``events``: what a person reads about a store, and changes in it."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import attrs
 import pytest
 
 from animaworks_tasks import Task, TaskStore
-from animaworks_tasks.cli import main
-from animaworks_tasks.store.protocol import utc_now
+from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.task.states import Event
+from tests.cli.conftest import Tool
 from tests.conftest import begin, die
 
-
-@attrs.frozen
-class Said:
-    """What one command line came to."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:  # noqa: ANN401 - JSON
-        return json.loads(self.out)
-
-
-Tool = Callable[..., Said]
-
 WHEN = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
-
-
-@pytest.fixture
-def anima(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "mei").mkdir()
-    monkeypatch.setenv("ANIMAWORKS_ANIMA_DIR", str(tmp_path / "mei"))
-    return tmp_path / "mei"
-
-
-@pytest.fixture
-def store(anima: Path) -> TaskStore:
-    return TaskStore(anima, durability="process", language="en")
-
-
-@pytest.fixture
-def tool(capsys: pytest.CaptureFixture[str]) -> Tool:
-    """Run a command line in this process."""
-
-    def run(*words: str) -> Said:
-        capsys.readouterr()
-        status = main(words)
-        return Said(status, *capsys.readouterr())
-
-    return run
 
 
 def complete(store: TaskStore, *, days_ago: float = 0, read: bool = True) -> Task:
@@ -83,7 +40,7 @@ def test_a_doctor_has_nothing_to_say_of_a_store_that_is_well(tool: Tool) -> None
 
 
 def test_a_doctor_puts_problems_first_and_names_the_next_step(tool: Tool, store: TaskStore) -> None:
-    # given a notice, and a problem that can be mended
+    # given a warning, and a problem that can be mended
     (Path(store.layout.quarantine) / "a.json").touch(0o600)
     claim = begin(store)
     die(claim)
@@ -93,9 +50,9 @@ def test_a_doctor_puts_problems_first_and_names_the_next_step(tool: Tool, store:
 
     # then
     assert 1 == said.status
-    problem, _, notice, _ = lines = said.out.splitlines()
-    assert f"problem  task {claim.task.id} is in running/, and whoever ran it has died (fix)" == problem
-    assert "notice   quarantine/a.json is in quarantine: nobody noted why" == notice
+    problem, _, warning, _ = lines = said.out.splitlines()
+    assert f"problem  task {claim.task.id} is in running/, and its owner died, so it does not end (fix)" == problem
+    assert "warning  kept, because it could not be read: quarantine/a.json" == warning
     assert all(line.startswith(" " * 9) for line in lines[1::2])
     assert "`animaworks-tool doctor --fix`" in lines[1]
 
@@ -111,10 +68,10 @@ def test_a_doctor_that_is_asked_to_says_what_was_fixed_and_what_is_left(tool: To
 
     # then a problem is left that nobody but a person can solve
     assert 1 == said.status
-    assert said.out.startswith("fixed    settled with a notice, or put back for another attempt: ")
+    assert said.out.startswith(f"fixed    recovered task {claim.task.id}: it is in done/ now\n")
     assert "\nproblem  another watcher takes tasks out of pending/" in said.out
-    [notice] = store.notifications.peek()
-    assert notice.text.startswith("# Background task failed")
+    [notification] = store.notifications.peek()
+    assert notification.text.startswith("# Background task failed")
 
     # and when that is solved
     os.unlink(Path(store.layout.pending) / "0123456789ab.json.processing")
@@ -128,7 +85,7 @@ def test_a_doctor_tells_programs_all_it_found(tool: Tool, store: TaskStore) -> N
     assert ("problem", store.layout.tmp, True) == (finding["severity"], finding["where"], finding["fixable"])
     said = tool("doctor", "--fix", "-j")
     assert (0, []) == (said.status, said.data["findings"])
-    assert [f"made the directories that were missing: {store.layout.tmp}"] == said.data["done"]
+    assert [f"made all that belongs to {store.layout.root}"] == said.data["done"]
 
 
 # --- prune ---
@@ -140,7 +97,10 @@ def test_a_prune_forgets_what_is_older_than_thirty_days_and_says_so(tool: Tool, 
     said = tool("prune")
     assert (0, f"{old.id}\n") == (said.status, said.out)
     assert f"1 task of {store.location} was forgotten\n" in said.err
-    assert f"kept, because nobody has read the notice: {unread.id}; `animaworks-tool notifications --ack`" in said.err
+    assert (
+        f"kept, because nobody has read the notification: {unread.id}; see `animaworks-tool notifications --ack`"
+        in said.err
+    )
     assert {young.id, unread.id} == {task.id for task in store.list()}
 
 
@@ -156,7 +116,7 @@ def test_a_prune_forgets_what_is_older_than_thirty_days_and_says_so(tool: Tool, 
         (["--keep", "1", "--older-than", "30d"], [0]),
     ],
 )
-def test_a_prune_is_told_how_old_and_how_many(tool: Tool, store: TaskStore, words: list[str], left: list[int]) -> None:
+def test_a_prune_goes_by_age_and_number(tool: Tool, store: TaskStore, words: list[str], left: list[int]) -> None:
     tasks = [complete(store, days_ago=days) for days in (0.01, 1, 2.1, 40)]
     assert 0 == tool("prune", *words).status
     assert [tasks[place].id for place in left] == [task.id for task in store.list()]
@@ -180,7 +140,7 @@ def test_of_many_that_nobody_has_read_only_some_are_named(tool: Tool, store: Tas
         complete(store, read=False)
     said = tool("prune", "--keep", "0")
     assert f"0 tasks of {store.location} were forgotten" in said.err
-    assert " ...; `animaworks-tool notifications --ack`" in said.err
+    assert " ...; see `animaworks-tool notifications --ack`" in said.err
 
 
 @pytest.mark.usefixtures("anima")
@@ -207,7 +167,7 @@ def test_the_events_of_a_task_end_with_what_became_of_its_notice(tool: Tool, sto
     # given
     claim = begin(store)
     assert (
-        "the task has not ended, so there is no notice yet"
+        "the task has not ended, so there is no notification yet"
         == tool("events", "--task", claim.task.id).out.splitlines()[-1]
     )
 
@@ -215,15 +175,15 @@ def test_the_events_of_a_task_end_with_what_became_of_its_notice(tool: Tool, sto
     task = store.finish(claim, Event.COMPLETE)
     lines = tool("events", "--task", task.id[:6]).out.splitlines()
     assert ["submitted", "claimed", "ended", "notified"] == [re.split(r"  +", line)[2] for line in lines[:-1]]
-    assert re.fullmatch(rf"its notice waits to be read since {WHEN}", lines[-1])
+    assert re.fullmatch(rf"its notification waits to be read since {WHEN}", lines[-1])
     assert f"tool=image_gen:3d attempt=1 (process {os.getpid()})" in lines[1]
 
     # and is read
     assert 0 == tool("notifications", "--ack").status
     last = tool("events", "--task", task.id).out.splitlines()[-1]
-    assert re.fullmatch(rf"its notice was delivered to .+ \(process {os.getpid()}\) at {WHEN}", last)
-    notice = tool("events", "--task", task.id, "-j").data["notice"]
-    assert ("delivered", os.getpid()) == (notice["state"], notice["pid"])
+    assert re.fullmatch(rf"its notification was delivered to .+ \(process {os.getpid()}\) at {WHEN}", last)
+    notification = tool("events", "--task", task.id, "-j").data["notification"]
+    assert ("delivered", os.getpid()) == (notification["state"], notification["pid"])
 
     # and is forgotten
     assert [task.id] == store.prune(keep=0)
@@ -233,14 +193,14 @@ def test_the_events_of_a_task_end_with_what_became_of_its_notice(tool: Tool, sto
 def test_a_notice_that_the_journal_does_not_tell_of_was_delivered_all_the_same(tool: Tool, store: TaskStore) -> None:
     task = complete(store)
     os.unlink(store.layout.events)
-    assert "its notice was delivered; the journal does not say when\n" == tool("events", "--task", task.id).out
+    assert "its notification was delivered; the journal does not say when\n" == tool("events", "--task", task.id).out
 
 
 def test_a_notice_that_another_program_took_is_said_to_be_taken(tool: Tool, store: TaskStore) -> None:
     task = complete(store, read=False)
     os.unlink(Path(store.layout.notifications) / f"{task.id}.md")
     last = tool("events", "--task", task.id).out.splitlines()[-1]
-    assert re.fullmatch(rf"its notice was taken by another program, .+; it was left at {WHEN}", last)
+    assert re.fullmatch(rf"its notification was taken by another program, .+; it was left at {WHEN}", last)
 
 
 def test_a_notice_of_which_nobody_knows_is_a_case_for_the_doctor(tool: Tool, store: TaskStore) -> None:
@@ -248,7 +208,9 @@ def test_a_notice_of_which_nobody_knows_is_a_case_for_the_doctor(tool: Tool, sto
     os.unlink(Path(store.layout.notifications) / f"{task.id}.md")
     os.unlink(store.layout.events)
     said = tool("events", "--task", task.id)
-    assert "its notice is not there, and the journal says nothing of it; see `animaworks-tool doctor`\n" == said.out
+    assert (
+        said.out == "its notification is not there, and the journal says nothing of it; see `animaworks-tool doctor`\n"
+    )
 
 
 def test_all_events_are_printed_or_only_the_latest(tool: Tool, store: TaskStore) -> None:
@@ -269,7 +231,7 @@ def test_all_events_are_printed_or_only_the_latest(tool: Tool, store: TaskStore)
         line.split() for line in said.out.splitlines()[2:]
     ]
     recent = tool("events", "--since", "1h", "-j").data
-    assert ([first.id], None) == ([event["task_id"] for event in recent["events"]], recent["notice"])
+    assert ([first.id], None) == ([event["task_id"] for event in recent["events"]], recent["notification"])
     assert "" == tool("events", "--since", "0s").out
 
 

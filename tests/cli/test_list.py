@@ -12,7 +12,7 @@ import pytest
 from animaworks_tasks import Registry, TaskStore
 from animaworks_tasks.cli import main
 from animaworks_tasks.cli import text as cli_text
-from animaworks_tasks.store.protocol import utc_now
+from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.task.states import Event
 from tests.cli.conftest import Tool, complete, described, fail
 from tests.conftest import begin, die, own
@@ -69,9 +69,9 @@ def test_a_list_says_if_nobody_starts_what_waits(store: TaskStore, tool: Tool) -
     assert "are failed" in tool("list", "--state", "failed").err
     store.submit("web", "fetch")
     assert "no host is listening, so what is pending waits: start one, or `animaworks-tool run`" in tool("list").err
-    bell = store.doorbell()
+    watch = store.watch()
     assert "" == tool("list").err
-    bell.close()
+    watch.close()
 
 
 def test_a_task_that_takes_longer_than_promised_is_overdue(store: TaskStore, tool: Tool) -> None:
@@ -100,9 +100,9 @@ def test_a_task_whose_owner_died_is_not_listed_as_one_that_runs(store: TaskStore
     die(orphan)
     # when, then
     rows = {line.split()[0]: line for line in tool("list").out.splitlines()}
-    assert re.search(r"running  +its owner has died; a host will settle it$", rows[orphan.task.id])
+    assert re.search(r"running  +its owner has died; a host will finish it$", rows[orphan.task.id])
     assert re.search(r"running  \d", rows[owned.task.id])
-    assert "state:      running, its owner has died" in tool("show", orphan.task.id).out
+    assert "state:        running, its owner has died" in tool("show", orphan.task.id).out
     assert {owned.task.id: False, orphan.task.id: True} == {
         each["task_id"]: each["orphaned"] for each in tool("list", "-j").data
     }
@@ -112,7 +112,7 @@ def test_a_task_whose_owner_died_is_not_listed_as_one_that_runs(store: TaskStore
 def test_a_done_record_that_cannot_be_read_is_none_that_more_would_list(store: TaskStore, tool: Tool) -> None:
     # given
     done, broken = complete(store), complete(store)
-    Path(store.layout.done, f"{broken.id}.json").write_text("{")
+    Path(store.layout.done, f"{broken.id}.task").write_text("{")
     # when, then
     for words in (["list"], ["list", "--all"]):
         said = tool(*words)
@@ -143,7 +143,7 @@ def test_nobody_says_how_long_a_task_ran_whose_owner_died(store: TaskStore, tool
     assert tool("show", "-j", orphan.task.id).data["seconds"] is None
 
 
-def test_what_is_one_is_not_told_as_many(store: TaskStore, tool: Tool) -> None:
+def test_one_is_not_in_the_plural(store: TaskStore, tool: Tool) -> None:
     for _ in range(11):
         complete(store)
     assert "1 more is done; `animaworks-tool list --all` lists them" in tool("list").err

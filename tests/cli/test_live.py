@@ -21,8 +21,9 @@ from rich.text import Text
 
 from animaworks_tasks import Cause, Outcome, State, Task, TaskStore
 from animaworks_tasks.cli import live, main
-from animaworks_tasks.cli.text import Standing
-from animaworks_tasks.store.protocol import Progress, utc_now
+from animaworks_tasks.cli.text import TaskView
+from animaworks_tasks.store.protocol import Progress
+from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.task.states import Event
 from tests.conftest import begin, own
 from tests.processes import gone, until
@@ -79,38 +80,38 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 # The picture.
 
 
-def running(*, fraction: float | None = 0.4, message: str = "half way", expected: float | None = 600) -> Standing:
+def running(*, fraction: float | None = 0.4, message: str = "half way", expected: float | None = 600) -> TaskView:
     now = utc_now()
     task = Task(
         id="0123456789ab", tool="image_gen", subcommand="3d", submitted_at=now - timedelta(seconds=70), attempt=1,
         state=State.RUNNING, started_at=now - timedelta(seconds=64), owner_pid=1,
     )  # fmt: skip
-    return Standing(task=task, now=now, expected=expected, progress=Progress(fraction, message, now))
+    return TaskView(task=task, now=now, expected=expected, progress=Progress(fraction, message, now))
 
 
-def pending(number: int) -> Standing:
+def pending(number: int) -> TaskView:
     task = Task(id=f"{number:012x}", tool=HOSTILE, submitted_at=utc_now())
-    return Standing(task=task, now=utc_now(), expected=None, progress=None)
+    return TaskView(task=task, now=utc_now(), expected=None, progress=None)
 
 
-def ended(number: int, outcome: Outcome, *, result: str | None = None) -> Standing:
+def ended(number: int, outcome: Outcome, *, result: str | None = None) -> TaskView:
     now = utc_now()
     then = now - timedelta(seconds=64)
     task = Task(
         id=f"{number:012x}", tool="web", submitted_at=then, state=State.DONE, attempt=1, started_at=then,
         finished_at=now, outcome=outcome, result=result,
     )  # fmt: skip
-    return Standing(task=task, now=now, expected=None, progress=None)
+    return TaskView(task=task, now=now, expected=None, progress=None)
 
 
 def drawn(
-    *standings: Standing, remarks: tuple[str, ...] = (), width: int = 110, height: int = 24, color: str | None = None
+    *views: TaskView, remarks: tuple[str, ...] = (), width: int = 110, height: int = 24, color: str | None = None
 ) -> list[str]:
     """Return the lines of the picture; with *color* as escape sequences."""
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, _environ={"TERM": "xterm"})
     if color is None:
         console = Console(file=io.StringIO(), width=width, height=height, color_system=None)
-    console.print(live.picture(standings, remarks, width, height))
+    console.print(live.picture(views, remarks, width, height))
     file = console.file
     assert isinstance(file, io.StringIO)
     return [line.rstrip() for line in file.getvalue().splitlines()]
@@ -134,22 +135,22 @@ def test_what_colour_tells_a_word_tells_too() -> None:
 @pytest.mark.parametrize("width", [20, 44, 79, 80, 99, 100, 200])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     done = ended(255, Outcome.COMPLETED, result="猫" * 99)
-    standings = [running(), running(expected=1), pending(1), done]
-    lines = drawn(*standings, remarks=("no host is listening, " * 4,), width=width)
+    views = [running(), running(expected=1), pending(1), done]
+    lines = drawn(*views, remarks=("no host is listening, " * 4,), width=width)
     assert all(Text(line).cell_len <= width for line in lines)
     if width >= 44:
         assert "overdue" in "".join(lines)
-        assert [standing.task.id[:6] for standing in standings] == [line[:6] for line in lines[1:5]]
+        assert [view.task.id[:6] for view in views] == [line[:6] for line in lines[1:5]]
 
 
 def test_nothing_that_a_tool_or_a_submitter_wrote_steers_the_terminal() -> None:
     lines = drawn(running(message=HOSTILE), pending(1), remarks=(HOSTILE,), width=150)
     assert "\x1b" not in "".join(lines)
     assert "\u202e" not in "".join(lines)
-    told = "[bold red]x[/] [2J ]0;title 猫 :smile:"
-    assert told in lines[1]
-    assert told in lines[2]
-    assert told == lines[3]
+    shown_text = "[bold red]x[/] [2J ]0;title 猫 :smile:"
+    assert shown_text in lines[1]
+    assert shown_text in lines[2]
+    assert shown_text == lines[3]
 
 
 def test_what_has_no_room_is_counted_and_what_was_done_last_keeps_some() -> None:
@@ -394,7 +395,7 @@ def test_a_host_shows_what_runs_below_what_happened(store: TaskStore, tmp_path: 
         (tmp_path / "gate").touch()
         assert 0 == terminal.end()
     assert f"{first.id} gate:wait completed in" in terminal.text
-    assert "left: 1 pending; the next host runs it" in terminal.text
+    assert "left pending, for the next host to run: 1 task" in terminal.text
     assert terminal.raw.rindex(CURSOR) > terminal.raw.rindex("starting nothing more")
     assert ALTERNATE not in terminal.raw
     assert State.PENDING is store.get(second.id).state
@@ -415,9 +416,9 @@ def test_a_host_draws_a_picture_in_this_process_too(
             raise OSError
         return waiting(store)
 
-    def show(screen: live.Screen, standings: list[Standing], remarks: list[str]) -> None:
-        shown(screen, standings, remarks)
-        if standings and standings[0].progress is not None and next(looked, False):
+    def show(screen: live.Screen, views: list[TaskView], remarks: list[str]) -> None:
+        shown(screen, views, remarks)
+        if views and views[0].progress is not None and next(looked, False):
             monkeypatch.setattr(TaskStore, "pending_ids", pending_ids)
             os.kill(os.getpid(), signal.SIGTSTP)
             (tmp_path / "gate").touch()

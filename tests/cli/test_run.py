@@ -1,4 +1,4 @@
-"""``animaworks-tool run``: a host in the foreground, told to stop by people with patience, and by those without."""
+"""``animaworks-tool run``: a host in the foreground, and how signals stop it."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_until_idle_runs_everything_in_processes_and_leaves(store: TaskStore, st
     assert "did not load" in err
     assert "bad.py" in err
     assert "Traceback" not in err
-    assert "left: 1 pending; the next host runs it" in err
+    assert "left pending, for the next host to run: 1 task" in err
     ended = {task.id: task for task in store.list(State.DONE)}
     assert ("日本語", 2, Cause.REJECTED) == (ended[good.id].result, ended[bad.id].attempt, ended[unknown.id].cause)
     assert State.PENDING is store.get(late.id).state
@@ -161,12 +161,12 @@ def test_ctrl_c_waits_for_what_runs_and_leaves_the_rest(
 
     assert 0 == status
     assert f"{first.id} gate:wait completed in" in out
-    assert "left: 1 pending; the next host runs it" in err
+    assert "left pending, for the next host to run: 1 task" in err
     assert (Outcome.COMPLETED, State.PENDING) == (store.get(first.id).outcome, store.get(second.id).state)
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGINT, signal.SIGINT], [signal.SIGTERM]])
-def test_whoever_has_no_patience_leaves_the_task_running_and_it_ends_by_itself(
+def test_a_second_signal_leaves_the_task_running_and_it_ends_by_itself(
     store: TaskStore, start: Callable[..., Host], tmp_path: Path, signals: list[signal.Signals]
 ) -> None:
     task = store.submit("gate", "wait", str(tmp_path / "gate"))
@@ -178,7 +178,7 @@ def test_whoever_has_no_patience_leaves_the_task_running_and_it_ends_by_itself(
         host.process.send_signal(number)
     status, _, err = host.end()
     assert 0 == status
-    assert f"left: {task.id} gate:wait, which goes on and ends by itself" in err
+    assert f"left running, until its tool ends: {task.id} gate:wait" in err
     assert State.RUNNING is store.get(task.id).state
 
     (tmp_path / "gate").touch()
@@ -201,7 +201,7 @@ def test_a_host_whose_reader_has_left_leaves_too(store: TaskStore, start: Callab
     until(lambda: store.get(task.id).state is State.DONE)
 
 
-# In this process, with threads: what is told.
+# In this process, with threads: what is printed.
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def test_json_tells_each_event_in_a_line(
 
 
 @pytest.mark.usefixtures("patched_signals")
-def test_on_a_terminal_that_shows_only_lines_progress_is_told_once_per_step(
+def test_on_a_terminal_that_shows_only_lines_progress_is_printed_once_per_step(
     store: TaskStore, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = store.submit("gate", "wait", str(tmp_path / "gate"))
@@ -261,7 +261,7 @@ def test_a_second_ctrl_c_interrupts_what_runs_in_threads_and_says_so(
     assert 0 == main(["run", "--backend", "thread"])
     said = capsys.readouterr()
     assert f"waiting for {task.id} gate:wait; Ctrl-C again interrupts it" in said.err
-    assert f"left: {task.id} gate:wait, which is interrupted; the next host settles it" in said.err
+    assert f"interrupted, and left for the next host to finish: {task.id} gate:wait" in said.err
     (tmp_path / "gate").touch()  # its thread is still in this process
     until(lambda: store.get(task.id).state is State.DONE)
 
@@ -323,9 +323,7 @@ def test_a_signal_that_comes_before_idle_ends_the_waiting(
     assert "closed" not in capsys.readouterr().err
 
 
-def test_what_somebody_else_had_begun_and_left_is_not_told_as_started(
-    store: TaskStore, start: Callable[..., Host]
-) -> None:
+def test_an_orphan_of_another_host_is_not_reported_as_started(store: TaskStore, start: Callable[..., Host]) -> None:
     # given
     claim = begin(store, tool="gate")
     die(claim)

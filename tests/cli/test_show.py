@@ -12,7 +12,7 @@ import pytest
 
 from animaworks_tasks import Cause, Task, TaskStore
 from animaworks_tasks.cli import main
-from animaworks_tasks.store.protocol import utc_now
+from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.task.states import Event
 from tests.cli.conftest import Said, Tool, complete, fail
 from tests.conftest import begin, die, own
@@ -23,43 +23,43 @@ def test_show_tells_everything_and_what_to_do_next(store: TaskStore, tool: Tool)
     options: dict[str, Any] = {"priority": 3, "key": "k", "timeout_seconds": 90, "retries": 2, "retry_of": "0" * 12}
     task = store.submit("web", "fetch", "a b", cwd="/tmp", not_before=utc_now(), **options)  # noqa: S108 - a name
     shown = tool("show", task.id).out
-    assert f"task:       {task.id} web:fetch\n" in shown
-    assert "call:       animaworks-tool submit web fetch 'a b'\n" in shown
-    assert "in:         /tmp\n" in shown
-    assert "options:    priority 3, key 'k', timeout 1 min 30 s, retries 2, a retry of 000000000000\n" in shown
-    assert "next:       nothing: it is started when its turn comes" in shown
+    assert f"task:         {task.id} web:fetch\n" in shown
+    assert "call:         animaworks-tool submit web fetch 'a b'\n" in shown
+    assert "in:           /tmp\n" in shown
+    assert "options:      priority 3, key 'k', timeout 1 min 30 s, retries 2, a retry of 000000000000\n" in shown
+    assert "next:         nothing: it is started when its turn comes" in shown
 
     claim = own(store, task.id)
     store.workspace(task.id).report_progress(None, "on my way")
     shown = tool("show", task.id).out
-    assert "progress:   on my way\n" in shown
-    assert f"process:    {os.getpid()}\n" in shown
-    assert f"next:       `animaworks-tool logs -f {task.id}` follows it" in shown
+    assert "progress:     on my way\n" in shown
+    assert f"process:      {os.getpid()}\n" in shown
+    assert f"next:         `animaworks-tool logs -f {task.id}` follows it" in shown
 
     store.finish(claim, Event.FAIL, cause=Cause.TOOL, error="no web", hint="plug it in")
     shown = tool("show", task.id).out
-    assert "cause:      tool: the tool failed." in shown
-    assert "hint:       plug it in\n" in shown
-    assert f"log:        {store.layout.logs}/{task.id}.log\n" in shown
-    assert re.search(r"^notice:     waits to be read since [-\d: ]+$", shown, re.MULTILINE)
-    assert f"next:       `animaworks-tool logs {task.id}`, then `animaworks-tool retry {task.id}`" in shown
+    assert "cause:        tool: the tool failed." in shown
+    assert "hint:         plug it in\n" in shown
+    assert f"log:          {store.layout.logs}/{task.id}.log\n" in shown
+    assert re.search(r"^notification: waits to be read since [-\d: ]+$", shown, re.MULTILINE)
+    assert f"next:         `animaworks-tool logs {task.id}`, then `animaworks-tool retry {task.id}`" in shown
     assert shown.endswith("\n\n```text\nno web\n```\n")
     store.notifications.acknowledge(store.notifications.peek())
-    assert f" (process {os.getpid()}) at 2" in tool("show", task.id).out.partition("notice:     was delivered to ")[2]
+    assert f" (process {os.getpid()}) at 2" in tool("show", task.id).out.partition(": was delivered to ")[2]
 
 
-def test_show_says_of_a_notice_what_is_known_of_it(store: TaskStore, tool: Tool) -> None:
+def test_show_says_what_is_known_of_the_notification(store: TaskStore, tool: Tool) -> None:
     """Another program may have taken it, or a full disk refused it: nobody can say then that it was read."""
     task = complete(store)
     os.unlink(Path(store.layout.notifications) / f"{task.id}.md")
-    assert "notice:     was taken by another program, which does not say when" in tool("show", task.id).out
+    assert "notification: was taken by another program, which does not say when" in tool("show", task.id).out
 
     events = Path(store.layout.events)
     events.write_text("".join(line for line in events.read_text().splitlines(keepends=True) if "notified" not in line))
-    assert "notice:     was never left; see `animaworks-tool doctor`\n" in tool("show", task.id).out
+    assert "notification: was never left; see `animaworks-tool doctor`\n" in tool("show", task.id).out
 
     events.unlink()
-    assert "notice:     is not there, and the journal says nothing of it; see" in tool("show", task.id).out
+    assert "notification: is not there, and the journal says nothing of it; see" in tool("show", task.id).out
 
 
 def test_show_says_what_keeps_a_task_from_moving(store: TaskStore, tool: Tool) -> None:
@@ -67,7 +67,6 @@ def test_show_says_what_keeps_a_task_from_moving(store: TaskStore, tool: Tool) -
     assert "follows it" in tool("show", claim.task.id).out
     die(claim)
     assert "the process that ran it has died, and no host is listening" in tool("show", claim.task.id).out
-    os.unlink(store.layout.lock(claim.task.id))
     assert "the process that ran it has died" in tool("show", "-j", claim.task.id).data["next"]
     assert "nothing starts it" in tool("show", store.submit("web", "fetch").id).out
 
@@ -93,7 +92,7 @@ def test_the_whole_result_is_printed_and_nothing_else(store: TaskStore, tool: To
     kept = store.workspace(claim.task.id).keep_result(b"x" * 100_000)
     task = store.finish(claim, Event.COMPLETE, result="x", result_file=kept)
     assert "x" * 100_000 == tool("show", "--result", task.id).out
-    assert f"result:     {store.layout.root}/{kept}\n" in tool("show", task.id).out
+    assert f"result:       {store.layout.root}/{kept}\n" in tool("show", task.id).out
 
 
 def test_a_result_that_is_none_is_refused_with_the_reason(store: TaskStore, tool: Tool) -> None:
@@ -119,9 +118,7 @@ def test_a_record_cannot_have_another_file_printed_than_one_of_its_tasks(store: 
 @pytest.mark.parametrize(
     ("name", "reason"), [("a\0b", "no file can have this name"), ("gone\x1b[2J", "No such file or directory")]
 )
-def test_a_result_that_is_not_there_is_told_of_in_one_line(
-    store: TaskStore, tool: Tool, name: str, reason: str
-) -> None:
+def test_a_missing_result_is_reported_in_one_line(store: TaskStore, tool: Tool, name: str, reason: str) -> None:
     claim = begin(store)
     path = f"results/{claim.task.id}/{name}"
     said = tool("show", "--result", store.finish(claim, Event.COMPLETE, result="x", result_file=path).id)
@@ -173,7 +170,7 @@ def test_show_fences_only_what_the_tool_said(store: TaskStore, tool: Tool) -> No
     cancelled = store.request_cancel(store.submit("words", "count").id)
     failed = store.finish(begin(store, tool="words"), Event.FAIL, cause=Cause.TOOL, error="no words")
     # when, then
-    assert "error:      it was cancelled before it started\n" in tool("show", cancelled.id).out
+    assert "error:        it was cancelled before it started\n" in tool("show", cancelled.id).out
     assert "```" not in tool("show", cancelled.id).out
     assert "```text\nno words\n```\n" in tool("show", failed.id).out
     assert "error:" not in tool("show", failed.id).out

@@ -1,4 +1,4 @@
-"""``animaworks-tool tools`` and ``guide``: what can be called, found here or told by the host."""
+"""``animaworks-tool tools`` and ``guide``: what can be called, found here or published by the host."""
 
 from __future__ import annotations
 

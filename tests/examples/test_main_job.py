@@ -93,4 +93,7 @@ def test_a_record_written_by_hand_is_run_too_and_ctrl_c_ends_the_host(tmp_path: 
     # then
     assert TRANSCRIPT == store.get(task_id).result
     assert f"    - Task ID: {task_id}\n" in out
-    assert ("bye; what still runs goes on, and is told of when this Anima is back", "") == (out.splitlines()[-1], err)
+    assert ("bye; what still runs goes on, and its notifications wait for this Anima", "") == (
+        out.splitlines()[-1],
+        err,
+    )

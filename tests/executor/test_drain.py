@@ -23,7 +23,7 @@ async def test_what_is_drained_is_acknowledged_when_the_block_ends_and_not_when_
 
         async def read_and_raise(error: BaseException) -> None:
             async with executor.drain_notifications() as drained:
-                assert [task.id] == [notice.task_id for notice in drained.notifications]
+                assert [task.id] == [each.task_id for each in drained.notifications]
                 raise error
 
         # given a host that dies of what it reads

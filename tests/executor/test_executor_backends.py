@@ -45,11 +45,11 @@ async def test_inline_tasks_run_where_they_are_waited_for_and_nothing_is_started
     # given
     ended: list[str] = []
 
-    async def tell(task: Task) -> None:
+    async def on_finish(task: Task) -> None:
         ended.append(task.id)
 
     before = threading.active_count()
-    async with executor_of(memory, workshop, backend=InlineBackend(), on_finish=tell) as executor:
+    async with executor_of(memory, workshop, backend=InlineBackend(), on_finish=on_finish) as executor:
         tasks = [await executor.submit("tool", "echo", word) for word in "ab"]
         assert [] == workshop.calls
 
@@ -75,7 +75,7 @@ def test_inline_waiting_ends_in_time_for_a_task_that_another_runs(memory: Memory
     executor.stop()
 
 
-def test_ctrl_c_in_an_inline_tool_reaches_the_host_and_the_task_is_settled_next(memory: MemoryTaskStore) -> None:
+def test_ctrl_c_in_an_inline_tool_reaches_the_host_and_the_task_is_finished_next(memory: MemoryTaskStore) -> None:
     # given
     registry = Registry()
 

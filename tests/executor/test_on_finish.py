@@ -28,16 +28,16 @@ async def test_each_end_is_told_once_to_every_callback_and_what_they_raise_is_on
     store: Store, workshop: Workshop, caplog: pytest.LogCaptureFixture
 ) -> None:
     # given callbacks of every kind
-    told: dict[str, list[str]] = {}
+    called: dict[str, list[str]] = {}
     loops: list[object] = []
 
-    def tell(who: str, task: Task) -> None:
-        told.setdefault(who, []).append(task.id)
+    def note(who: str, task: Task) -> None:
+        called.setdefault(who, []).append(task.id)
 
     async def tell_in_loop(who: str, task: Task) -> None:
         await asyncio.sleep(0)
         loops.append(asyncio.get_running_loop())
-        tell(who, task)
+        note(who, task)
 
     def broken(_: Task) -> None:
         raise RuntimeError("broken callback")
@@ -55,7 +55,7 @@ async def test_each_end_is_told_once_to_every_callback_and_what_they_raise_is_on
     callbacks = [
         broken,
         broken_in_loop,
-        functools.partial(tell, "sync"),
+        functools.partial(note, "sync"),
         functools.partial(tell_in_loop, "async"),
         lambda task: tell_in_loop("lambda", task),
         Telling,
@@ -68,7 +68,7 @@ async def test_each_end_is_told_once_to_every_callback_and_what_they_raise_is_on
 
     # then
     assert {who: sorted(ids) for who in ("sync", "async", "lambda", "awaitable")} == {
-        who: sorted(each) for who, each in told.items()
+        who: sorted(each) for who, each in called.items()
     }
     assert {asyncio.get_running_loop()} == set(loops)
     errors = [str(record.exc_info[1]) for record in caplog.records if record.exc_info]
@@ -77,20 +77,20 @@ async def test_each_end_is_told_once_to_every_callback_and_what_they_raise_is_on
 
 def test_an_async_callback_is_called_also_where_there_is_no_loop(memory: MemoryTaskStore, workshop: Workshop) -> None:
     # given
-    told: list[str] = []
+    called: list[str] = []
 
-    async def tell(task: Task) -> None:
+    async def note(task: Task) -> None:
         await asyncio.sleep(0)
-        told.append(task.id)
+        called.append(task.id)
 
     # when
-    executor = executor_of(memory, workshop, on_finish=tell).start()
+    executor = executor_of(memory, workshop, on_finish=note).start()
     task = executor.submit_sync("tool", "echo", "it")
     executor.run_until_idle_sync(timeout=PATIENCE)
     executor.stop()
 
     # then
-    assert [task.id] == told
+    assert [task.id] == called
 
 
 @pytest.mark.parametrize("backend", [InlineBackend, ThreadBackend])

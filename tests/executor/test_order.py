@@ -17,7 +17,7 @@ from animaworks_tasks import (
     ThreadBackend,
 )
 from animaworks_tasks.executor.seen import ELSEWHERE, Phase
-from animaworks_tasks.store.protocol import utc_now
+from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.task.states import Event
 from tests.conftest import ManualClock, begin, own
 from tests.executor.workshop import SELDOM, Workshop, executor_of, looking, seen
@@ -121,7 +121,7 @@ def test_a_place_in_the_queue_is_given_up_with_the_task(
     # when another host takes it, and puts it back for an hour later
     claim = own(files, waiting.id)
     until(lambda: waiting.id in seen(looking(executor), Phase.OTHERS))
-    files.release(claim, pause=3600)
+    files.requeue(claim, pause=3600)
     until(lambda: waiting.id in seen(looking(executor), Phase.LATER))
     workshop.gate.set()
     executor.run_until_idle_sync(timeout=PATIENCE)

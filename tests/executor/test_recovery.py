@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -27,6 +26,7 @@ from animaworks_tasks.errors import (
     BackendError,
 )
 from animaworks_tasks.executor.seen import ELSEWHERE
+from animaworks_tasks.store import recovery
 from tests.conftest import ManualClock, begin, die, own
 from tests.executor.workshop import SELDOM, Workshop, committed, executor_of, seen
 from tests.processes import PATIENCE, until
@@ -49,7 +49,7 @@ def test_a_failing_task_is_run_again_after_its_pause(files: TaskStore, workshop:
     executor.stop()
 
 
-def test_tasks_whose_host_died_are_settled_at_the_start_and_told_once(store: Store, workshop: Workshop) -> None:
+def test_tasks_whose_host_died_are_finished_at_the_start_and_reported_once(store: Store, workshop: Workshop) -> None:
     # given two tasks whose owner has died, one of which is safe to run again
     claims = [begin(store, tool="image_gen"), own(store, store.submit("tool", "again").id)]
     for claim in claims:
@@ -85,7 +85,7 @@ class Fragile(ThreadBackend):
         raise RuntimeError("this host is dead")
 
 
-def test_a_task_whose_process_died_is_settled_soon_and_told_once(
+def test_a_task_whose_process_died_is_finished_soon_and_reported_once(
     memory: MemoryTaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given a backend that loses a call, and a host that would look at everything in an hour
@@ -130,32 +130,34 @@ def test_a_backend_that_takes_no_calls_leaves_tasks_pending_until_it_does(
 
 
 @pytest.mark.parametrize("by", ["us", "another host"])
-def test_an_end_that_the_disk_would_not_have_settled_is_told_once_when_it_is(
+def test_an_end_that_could_not_be_stored_is_reported_once_when_it_is(
     files: TaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    # given a task of another host, and a disk that refuses to have it settled
+    # given a task of another host, and a disk that refuses to finish it
     claim = begin(files)
     ended: list[Task] = []
-    told: list[list[str | None]] = []
+    reported: list[list[str | None]] = []
 
     def on_finish(task: Task) -> None:
-        told.append([notice.task_id for notice in files.notifications.peek()])
+        reported.append([each.task_id for each in files.notifications.peek()])
         ended.append(task)
 
     executor = executor_of(files, workshop, scan_interval=0.02, on_finish=on_finish).start()
     scheduler = executor._scheduler
     assert scheduler is not None
     until(lambda: seen(executor, *ELSEWHERE))
-    looks = itertools.count()
+    refusals: list[object] = []
 
-    def refuse(*_: object) -> None:
-        next(looks)
+    def refuse(*arguments: object) -> None:
+        refusals.append(arguments)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(files._recovery, "_recover_one", refuse)
+        patch.setattr(recovery, "recover_one", refuse)
+        until(lambda: refusals)  # a look that began before the patch is over
         done = committed(files, claim)
-        until(lambda: next(looks) > 6)
+        seen_before = len(refusals)
+        until(lambda: len(refusals) > seen_before + 3)
 
         # then it takes no slot, and keeps nobody from being idle
         executor.run_until_idle_sync(timeout=PATIENCE)
@@ -169,11 +171,13 @@ def test_an_end_that_the_disk_would_not_have_settled_is_told_once_when_it_is(
         scheduler._next_look = 0.0
         executor.run_until_idle_sync(timeout=PATIENCE)
     executor.stop()
-    assert ([done], [[done.id]]) == (ended, told)
+    assert ([done], [[done.id]]) == (ended, reported)
 
 
-def test_what_a_lost_call_has_ended_is_told_when_its_notice_is_there(files: TaskStore, workshop: Workshop) -> None:
-    # given a backend whose workers die between the commit and the notice
+def test_the_end_of_a_lost_call_is_reported_when_its_notification_is_there(
+    files: TaskStore, workshop: Workshop
+) -> None:
+    # given a backend whose workers die between the commit and the notification
     class Dying(ThreadBackend):
         def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401 - as they are
             def die_late() -> None:
@@ -182,9 +186,9 @@ def test_what_a_lost_call_has_ended_is_told_when_its_notice_is_there(files: Task
 
             return super().submit(die_late) if fn is run_task else super().submit(fn, *args, **kwargs)
 
-    told: list[list[str | None]] = []
-    tell = lambda _: told.append([notice.task_id for notice in files.notifications.peek()])  # noqa: E731 - of this test
-    executor = executor_of(files, workshop, backend=Dying(), scan_interval=0.02, on_finish=tell).start()
+    reported: list[list[str | None]] = []
+    on_finish = lambda _: reported.append([each.task_id for each in files.notifications.peek()])  # noqa: E731 - of this test
+    executor = executor_of(files, workshop, backend=Dying(), scan_interval=0.02, on_finish=on_finish).start()
 
     # when
     task = executor.submit_sync("tool", "echo", "words")
@@ -193,4 +197,4 @@ def test_what_a_lost_call_has_ended_is_told_when_its_notice_is_there(files: Task
     executor.stop()
 
     # then
-    assert [[task.id]] == told
+    assert [[task.id]] == reported

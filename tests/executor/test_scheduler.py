@@ -263,7 +263,7 @@ def test_a_task_that_another_host_requeued_with_a_pause_between_two_looks_waits_
     scheduler.step(set())
 
     # when another host has tried it
-    memory.release(own(memory, task.id), pause=60.0)
+    memory.requeue(own(memory, task.id), pause=60.0)
     scheduler.step({task.id})
     workshop.gate.set()
     until(lambda: ended)
@@ -279,7 +279,7 @@ def test_a_task_that_another_host_requeued_with_a_pause_between_two_looks_waits_
 
 
 @pytest.mark.parametrize("phase", [Phase.READY, Phase.LATER, Phase.OTHERS])
-@pytest.mark.parametrize("what", ["ends", "ends and is pruned", "dies", "is tried and put back"])
+@pytest.mark.parametrize("what", ["ends", "ends and is pruned", "dies", "is tried and requeued"])
 def test_what_becomes_of_a_task_elsewhere_is_learnt_from_wherever_it_stands(
     files: TaskStore, workshop: Workshop, clock: ManualClock, phase: Phase, what: str
 ) -> None:
@@ -297,14 +297,14 @@ def test_what_becomes_of_a_task_elsewhere_is_learnt_from_wherever_it_stands(
     claim = claim or own(files, task.id)
     if what == "dies":
         die(claim)
-    elif what == "is tried and put back":
-        files.release(claim, pause=60.0)
+    elif what == "is tried and requeued":
+        files.requeue(claim, pause=60.0)
     else:
         files.finish(claim, Event.COMPLETE)
     if what == "ends and is pruned":
         files.notifications.acknowledge(files.notifications.peek())
         assert [task.id] == files.prune(keep=0)
-    waits, reported = what == "is tried and put back", what in {"ends", "dies"}
+    waits, reported = what == "is tried and requeued", what in {"ends", "dies"}
     for _ in range(2):
         scheduler._next_look = 0.0
         scheduler.step({task.id} if waits else set())  # what is pending as before is not read again unless it changed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 
 import pytest
@@ -12,22 +11,23 @@ from animaworks_tasks import (
     TaskStore,
 )
 from animaworks_tasks.executor.seen import ELSEWHERE
-from animaworks_tasks.fs.doorbell import ring
-from animaworks_tasks.store.protocol import utc_now
-from animaworks_tasks.task.states import Event, advance
+from animaworks_tasks.store import transitions
+from animaworks_tasks.store.protocol import Changes
+from animaworks_tasks.store.watch import DirectoryWatch
+from animaworks_tasks.task.states import Event
 from tests.conftest import begin, die
-from tests.executor.workshop import Workshop, executor_of, seen
+from tests.executor.workshop import Workshop, executor_of, recorded, seen
 from tests.processes import PATIENCE, join, until
 
 
-def test_of_two_executors_on_one_store_each_task_runs_once_and_both_are_told_by_waiting(
+def test_of_two_executors_on_one_store_each_task_runs_once_and_waiting_works_on_both(
     files: TaskStore, workshop: Workshop
 ) -> None:
     # given
     ended: list[str] = []
-    tell = lambda task: ended.append(task.id)  # noqa: E731 - one for both
+    on_finish = lambda task: ended.append(task.id)  # noqa: E731 - one for both
     executors = [
-        executor_of(files, workshop, max_workers=16, scan_interval=0.02, on_finish=tell).start() for _ in range(2)
+        executor_of(files, workshop, max_workers=16, scan_interval=0.02, on_finish=on_finish).start() for _ in range(2)
     ]
 
     # when
@@ -66,50 +66,45 @@ def test_the_end_of_a_task_that_another_host_runs_is_learnt_and_told_once(files:
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["tidies up late", "dies before it tidies up"])
-def test_an_end_is_told_once_and_only_when_its_owner_is_through(
-    files: TaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, *, dies: bool
+def test_an_end_is_reported_once_when_its_notification_is_there_whatever_becomes_of_its_owner(
+    files: TaskStore, workshop: Workshop, *, dies: bool
 ) -> None:
-    # given an owner that has written the outcome, and has not yet taken its running entry away
+    # given an owner that has written the outcome, and neither notified nor taken its running entry away
     claim = begin(files)
-    ended: list[Task] = []
-    executor = executor_of(files, workshop, scan_interval=0.02, on_finish=ended.append).start()
+    ended: list[tuple[Task, list[str | None]]] = []
+    notified = lambda: [notification.task_id for notification in files.notifications.peek()]  # noqa: E731 - as on_finish
+    on_finish = lambda task: ended.append((task, notified()))  # noqa: E731 - of this test
+    executor = executor_of(files, workshop, scan_interval=0.02, on_finish=on_finish).start()
     until(lambda: seen(executor, *ELSEWHERE))
-    done = files._records.settle(advance(claim.task, Event.COMPLETE, finished_at=utc_now()))
+    done = recorded(files, claim)
 
-    # when it rings, is looked at, and looked at again
-    ring(files.layout.doorbell, done.id)
-    looks = itertools.count()
-    recover = files.recover
-    monkeypatch.setattr(files, "recover", lambda *args: (next(looks), recover(*args))[1])
-    until(lambda: next(looks) > 4)
-
-    # then it is not told yet
-    assert [] == ended
-    with pytest.raises(TimeoutError, match=f"task {done.id} is not done after 0.01 s; it goes on"):
-        executor.wait_sync(done.id, timeout=0.01)
-
-    # when
+    # when this host sees to that, or the owner dies
+    if dies:
+        die(claim)
+    until(lambda: ended)
+    executor.run_until_idle_sync(timeout=PATIENCE)
     if not dies:
-        files._records.forget_running(done.id)
-    die(claim)
+        transitions.drop(files.place, done.id)
+        die(claim)
     executor.run_until_idle_sync(timeout=PATIENCE)
     executor.stop()
 
     # then
-    assert [done] == ended
+    assert [(done, [done.id])] == ended
 
 
-def test_the_end_of_a_task_of_another_host_is_told_also_if_nobody_rings(
+def test_the_end_of_a_task_of_another_host_is_reported_also_if_the_kernel_says_nothing(
     files: TaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given
     claim = begin(files)
     ended: list[Task] = []
+    wait = DirectoryWatch.wait
+    monkeypatch.setattr(DirectoryWatch, "wait", lambda watch, timeout: (wait(watch, timeout), Changes())[1])
     executor = executor_of(files, workshop, scan_interval=0.02, on_finish=ended.append).start()
     until(lambda: seen(executor, *ELSEWHERE))
 
     # when
-    monkeypatch.setattr("animaworks_tasks.store.directory.ring", lambda *_: None)
     done = files.finish(claim, Event.COMPLETE)
 
     # then

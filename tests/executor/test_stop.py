@@ -97,7 +97,7 @@ async def test_stopping_twice_or_before_the_start_does_nothing(memory: MemoryTas
 def test_starting_and_stopping_at_once_is_no_race(memory: MemoryTaskStore, workshop: Workshop) -> None:
     for _ in range(50):
         executor_of(memory, workshop).start().stop()
-    assert [] == memory._bells
+    assert [] == memory._watches
 
 
 def test_starting_and_stopping_for_ever_leaves_no_open_files(files: TaskStore, workshop: Workshop) -> None:
@@ -107,7 +107,7 @@ def test_starting_and_stopping_for_ever_leaves_no_open_files(files: TaskStore, w
     assert before >= len(os.listdir("/proc/self/fd"))  # fewer, where earlier tests left some to the collector
 
 
-def test_whoever_stops_an_executor_while_another_thread_does_waits_for_that(store: Store, tmp_path: Path) -> None:
+def test_a_second_thread_that_stops_an_executor_waits_for_the_first(store: Store, tmp_path: Path) -> None:
     # given a task that keeps the first from leaving
     gate = tmp_path / "gate"
     registry = Registry()

@@ -28,7 +28,7 @@ from tests.processes import PATIENCE, in_event_loop
 
 
 @in_event_loop
-async def test_a_submitted_task_runs_and_whoever_waits_gets_its_end(store: Store, workshop: Workshop) -> None:
+async def test_a_submitted_task_runs_and_a_wait_returns_it_done(store: Store, workshop: Workshop) -> None:
     async with executor_of(store, workshop) as executor:
         task = await executor.submit("tool", "echo", "hello")
         assert (State.PENDING, "echo") == (task.state, task.subcommand)

@@ -50,13 +50,13 @@ async def test_giving_up_waiting_does_not_disturb_others_who_wait(memory: Memory
         waits = [asyncio.create_task(executor.wait(task.id)) for _ in range(2)]
         scheduler = executor._scheduler
         assert scheduler is not None
-        await eventually(lambda: len(scheduler._waiting._for_tasks.get(task.id, ())) == 2)
+        await eventually(lambda: len(scheduler.waiting._for_tasks.get(task.id, ())) == 2)
 
         # when one gives up
         waits[0].cancel()
         with pytest.raises(asyncio.CancelledError):
             await waits[0]
-        await eventually(lambda: len(scheduler._waiting._for_tasks[task.id]) == 1)
+        await eventually(lambda: len(scheduler.waiting._for_tasks[task.id]) == 1)
 
         # then
         workshop.gate.set()
@@ -91,7 +91,7 @@ async def test_giving_up_while_the_wait_begins_leaves_no_watch_behind(
         go_on.set()
 
         # then
-        await eventually(lambda: task.id not in scheduler._waiting.ids())
+        await eventually(lambda: task.id not in scheduler.waiting.ids())
         workshop.gate.set()
 
 
@@ -149,7 +149,7 @@ def test_a_wait_for_idleness_that_is_given_up_says_so_and_leaves_nothing(store: 
 
     # then
     assert executor._scheduler is not None
-    waiting = executor._scheduler._waiting
+    waiting = executor._scheduler.waiting
     assert 1 >= len(waiting._for_idle + waiting._for_next_idle)
     executor.cancel_sync(task.id)
     gate.touch()
@@ -158,7 +158,7 @@ def test_a_wait_for_idleness_that_is_given_up_says_so_and_leaves_nothing(store: 
 
 
 @in_event_loop
-async def test_whoever_waits_when_the_executor_stops_is_told_so(memory: MemoryTaskStore, workshop: Workshop) -> None:
+async def test_a_wait_ends_with_an_error_when_the_executor_stops(memory: MemoryTaskStore, workshop: Workshop) -> None:
     # given
     executor = executor_of(memory, workshop, drain_timeout=0)
     async with executor:
@@ -166,7 +166,7 @@ async def test_whoever_waits_when_the_executor_stops_is_told_so(memory: MemoryTa
         waiting = asyncio.create_task(executor.wait(task.id))
         idle = asyncio.create_task(executor.run_until_idle())
         assert executor._scheduler is not None
-        waits = executor._scheduler._waiting
+        waits = executor._scheduler.waiting
         await eventually(lambda: waits.ids() and waits._for_idle + waits._for_next_idle)
 
     # then

@@ -25,7 +25,9 @@ from animaworks_tasks import (
 )
 from animaworks_tasks.executor.scheduler import Scheduler
 from animaworks_tasks.executor.seen import Phase
-from animaworks_tasks.store.protocol import Claim, utc_now
+from animaworks_tasks.store import transitions
+from animaworks_tasks.store.protocol import Claim
+from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.task.states import Event, advance
 from tests.conftest import die
 
@@ -104,7 +106,7 @@ def looking(executor: Executor) -> Executor:
 
 
 def plain_record(store: TaskStore, task_id: str, text: str | None = None) -> Path:
-    """Write a pending record as anyone may: eight keys, one write, no bell."""
+    """Write a pending record as anyone may: eight keys, one write."""
     record = {
         "task_id": task_id,
         "tool_name": "tool",
@@ -120,10 +122,15 @@ def plain_record(store: TaskStore, task_id: str, text: str | None = None) -> Pat
     return path
 
 
+def recorded(files: TaskStore, claim: Claim) -> Task:
+    """Record the outcome of *claim*, and do nothing else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transitions, "notify", lambda *_: None)
+        return transitions.commit(files.place, advance(claim.task, Event.COMPLETE, finished_at=utc_now()))
+
+
 def committed(files: TaskStore, claim: Claim) -> Task:
     """Let the owner of *claim* die as soon as the outcome is in its place."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files._records.notifications, "publish", lambda *_: False)
-        done = files._records.settle(advance(claim.task, Event.COMPLETE, finished_at=utc_now()))
+    done = recorded(files, claim)
     die(claim)
     return done

@@ -28,7 +28,7 @@ def test_the_life_of_a_task_can_be_read_from_submit_to_the_acknowledgement(files
     other = files.submit("image_gen", "3d")
     claim = files.claim(task.id)
     assert claim is not None
-    files.release(claim)
+    files.requeue(claim)
     claim = files.claim(task.id)
     assert claim is not None
     files.request_cancel(task.id)
@@ -37,7 +37,7 @@ def test_the_life_of_a_task_can_be_read_from_submit_to_the_acknowledgement(files
         pass
 
     # then
-    life = ["submitted", "claimed", "returned", "claimed", "cancel requested", "ended", "notified", "acknowledged"]
+    life = ["submitted", "claimed", "requeued", "claimed", "cancel requested", "ended", "notified", "acknowledged"]
     assert life == noted(files, task.id)
     assert ["submitted"] == noted(files, other.id)
     lines = list(files.events(task.id))

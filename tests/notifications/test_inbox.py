@@ -1,13 +1,12 @@
-"""What the agent reads: exact first lines, words that nothing a tool prints can pass for, and notices as files."""
+"""What the agent reads: exact first lines, words that no tool can forge, and notifications as files."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import pickle
-import threading
 import unicodedata
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +18,8 @@ from hypothesis import strategies as st
 
 from animaworks_tasks import Cause, MemoryTaskStore, Notification, Outcome, State, Store, Task, TaskStore
 from animaworks_tasks.fs import files as disk
-from animaworks_tasks.notifications import inbox, render
+from animaworks_tasks.fs import locks
+from animaworks_tasks.notifications import render
 from animaworks_tasks.notifications.inbox import MemoryNotifications, within
 from animaworks_tasks.notifications.render import LANGUAGES, MarkdownRenderer, fenced, one_line
 from animaworks_tasks.task.states import Event
@@ -49,7 +49,7 @@ def parts(text: str) -> tuple[list[str], list[str], list[str]]:
     """
     Return the lines before the fence, in it, and after it, as a Markdown reader sees them.
 
-    Only a line feed ends a line for such a reader; other line ends must not be in a notice at all.
+    Only a line feed ends a line for such a reader; other line ends must not be in a notification at all.
     """
     assert text.endswith("\n")
     lines = text.removesuffix("\n").split("\n")
@@ -187,15 +187,15 @@ def test_output_of_several_lines_is_shown_in_a_fence_below_a_heading(language: s
 def test_our_words_do_not_stand_under_what_the_tool_said(
     language: str, change: dict[str, Any], said: str | None
 ) -> None:
-    """They stand on the line of the result, once; and nobody is told that a tool said them."""
+    """They stand on the line of the result, once; and no line says that a tool said them."""
     # given
-    notice = MarkdownRenderer(language)(attrs.evolve(BAD, **change))
+    notification = MarkdownRenderer(language)(attrs.evolve(BAD, **change))
     # when
-    before, inside, _ = parts(notice)
+    before, inside, _ = parts(notification)
     # then
     assert "failed: no paint" in before[5]
     assert ([] if said is None else [said]) == inside
-    assert (said is None) == (LANGUAGES[language].preview not in notice)
+    assert (said is None) == (LANGUAGES[language].preview not in notification)
 
 
 def test_a_language_that_nobody_wrote_is_refused() -> None:
@@ -267,7 +267,7 @@ def test_one_line_is_one_line_and_bounded(said: str, limit: int) -> None:
 @pytest.mark.parametrize(
     "unit", ["x", "字", "🦊", "`", "\n", "x\n", "\x00", "\ud800", "字\u2028", "\u202e🦊\n", "``` \n"]
 )
-def test_a_notice_never_has_more_than_20000_bytes(language: str, unit: str) -> None:
+def test_a_notification_never_has_more_than_20000_bytes(language: str, unit: str) -> None:
     huge = unit * (400_000 // len(unit))
     render = MarkdownRenderer(language)
     name = ("a" + unit) * 1000
@@ -299,7 +299,7 @@ def test_of_a_result_in_a_file_it_is_said_how_much_of_the_whole_is_left_out(lang
 
 
 @languages
-def test_of_a_result_that_an_older_release_cut_no_size_is_told(language: str) -> None:
+def test_of_a_result_that_an_older_release_cut_no_size_is_shown(language: str) -> None:
     task = attrs.evolve(GOOD, result="a" * 32_768, result_file=f"results/{ID}/result.txt")
     _, inside, after = parts(MarkdownRenderer(language)(task))
     assert (["a" * 5_000], ["", LANGUAGES[language].rest]) == (inside, after)
@@ -332,7 +332,7 @@ def foreign(number: int, size: int) -> Notification:
     )
 
 
-notices: Final = st.lists(
+notifications: Final = st.lists(
     st.builds(noticed, st.integers(0, 1 << 40), failed=st.booleans(), size=st.integers(0, 20_000))
     | st.builds(foreign, st.integers(0, 1 << 40), st.integers(0, 2000)),
     max_size=25,
@@ -341,7 +341,7 @@ notices: Final = st.lists(
 budgets: Final = st.none() | st.integers(-1, 3000) | st.integers(0, 40_000)
 
 
-@given(notices, budgets)
+@given(notifications, budgets)
 def test_what_is_shown_fits_the_budget_and_each_is_shown_or_left(
     waiting: list[Notification], budget: int | None
 ) -> None:
@@ -356,14 +356,14 @@ def test_what_is_shown_fits_the_budget_and_each_is_shown_or_left(
         assert 0 == drained.left
 
 
-@given(notices, st.lists(st.integers(0, 20_000), min_size=1, max_size=4))
+@given(notifications, st.lists(st.integers(0, 20_000), min_size=1, max_size=4))
 def test_nothing_is_lost_what_did_not_fit_comes_with_the_next_drain(
     waiting: list[Notification], budgets: list[int]
 ) -> None:
     # given
     notifications = MemoryNotifications()
     notifications._waiting = {notification.name: notification for notification in waiting}
-    # when it is drained with these budgets in turn, at least one of which tells something
+    # when it is drained with these budgets in turn, at least one of which shows something
     seen: list[str] = []
     rounds = itertools.cycle([*budgets, 200])
     while notifications.peek():
@@ -374,7 +374,7 @@ def test_nothing_is_lost_what_did_not_fit_comes_with_the_next_drain(
     assert sorted(notification.name for notification in waiting) == sorted(seen)
 
 
-@given(notices, st.integers(0, 12_000), st.integers(0, 12_000))
+@given(notifications, st.integers(0, 12_000), st.integers(0, 12_000))
 def test_a_larger_budget_shows_all_that_a_smaller_one_does(waiting: list[Notification], one: int, other: int) -> None:
     less, more = (within(waiting, budget).notifications for budget in sorted((one, other)))
     assert less == more[: len(less)]
@@ -393,7 +393,7 @@ def test_no_budget_shows_less_than_a_smaller_one(number: int) -> None:
     assert number == len(before)
 
 
-@given(notices)
+@given(notifications)
 def test_where_there_is_room_to_name_all_all_are_named(waiting: list[Notification]) -> None:
     head = 300 if len(waiting) > 10 else 0
     assert 0 == within(waiting, head + 200 * len(waiting)).left
@@ -415,7 +415,7 @@ def test_where_there_is_room_to_name_all_all_are_named(waiting: list[Notificatio
         (
             "en",
             """\
-# Background tasks: 40 notices, 3 failed
+# Background tasks: 40 notifications, 3 failed
 
 Failures come first, the others in a line each. More: `animaworks-tool show ID`
 
@@ -452,14 +452,14 @@ def test_a_digest_says_how_many_are_left() -> None:
     assert 60 == drained.left + len(drained.text.partition("\n\n- ")[2].split("\n"))
 
 
-def test_up_to_ten_are_told_in_full() -> None:
+def test_up_to_ten_are_shown_in_full() -> None:
     waiting = [noticed(n, failed=n == 4) for n in range(10)]
     text = within(waiting, None).text
     assert "\n".join(waiting[n].text for n in (4, 0, 1, 2, 3, 5, 6, 7, 8, 9)) == text
-    assert "notices" in within([*waiting, noticed(10)], None).text
+    assert "notifications" in within([*waiting, noticed(10)], None).text
 
 
-def test_a_failure_that_is_too_long_is_told_without_what_its_tool_said() -> None:
+def test_a_failure_that_is_too_long_is_shown_without_what_its_tool_said() -> None:
     """Its cause and the next step matter more than its preview."""
     waiting = [noticed(1, failed=True, size=5000), noticed(2)]
     text = within(waiting, 1500).text
@@ -470,19 +470,19 @@ def test_a_failure_that_is_too_long_is_told_without_what_its_tool_said() -> None
     assert "y" * 400 not in text
 
 
-def test_notices_in_other_words_have_a_digest_in_english() -> None:
+def test_notifications_in_other_words_have_a_digest_in_english() -> None:
     waiting = [Notification.of(f"{n:012x}.md", f"{n} ist fertig\n") for n in range(11)]
     text = within(waiting, None).text
-    assert text.startswith("# Background tasks: 11 notices, 0 failed\n")
+    assert text.startswith("# Background tasks: 11 notifications, 0 failed\n")
     assert f"- {3:012x}: 3 ist fertig\n" in text
 
 
-# --- notices as files ---
+# --- notifications as files ---
 
 
 @pytest.fixture
 def waiting(files: TaskStore) -> Path:
-    """The directory in which notices wait."""
+    """The directory in which notifications wait."""
     return Path(files.layout.notifications)
 
 
@@ -490,7 +490,7 @@ def complete(store: Store) -> Task:
     return store.finish(begin(store), Event.COMPLETE, result="ok")
 
 
-def test_a_notice_is_a_file_that_moves_to_read_when_it_is_acknowledged(files: TaskStore, waiting: Path) -> None:
+def test_a_notification_is_a_file_that_moves_to_read_when_it_is_acknowledged(files: TaskStore, waiting: Path) -> None:
     # given
     done = complete(files)
     text = MarkdownRenderer("en")(done)
@@ -504,20 +504,20 @@ def test_a_notice_is_a_file_that_moves_to_read_when_it_is_acknowledged(files: Ta
     assert text == (waiting / ".read" / f"{done.id}.md").read_text()
 
 
-def test_the_oldest_notice_comes_first(files: TaskStore, waiting: Path) -> None:
+def test_the_oldest_notification_comes_first(files: TaskStore, waiting: Path) -> None:
     done = [complete(files) for _ in range(4)]
     for age, task in enumerate(done):
         os.utime(waiting / f"{task.id}.md", (1000 - age, 1000 - age))
     assert [task.id for task in reversed(done)] == [n.task_id for n in files.notifications.peek()]
 
 
-def test_notices_of_other_programs_pass_through_a_drain(files: TaskStore, waiting: Path) -> None:
+def test_notifications_of_other_programs_pass_through_a_drain(files: TaskStore, waiting: Path) -> None:
     # given what others leave there, whatever it is
     (waiting / "heartbeat_failure.md").write_text("# 心拍停止\n\n気をつけて\n")
     (waiting / "rate-limit.md").write_bytes(b"broken \xff\n")
     (waiting / "empty.md").touch()
     for name in ("notes.txt", ".hidden.md", f"{ID}.md.tmp"):
-        (waiting / name).write_text("not a notice")
+        (waiting / name).write_text("not a notification")
     (waiting / "directory.md").mkdir()
     os.mkfifo(waiting / "pipe.md")
     (waiting / "link.md").symlink_to(waiting / "notes.txt")
@@ -538,21 +538,21 @@ def test_notices_of_other_programs_pass_through_a_drain(files: TaskStore, waitin
     }
 
 
-def test_another_programs_notice_of_the_same_name_is_shown_again(files: TaskStore, waiting: Path) -> None:
+def test_another_programs_notification_of_the_same_name_is_shown_again(files: TaskStore, waiting: Path) -> None:
     for text in ("once", "twice"):
         (waiting / "rate-limit.md").write_text(text)
         with files.notifications.drain() as drained:
             assert [text] == [n.text for n in drained.notifications]
 
 
-def test_the_headline_of_another_programs_notice_is_its_first_line(files: TaskStore, waiting: Path) -> None:
+def test_the_headline_of_another_programs_notification_is_its_first_line(files: TaskStore, waiting: Path) -> None:
     (waiting / "rate-limit.md").write_text("\n# Slow down\n\n" + "word " * 1000)
     with files.notifications.drain(budget=200) as drained:
         assert "- rate-limit.md: Slow down" == drained.text
 
 
 def test_the_drain_of_animaworks_works_beside_ours(files: TaskStore, waiting: Path) -> None:
-    # given notices, one of them read by us already
+    # given notifications, one of them read by us already
     read = complete(files)
     files.notifications.acknowledge(files.notifications.peek())
     ids = sorted(complete(files).id for _ in range(3))
@@ -568,11 +568,11 @@ def test_the_drain_of_animaworks_works_beside_ours(files: TaskStore, waiting: Pa
     assert [True] * 3 == theirs
     assert ids == sorted(n.task_id or "" for n in drained.notifications)
     assert [] == files.notifications.peek()
-    assert ((), ()) == (files.recover().settled, files.recover().returned)
+    assert ((), ()) == (files.recover().finished, files.recover().requeued)
     assert {f"{read.id}.md"} == set(os.listdir(waiting / ".read"))
 
 
-def test_a_notice_half_way_to_read_is_not_shown_again(
+def test_a_notification_half_way_to_read_is_not_shown_again(
     files: TaskStore, waiting: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given a drain that died between the link and the unlink
@@ -590,7 +590,7 @@ def test_a_notice_half_way_to_read_is_not_shown_again(
     assert [".read"] == os.listdir(waiting), "the next drain takes it away"
 
 
-def test_a_read_notice_is_not_left_again(files: TaskStore) -> None:
+def test_a_read_notification_is_not_left_again(files: TaskStore) -> None:
     # given
     done = complete(files)
     text = MarkdownRenderer("en")(done)
@@ -604,26 +604,50 @@ def test_a_read_notice_is_not_left_again(files: TaskStore) -> None:
     assert [] == files.notifications.peek()
 
 
-def test_of_two_that_acknowledge_at_once_the_second_waits(files: TaskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_that_acknowledge_at_once_the_second_waits(files: TaskStore) -> None:
     # given one that has come half way
     complete(files)
     waiting = files.notifications.peek()
-    has_waited = threading.Event()
-    monkeypatch.setattr(inbox, "_pause", has_waited.set)
     with ThreadPoolExecutor(1) as pool:
-        with files.notifications._acknowledging():
+        with locks.directory(files.layout.read):
             # when
             acknowledging = pool.submit(files.notifications.acknowledge, waiting)
-            assert has_waited.wait(10)
-            assert waiting == files.notifications.peek()
+            wait([acknowledging], timeout=0.2)  # if it did not wait, it would be done within this
 
-        # then
+            # then
+            assert waiting == files.notifications.peek()
         acknowledging.result(10)
     assert [] == files.notifications.peek()
 
 
+def test_what_is_acknowledged_is_durable_there_before_it_goes_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    files = TaskStore(tmp_path)
+    complete(files)
+    taken: list[str] = []
+    fsync, unlink = os.fsync, os.unlink
+
+    def synced(fd: int) -> None:
+        taken.append(os.readlink(f"/proc/self/fd/{fd}"))
+        fsync(fd)
+
+    def unlinked(path: str) -> None:
+        taken.append("unlinked")
+        unlink(path)
+
+    # when
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "unlink", unlinked)
+    files.notifications.acknowledge(files.notifications.peek())
+
+    # then
+    assert [files.layout.read, "unlinked"] == taken
+
+
 def test_what_changed_while_it_was_drained_is_shown_again(files: TaskStore, waiting: Path) -> None:
-    # given a notice of another program, which writes it anew while the first one is read
+    # given a notification of another program, which writes it anew while the first one is read
     (waiting / "rate-limit.md").write_text("once")
     with files.notifications.drain():
         (waiting / "rate-limit.md").write_text("twice")
@@ -641,13 +665,13 @@ def test_the_host_can_replace_the_renderer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (None, "TypeError: a notice is text, not NoneType"),
-        (b"bytes", "TypeError: a notice is text, not bytes"),
+        (None, "TypeError: a notification is text, not NoneType"),
+        (b"bytes", "TypeError: a notification is text, not bytes"),
         ("half \ud800", "UnicodeEncodeError"),
-        ("字" * 6667, "ValueError: a notice has at most 20,000 bytes, not 20,001"),
+        ("字" * 6667, "ValueError: a notification has at most 20,000 bytes, not 20,001"),
     ],
 )
-def test_where_the_hosts_renderer_returns_what_is_no_notice_ours_is_left(
+def test_where_the_hosts_renderer_returns_what_is_no_notification_our_own_is_left(
     tmp_path: Path, text: object, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for store in (
@@ -660,7 +684,7 @@ def test_where_the_hosts_renderer_returns_what_is_no_notice_ours_is_left(
         caplog.clear()
 
 
-def test_a_notice_of_the_hosts_renderer_may_have_20000_bytes(tmp_path: Path) -> None:
+def test_a_notification_of_the_hosts_renderer_may_have_20000_bytes(tmp_path: Path) -> None:
     store = TaskStore(tmp_path, durability="process", render=lambda _: 20_000 * "x")
     complete(store)
     assert [20_000] == [len(n.text) for n in store.notifications.peek()]

@@ -3,14 +3,14 @@ What must be true of a store once somebody has cleaned up, whatever happened bef
 
 A process under test says what it promises, and what it does that nobody may do twice, in lines of words:
 
-    submitted ID            a submit was acknowledged
+    submitted ID [KEY]      a submit was acknowledged
     ran ID ATTEMPT          the tool began
     left ID ATTEMPT         the tool came to its end
     finished ID OUTCOME     the caller was told how the task ended
     shown ID                a drain handed the notice out
     acknowledged ID         the drain has put it away
-    pruning                 from here on, tasks that have ended may be forgotten
-    submitting ID TIME      a forgotten task's key is used again: what was said of the earlier one is over
+    pruning                 from here on, tasks that have ended may be forgotten, and their keys used again
+    pruned ID               it was forgotten: the id never comes back
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from animaworks_tasks.fs.layout import Layout
 from animaworks_tasks.notifications.render import MarkdownRenderer
 from animaworks_tasks.task import codec
 from animaworks_tasks.task.model import is_task_id
+from animaworks_tasks.task.pending import digest
 
 Runs = Callable[[str], int]
 
@@ -54,9 +55,8 @@ def problems(anima: str | os.PathLike[str], said: Iterable[str], *, runs: Runs =
 def _on_disk(layout: Layout, *, pruning: bool) -> Iterator[str]:
     for place in (layout.pending, layout.running):
         yield from (f"STUCK {os.path.basename(place)}/{name}" for name in sorted(os.listdir(place)))
-    yield from (f"LOCK {name} is left" for name in os.listdir(layout.locks) if name != "drain.lock")
     waiting, read = set(_stems(layout.notifications, ".md")), set(_stems(layout.read, ".md"))
-    done = set(_stems(layout.done, ".json"))
+    done = set(_stems(layout.done, ".task"))
     # A prune that is killed leaves what was acknowledged; the record goes first, so that none is without its notice.
     yield from (
         f"NOTICE {stem} of a task that has not ended" for stem in (waiting if pruning else waiting | read) - done
@@ -64,7 +64,7 @@ def _on_disk(layout: Layout, *, pruning: bool) -> Iterator[str]:
     yield from (f"TWICE {stem} is told of" for stem in waiting & read)
     for stem in sorted(done):
         try:
-            task = codec.decode(_bytes(layout.done, f"{stem}.json"), stem)
+            task = codec.decode(_bytes(layout.done, f"{stem}.task"), stem)
         except RecordError as error:
             yield f"OUTCOME {stem} cannot be read: {error.reason}"
             continue
@@ -75,7 +75,19 @@ def _on_disk(layout: Layout, *, pruning: bool) -> Iterator[str]:
             layout, task, [d for d, s in ((layout.notifications, waiting), (layout.read, read)) if stem in s]
         )
     yield from _views(layout, done, pruning=pruning)
+    yield from _keys(layout, done)
     yield from _quarantine(layout, done)
+
+
+def _keys(layout: Layout, done: set[str]) -> Iterator[str]:
+    for name in os.listdir(layout.keys):
+        try:
+            task_id = json.loads(_bytes(layout.keys, name))["task_id"]
+        except (ValueError, KeyError):
+            yield f"KEY {name} cannot be read"
+            continue
+        if task_id not in done:
+            yield f"KEY {name} leads to {task_id}, which is nowhere"
 
 
 def _notice(layout: Layout, task: Task, places: Sequence[str]) -> Iterator[str]:
@@ -99,7 +111,7 @@ def _views(layout: Layout, done: set[str], *, pruning: bool) -> Iterator[str]:
         elif stem not in done:
             if not pruning:
                 yield f"VIEW {stem} of a task that has not ended"
-        elif data != _bytes(layout.done, f"{stem}.json"):
+        elif data != _bytes(layout.done, f"{stem}.task"):
             yield f"VIEW {stem} does not show how it ended"
 
 
@@ -115,35 +127,23 @@ def _quarantine(layout: Layout, done: set[str]) -> Iterator[str]:
         stem = name.split(".", 1)[0]
         if stem not in done:
             yield f"QUARANTINE {name} belongs to no task that ended"
-        elif codec.decode(_bytes(layout.done, f"{stem}.json"), stem).cause is not Cause.REJECTED:
+        elif codec.decode(_bytes(layout.done, f"{stem}.task"), stem).cause is not Cause.REJECTED:
             yield f"QUARANTINE {name} was not rejected"
 
 
 def _as_said(layout: Layout, said: Sequence[Sequence[str]], runs: Runs) -> Iterator[str]:
-    said = _of_the_last(said)
     yield from _kept(layout, said)
+    yield from _keyed(layout, said)
     yield from _run(said, runs)
     yield from _acknowledged(layout, said)
 
 
-def _of_the_last(said: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
-    """Leave out what was said of an earlier task with the same key."""
-    begins = {words[1]: at for at, words in enumerate(said) if words[0] == "submitting"}
-    return [words for at, words in enumerate(said) if len(words) < 2 or at >= begins.get(words[1], 0)]
-
-
 def _kept(layout: Layout, said: Sequence[Sequence[str]]) -> Iterator[str]:
     """What was acknowledged has ended, and what was told of its end is true."""
-    done = set(_stems(layout.done, ".json"))
+    done = set(_stems(layout.done, ".task"))
     submitted = {words[1] for words in said if words[0] == "submitted"}
     promised = submitted | {words[1] for words in said if words[0] in {"finished", "acknowledged"}}
-    began = {words[1]: float(words[2]) for words in said if words[0] == "submitting"}
-    kept = promised if ["pruning"] not in said else submitted & began.keys()
-    yield from (f"LOST {task_id}" for task_id in sorted(kept - done))
-    for task_id in sorted(kept & done & began.keys()):
-        task = _task(layout, task_id)
-        if task is not None and task.submitted_at.timestamp() < began[task_id]:
-            yield f"OLD {task_id}: the outcome of an earlier task with its key stands for it"
+    yield from (f"LOST {task_id}" for task_id in sorted(promised - _forgettable(said) - done))
     for task_id in sorted(submitted & done):
         if _cause(layout, task_id) is Cause.REJECTED:
             yield f"SPOILT {task_id}: what was acknowledged could not be read"
@@ -152,6 +152,30 @@ def _kept(layout: Layout, said: Sequence[Sequence[str]]) -> Iterator[str]:
         found = _outcome(layout, task_id)
         if found is not None and set(outcomes) - {found}:
             yield f"CHANGED {task_id}: {', then '.join(outcomes)} was told, and {found} is stored"
+
+
+def _forgettable(said: Sequence[Sequence[str]]) -> set[str]:
+    """Return what a prune may have taken: what the agent was shown, which may be acknowledged, said or not."""
+    return {words[1] for words in said if words[0] == "shown"} if ["pruning"] in said else set()
+
+
+def _keyed(layout: Layout, said: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A key leads to one task as long as that is kept, and an id that was forgotten never comes back."""
+    leads: dict[str, str] = {}
+    forgotten: set[str] = set()
+    for words in said:
+        if words[0] == "pruning":
+            leads.clear()
+        if words[0] == "pruned":
+            forgotten.add(words[1])
+        if words[0] == "submitted" and words[1] in forgotten:
+            yield f"BACK {words[1]} is acknowledged after it was forgotten"
+        if words[0] == "submitted" and words[2:] and leads.setdefault(words[2], words[1]) != words[1]:
+            yield f"KEY {words[2]} leads to {leads[words[2]]} and to {words[1]}"
+    done = set(_stems(layout.done, ".task"))
+    for key, task_id in leads.items():
+        if task_id in done - _forgettable(said) and not os.path.lexists(os.path.join(layout.keys, digest(key))):
+            yield f"KEY {key} of {task_id} is gone"
 
 
 def _run(said: Sequence[Sequence[str]], runs: Runs) -> Iterator[str]:
@@ -197,7 +221,7 @@ def _cause(layout: Layout, task_id: str) -> Cause | None:
 
 def _task(layout: Layout, task_id: str) -> Task | None:
     try:
-        return codec.decode(_bytes(layout.done, f"{task_id}.json"), task_id)
+        return codec.decode(_bytes(layout.done, f"{task_id}.task"), task_id)
     except RecordError:
         return None  # told of elsewhere
 

@@ -1,247 +1,331 @@
 """
 Deliberate bugs in the protocol, each switched on for one test and for the children that it forks.
 
-Each is a mistake that one could make in good faith, most of them by leaving a line out or by exchanging two.
+Each is a mistake that one could make in good faith. Most leave a step out, or turn two round, and name it as the
+protocol does: ``claim.sync``. The others leave out a question.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import attrs
 import pytest
 
-from animaworks_tasks import Task, TaskStore
+from animaworks_tasks import Task
 from animaworks_tasks.errors import RecordError
 from animaworks_tasks.fs import files, locks
+from animaworks_tasks.fs.disk import Disk
 from animaworks_tasks.notifications.inbox import DirectoryNotifications, Notification
-from animaworks_tasks.store import enqueue
-from animaworks_tasks.store.records import DirectoryRecords
-from animaworks_tasks.store.recovery import DirectoryRecovery
-from animaworks_tasks.task.states import Event
+from animaworks_tasks.store import keys, recovery, rules, transitions
+from animaworks_tasks.store.place import Place
 
 Patch = pytest.MonkeyPatch
+Mutant = Callable[[Patch], None]
+
+_TAKEN = {
+    "write": None,
+    "link": True,
+    "rename": None,
+    "unlink": True,
+    "sync": None,
+}  # what a step that is left out returns
 
 
-def a_file_is_not_fsynced(patch: Patch) -> None:
-    write = files._write
-    patch.setattr(files, "_write", lambda path, data, **options: write(path, data, **{**options, "sync": False}))
+def without(*steps: str) -> Mutant:
+    """Leave *steps* out; of one that writes, the fsync."""
+
+    def mutant(patch: Patch) -> None:
+        for verb, taken in _TAKEN.items():
+            patch.setattr(Disk, verb, _left_out(getattr(Disk, verb), taken, steps))
+
+    return mutant
 
 
-def a_directory_is_not_fsynced(patch: Patch) -> None:
-    patch.setattr(files, "sync_directory", lambda _: None)
+def _left_out(real: Callable[..., Any], taken: object, steps: tuple[str, ...]) -> Callable[..., Any]:
+    def verb(disk: Disk, step: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as they are
+        if step not in steps:
+            return real(disk, step, *arguments, **options)
+        if not step.endswith(".write"):
+            return taken
+        return real(Disk(disk.tmp, durable=False), step, *arguments, **options)
+
+    return verb
 
 
-def the_directory_of_pending_tasks_is_not_fsynced(patch: Patch) -> None:
-    _without_sync_of(patch, "pending")
+def later(step: str, after: str) -> Mutant:
+    """Take *step* only *after* another one; until then it seems to have been taken."""
+
+    def mutant(patch: Patch) -> None:
+        waiting: list[Callable[[], object]] = []
+        for verb, taken in _TAKEN.items():
+            patch.setattr(Disk, verb, _held_back(getattr(Disk, verb), taken, step, after, waiting))
+
+    return mutant
 
 
-def the_directory_of_outcomes_is_not_fsynced(patch: Patch) -> None:
-    _without_sync_of(patch, "done")
+def _held_back(
+    real: Callable[..., Any], taken: object, held: str, after: str, waiting: list[Callable[[], object]]
+) -> Callable[..., Any]:
+    def verb(disk: Disk, step: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as they are
+        if step == held:
+            waiting.append(lambda: real(disk, step, *arguments, **options))
+            return taken
+        result = real(disk, step, *arguments, **options)
+        while step == after and waiting:
+            waiting.pop(0)()
+        return result
+
+    return verb
 
 
-def the_tool_starts_before_its_claim_is_durable(patch: Patch) -> None:
-    _without_sync_of(patch, "running")
+def earlier(step: str, before: str, path: Callable[[Place, Task], str]) -> Mutant:
+    """Unlink what *step* unlinks already *before* the function of transitions.py of that name."""
+
+    def mutant(patch: Patch) -> None:
+        real = getattr(transitions, before)
+
+        def hasty(place: Place, task: Task, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as they are
+            place.disk.unlink(step, path(place, task))
+            return real(place, task, *arguments, **options)
+
+        patch.setattr(transitions, before, hasty)
+        for module in (recovery,):
+            if hasattr(module, before):
+                patch.setattr(module, before, hasty)
+
+    return mutant
 
 
-def a_claim_that_is_not_durable_in_pending_is_not_announced_either(patch: Patch) -> None:
-    patch.setattr(DirectoryRecords, "announced", lambda *_: True)
+def _running(place: Place, task: Task) -> str:
+    return place.layout.running_record(task.id)
 
 
-def what_was_announced_counts_for_nothing(patch: Patch) -> None:
-    patch.setattr(DirectoryRecords, "may_have_begun", lambda *_: False)
+running_dropped_before_the_outcome_is_stored = earlier("finish.unlink", "commit", _running)
+running_dropped_before_it_waits_again = earlier("requeue.unlink", "requeue_record", _running)
 
 
-def a_prune_relies_on_what_has_left_pending(patch: Patch) -> None:
-    real = DirectoryRecords.sync_directory
+def running_dropped_before_the_notification_is_durable(patch: Patch) -> None:
+    real = Disk.sync
 
-    def sync_directory(records: DirectoryRecords, path: str) -> None:
-        if path != records.layout.pending:
-            real(records, path)
+    def sync(disk: Disk, step: str, *directories: str) -> None:
+        if step == "notify.sync":
+            layout = os.path.join(os.path.dirname(disk.tmp), "running")
+            for name in files.names(layout):
+                os.unlink(os.path.join(layout, name))
+        real(disk, step, *directories)
 
-    patch.setattr(DirectoryRecords, "sync_directory", sync_directory)
-
-
-def an_acknowledged_notice_is_not_fsynced(patch: Patch) -> None:
-    _without_sync_of(patch, ".read")
-
-
-def _without_sync_of(patch: Patch, name: str) -> None:
-    real = files.sync_directory
-
-    def sync_directory(path: str) -> None:
-        if os.path.basename(path) != name:
-            real(path)
-
-    patch.setattr(files, "sync_directory", sync_directory)
+    patch.setattr(Disk, "sync", sync)
 
 
-def a_key_is_used_again_before_the_prune_is_durable(patch: Patch) -> None:
-    place = enqueue.place
+def notified_before_the_outcome_is_stored(patch: Patch) -> None:
+    real = transitions.commit
 
-    def not_keyed(*args: Any, **options: Any) -> bool:  # noqa: ANN401 - as they are
-        return place(*args, **{**options, "keyed": False})
+    def commit(place: Place, task: Task) -> Task:
+        transitions.notify(place, task)
+        return real(place, task)
 
-    patch.setattr("animaworks_tasks.store.directory.place", not_keyed)
-
-
-def a_read_notice_counts_as_gone_where_it_is_not_seen(patch: Patch) -> None:
-    def forget_read(records: DirectoryRecords, task: Task) -> None:
-        if files.discard(os.path.join(records.layout.read, f"{task.id}.md")):
-            records.sync_directory(records.layout.read)
-
-    patch.setattr(DirectoryRecords, "forget_read", forget_read)
+    patch.setattr(transitions, "commit", commit)
 
 
-def recovery_syncs_once_for_all(patch: Patch) -> None:
-    sync_all, done = DirectoryRecords.sync_all, []
+def written_where_others_read_it(patch: Patch) -> None:
+    def publish(disk: Disk, row: str, directory: str, name: str, data: bytes, **options: Any) -> bool:  # noqa: ANN401
+        del row, options
+        with contextlib.suppress(FileExistsError):
+            files.write(f"{directory}/{name}", data, sync=disk.durable)
+            return True
+        return False
 
-    def once(records: DirectoryRecords) -> None:
-        if not done:
-            done.append(True)
-            sync_all(records)
-
-    patch.setattr(DirectoryRecords, "sync_all", once)
-
-
-def recovery_builds_on_what_is_not_durable(patch: Patch) -> None:
-    patch.setattr(DirectoryRecords, "sync_all", lambda _: None)
+    patch.setattr(Disk, "publish", publish)
 
 
-def a_record_is_renamed_instead_of_linked(patch: Patch) -> None:
-    def link(source: str, target: str) -> bool:
+def renamed_instead_of_linked(patch: Patch) -> None:
+    def link(disk: Disk, step: str, source: str, target: str) -> bool:
+        del disk, step
         if os.path.lexists(target):
             return False
         os.rename(source, target)
         return True
 
-    patch.setattr(files, "link", link)
-
-
-def a_record_is_written_where_others_read_it(patch: Patch) -> None:
-    def publish(directory: str, name: str, data: bytes, *, sync: bool, **_: object) -> bool:
-        with contextlib.suppress(FileExistsError):
-            files._write(os.path.join(directory, name), data, sync=sync)
-            return True
-        return False
-
-    patch.setattr(files, "publish", publish)
+    patch.setattr(Disk, "link", link)
+    patch.setattr(Disk, "link_held", lambda disk, step, lock, target: link(disk, step, lock._path, target))
 
 
 def an_outcome_replaces_an_earlier_one(patch: Patch) -> None:
-    real = files.publish
+    real = Disk.publish
 
-    def publish(directory: str, name: str, data: bytes, **options: Any) -> bool:  # noqa: ANN401 - as they are
-        if os.path.basename(directory) == "done":
-            files.replace(os.path.join(directory, name), data, tmp=options["tmp"])
+    def publish(disk: Disk, row: str, directory: str, name: str, data: bytes, **options: Any) -> bool:  # noqa: ANN401
+        if row == "finish":
+            disk.show(os.path.join(directory, name), data)
             return True
-        return real(directory, name, data, **options)
+        return real(disk, row, directory, name, data, **options)
 
-    patch.setattr(files, "publish", publish)
-
-
-def the_agent_is_told_before_the_outcome_is_stored(patch: Patch) -> None:
-    settle = DirectoryRecords.settle
-
-    def told_first(records: DirectoryRecords, task: Task) -> Task:
-        records.notify(task)
-        return settle(records, task)
-
-    patch.setattr(DirectoryRecords, "settle", told_first)
+    patch.setattr(Disk, "publish", publish)
 
 
-def a_task_stops_running_before_its_outcome_is_stored(patch: Patch) -> None:
-    settle = DirectoryRecords.settle
-
-    def forgotten_first(records: DirectoryRecords, task: Task) -> Task:
-        records.forget_running(task.id)
-        return settle(records, task)
-
-    patch.setattr(DirectoryRecords, "settle", forgotten_first)
+# Locks.
 
 
-def a_task_stops_running_before_it_waits_again(patch: Patch) -> None:
-    give_back = DirectoryRecords.give_back
+def linked_before_locked(patch: Patch) -> None:
+    """The claim gives the record its second name first, and takes the lock then."""
+    real = locks.hold
 
-    def forgotten_first(records: DirectoryRecords, task: Task, **options: Any) -> Task:  # noqa: ANN401 - as they are
-        records.forget_running(task.id, waits=True)
-        return give_back(records, task, **options)
+    def hold(path: str, *, writing: bool = False) -> locks.Lock | None:
+        if writing and "/pending/" in path:
+            with contextlib.suppress(FileExistsError):
+                os.link(path, path.replace("/pending/", "/running/").replace(".json", ".task"), follow_symlinks=False)
+        return real(path, writing=writing)
 
-    patch.setattr(DirectoryRecords, "give_back", forgotten_first)
-
-
-def a_task_is_claimed_without_its_lock(patch: Patch) -> None:
-    real, number = locks.hold, itertools.count()
-    patch.setattr(locks, "hold", lambda path: real(f"{path}.{next(number)}") if "/locks/0" in path else real(path))
-
-
-def a_lock_is_not_checked_for_its_name(patch: Patch) -> None:
-    """Taken from a file that its last holder has unlinked, it keeps nobody out."""
-    fstat = os.fstat
-
-    def linked(descriptor: int) -> os.stat_result:
-        mode, inode, device, links, *more = fstat(descriptor)
-        return os.stat_result((mode, inode, device, max(1, links), *more))
-
-    patch.setattr(os, "fstat", linked)
+    patch.setattr(locks, "hold", hold)
+    patch.setattr(Disk, "link_held", lambda *_: True)
 
 
-def a_lock_is_let_go_before_the_task_has_stopped_running(patch: Patch) -> None:
-    forget = DirectoryRecords.forget_running
-    finish = TaskStore.finish
-
-    def finish_late(store: TaskStore, claim: Any, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - as they are
-        with patch.context() as first:
-            first.setattr(DirectoryRecords, "forget_running", lambda *_, **__: None)
-            task = finish(store, claim, event, **changes)
-        forget(store._records, task.id)
-        return task
-
-    patch.setattr(TaskStore, "finish", finish_late)
+def claimed_without_a_lock(patch: Patch) -> None:
+    real = locks.hold
+    patch.setattr(
+        locks, "hold", lambda path, *, writing=False: locks.Lock(files.open_file(path), path) if writing else real(path)
+    )
 
 
-def an_orphan_is_settled_without_its_lock(patch: Patch) -> None:
-    """Whoever recovers takes every running task for an orphan."""
-    real = locks.Holding.__enter__
+def recovered_without_a_lock(patch: Patch) -> None:
+    real = locks.hold
 
-    def enter(holding: locks.Holding) -> locks.Holding:
-        real(holding)
-        if holding.lock is None:
-            holding.lock = locks.hold(f"{holding._path}.{os.urandom(4).hex()}")
-        return holding
+    def hold(path: str, *, writing: bool = False) -> locks.Lock | None:
+        return real(path, writing=writing) or (None if writing else locks.Lock(files.open_file(path), path))
 
-    patch.setattr(locks.Holding, "__enter__", enter)
+    patch.setattr(locks, "hold", hold)
+
+
+def another_file_is_linked_than_locked(patch: Patch) -> None:
+    """The claim links what has the name now, whatever it has locked, and goes on."""
+    patch.setattr(locks.Lock, "link", lambda lock, path: os.link(lock._path, path, follow_symlinks=False))
+    patch.setattr(locks.Lock, "names", lambda *_: True)
+
+
+def what_was_written_to_meanwhile_is_not_read_again(patch: Patch) -> None:
+    patch.setattr(locks.Lock, "still_holds", lambda *_: True)
+
+
+def a_claim_does_not_look_for_an_outcome(patch: Patch) -> None:
+    patch.setattr(Place, "ended", lambda *_: False)
 
 
 def two_may_drain_at_once(patch: Patch) -> None:
-    real, number = locks.hold, itertools.count()
-    patch.setattr(locks, "hold", lambda path: real(f"{path}.{next(number)}") if "drain" in path else real(path))
+    real = locks.hold_directory
+    patch.setattr(locks, "hold_directory", lambda path, *, shared=True: real(path, shared=True))  # noqa: ARG005 - as it is
 
 
-def a_drain_deletes_before_it_puts_away(patch: Patch) -> None:
-    def put_away(self: DirectoryNotifications, notifications: Iterable[Notification]) -> None:
-        for notification in notifications:
-            files.discard(os.path.join(self._layout.notifications, notification.name))
-            data = notification.text.encode()
-            files.publish(self._layout.read, notification.name, data, tmp=self._layout.tmp, sync=self._sync)
+def _unlocked(patch: Patch, which: Callable[[bool], bool]) -> None:
+    real = locks.directory
 
-    patch.setattr(DirectoryNotifications, "_put_away", put_away)
+    @contextlib.contextmanager
+    def directory(path: str, *, shared: bool = False) -> Iterator[None]:
+        if path.endswith("/keys") and which(shared):
+            yield
+        else:
+            with real(path, shared=shared):
+                yield
+
+    patch.setattr(locks, "directory", directory)
 
 
-def a_notice_that_is_half_put_away_is_shown_again(patch: Patch) -> None:
-    patch.setattr(DirectoryNotifications, "_acknowledged", lambda *_: False)
+def keys_are_entered_without_their_lock(patch: Patch) -> None:
+    _unlocked(patch, lambda shared: shared)
+
+
+def keys_are_dropped_without_their_lock(patch: Patch) -> None:
+    _unlocked(patch, lambda shared: not shared)
+
+
+def a_key_is_dropped_without_a_look_for_its_task(patch: Patch) -> None:
+    real = keys.directory_of
+    looks: list[str] = []
+
+    def directory_of(layout: Any, task_id: str) -> str | None:  # noqa: ANN401 - as it is
+        looks.append(task_id)
+        return real(layout, task_id)
+
+    def drop(layout: Any, disk: Disk, name: str, *, only: str | None = None) -> None:  # noqa: ANN401 - as it is
+        del only
+        with locks.directory(layout.keys):
+            disk.unlink("key.unlink", os.path.join(layout.keys, name))
+
+    patch.setattr(keys, "directory_of", directory_of)
+    patch.setattr(keys, "drop", drop)
+
+
+# Requeue and recovery.
+
+
+def a_requeued_record_has_no_higher_number(patch: Patch) -> None:
+    real = rules.requeued
+
+    def requeued(task: Task, **options: Any) -> Task:  # noqa: ANN401 - as they are
+        return attrs.evolve(real(task, **options), requeued=task.requeued)
+
+    for module in (transitions, recovery):
+        patch.setattr(module, "requeued", requeued)
 
 
 def every_pending_record_says_that_its_task_never_began(patch: Patch) -> None:
-    def never_started(self: DirectoryRecovery, task_id: str, _: Task) -> Task | None:
+    def requeued(place: Place, submitted: Task) -> Task | None:
         with contextlib.suppress(FileNotFoundError, RecordError):
-            return self._records.pending(task_id)
+            return place.pending(submitted.id)
         return None
 
-    patch.setattr(DirectoryRecovery, "_never_started", never_started)
+    patch.setattr(recovery, "_requeued", requeued)
 
 
-Mutant = Callable[[Patch], None]
+def recovery_syncs_once_for_all(patch: Patch) -> None:
+    real, done = recovery._sync_all, []
+
+    def once(place: Place) -> None:
+        if not done:
+            done.append(True)
+            real(place)
+
+    patch.setattr(recovery, "_sync_all", once)
+
+
+def what_is_decided_and_held_is_left_alone(patch: Patch) -> None:
+    patch.setattr(recovery, "complete", lambda *_: None)
+
+
+def a_request_outlives_its_task(patch: Patch) -> None:
+    without("finish.unlink-cancel", "cancel.unlink")(patch)
+    real = files.clear
+    patch.setattr(files, "clear", lambda path: not path.endswith(".cancel") and real(path))
+
+
+def keys_are_not_swept(patch: Patch) -> None:
+    real = recovery.sweep
+
+    def sweep(place: Place) -> None:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(keys, "drop", lambda *_, **__: None)
+            real(place)
+
+    patch.setattr(recovery, "sweep", sweep)
+
+
+# Notifications.
+
+
+def a_drain_unlinks_before_it_links(patch: Patch) -> None:
+    def move_to_read(self: DirectoryNotifications, notifications: Iterable[Notification]) -> None:
+        for notification in notifications:
+            self._disk.unlink("acknowledge.unlink", os.path.join(self._layout.notifications, notification.name))
+            self._disk.publish("acknowledge", self._layout.read, notification.name, notification.text.encode())
+
+    patch.setattr(DirectoryNotifications, "_move_to_read", move_to_read)
+
+
+def a_notification_that_is_half_acknowledged_is_shown_again(patch: Patch) -> None:
+    patch.setattr(DirectoryNotifications, "_acknowledged", lambda *_: False)
+
+
+def a_waiting_notification_does_not_stand_against_a_prune(patch: Patch) -> None:
+    patch.setattr(DirectoryNotifications, "waits", lambda *_: False)

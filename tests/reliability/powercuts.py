@@ -35,7 +35,7 @@ _MODES: Final[dict[str, Callable[[bytes], bytes]]] = {
     "zeros": lambda data: bytes(len(data)),
 }
 # Directories of which no entry is ever needed: theirs are lost or kept all together, which is enough of them to try.
-_IN_ONE: Final = ("tmp", "locks", "logs", "progress")
+_IN_ONE: Final = ("tmp", "logs", "progress")
 
 
 class Recorder(Tap):
@@ -55,7 +55,7 @@ class Recorder(Tap):
     def after(self, call: Call, result: Any) -> None:  # noqa: ANN401 - of any call
         key = f"{os.getpid()}/{call.args[0]}"
         match call.name:
-            case "open" if call.changes:
+            case "open" if call.changes or call.args[1] & os.O_APPEND:
                 self._note("open", f"{os.getpid()}/{result}", call.path, bool(call.args[1] & os.O_APPEND))
             case "open":
                 self._note("look", f"{os.getpid()}/{result}", call.path)
@@ -63,9 +63,11 @@ class Recorder(Tap):
                 self._note("write", key, bytes(call.args[1][:result]))
             case "fsync" | "close":
                 self._note(call.name, key)
+            case "link" if str(call.args[0]).startswith("/proc/"):
+                self._note("link_open", f"{os.getpid()}/{os.path.basename(call.args[0])}", call.args[1])
             case "link" | "rename":
                 self._note(call.name, call.path, call.args[1])
-            case "unlink" | "mkdir" | "rmdir" | "mkfifo":
+            case "unlink" | "mkdir" | "rmdir":
                 self._note(call.name, call.path)
 
     def _note(self, *event: object) -> None:
@@ -182,6 +184,9 @@ class Disk:
     def _on_link(self, source: str, target: str) -> None:
         self._enter(target, self._find(source))
 
+    def _on_link_open(self, descriptor: str, target: str) -> None:
+        self._enter(target, self._open[descriptor][0])
+
     def _on_rename(self, source: str, target: str) -> None:
         inode = self._find(source)
         if inode != self._find(target):  # between two names of one file it does nothing
@@ -197,9 +202,6 @@ class Disk:
         inode = next(self._inodes)
         self._entries[inode] = {}
         self._enter(path, inode)
-
-    def _on_mkfifo(self, _: str) -> None:
-        """Nobody needs a doorbell after a power cut."""
 
     def cuts(self, after: int, *, moments: int, limit: int) -> Iterator[tuple[State, list[str]]]:
         """
@@ -314,6 +316,13 @@ def events_in(trace: Path, root: Path) -> list[Event]:
     return [event for line in trace.read_text(errors="surrogateescape").splitlines() for event in _event(line, root)]
 
 
+def _named(call: str, pid: str, source: str, target: str) -> Event:
+    """Return the event of a link or a rename; of a link to what a descriptor has open, by that descriptor."""
+    if source.startswith("/proc/"):
+        return ("link_open", f"{pid}/{os.path.basename(source)}", target)
+    return (call, source, target)
+
+
 def _event(line: str, root: Path) -> Iterator[Event]:
     match = _LINE.match(line)
     if match is None or int(match[4]) < 0:
@@ -329,14 +338,14 @@ def _event(line: str, root: Path) -> Iterator[Event]:
     elif not inside:
         return
     elif name == "open":
-        kind = "open" if "O_CREAT" in rest else "look"
+        kind = "open" if "O_CREAT" in rest or "O_APPEND" in rest else "look"
         yield (kind, f"{pid}/{result}", paths[0], *(["O_APPEND" in rest] if kind == "open" else []))
     elif name == "write":
         yield ("write", key, texts[0][: int(result)])
     elif name in {"fsync", "close"}:
         yield (name, key)
     elif name in {"link", "rename"}:
-        yield (name, paths[0], paths[1])
+        yield _named(name, pid, *paths)
     elif name == "unlink" and "AT_REMOVEDIR" in rest:
         yield ("rmdir", paths[0])
     elif name in CHANGES:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,27 +12,30 @@ from typing import Final
 
 import attrs
 
-from animaworks_tasks import Registry, TaskStore, ToolContext, run_task
-from animaworks_tasks.fs import files
-from animaworks_tasks.store.enqueue import place
-from animaworks_tasks.store.protocol import new_task, utc_now
-from animaworks_tasks.task import codec
+from animaworks_tasks import Cause, Registry, TaskStore, ToolContext, run_task
+from animaworks_tasks.store import transitions
 from animaworks_tasks.task.states import Event, advance
 from tests.conftest import die, own
 from tests.reliability.invariants import problems, words
 from tests.reliability.lives import (
+    AGAIN,
     FLAKY,
+    KEYED,
     LATER,
     ONE,
     SAFE,
+    THIRD,
     Say,
     allowed,
     drain,
+    keyed_half_way,
+    prune,
     recover,
     registry,
     rest,
     run,
     submit,
+    write_anew,
 )
 from tests.reliability.schedules import Found, Race, explore
 from tests.reliability.taps import forked
@@ -81,7 +86,7 @@ def _told(store: TaskStore, say: Say) -> None:
     submit(store, say)
     claim = own(store, ONE)
     say("ran", ONE, 1)
-    store._records.settle(advance(claim.task, Event.COMPLETE, finished_at=claim.task.submitted_at, result="worked"))
+    transitions.commit(store.place, advance(claim.task, Event.COMPLETE, finished_at=LATER, result="worked"))
     die(claim)
 
 
@@ -89,29 +94,18 @@ def _flaky(store: TaskStore, say: Say) -> None:
     submit(store, say, FLAKY, "flaky")
 
 
-def _littered(store: TaskStore, say: Say) -> None:
-    """Leave the lock file of a process that died before it could claim the task."""
-    submit(store, say)
-    files.touch(store.layout.lock(ONE))
+def _keyed(task_id: str) -> Operation:
+    return lambda store, say: submit(store, say, task_id, key="key")
 
 
-def _keyed(store: TaskStore, say: Say) -> None:
-    say("submitted", store.submit("tool", "once", key="key").id)
+def _keyed_and_read(store: TaskStore, say: Say) -> None:
+    submit(store, say, KEYED, key="key")
+    run(store, say, KEYED)
+    drain(store, say)
 
 
-def _keyed_orphaned(store: TaskStore, say: Say) -> None:
-    """One that was submitted twice, between which it began to run; then its owner died."""
-    _keyed(store, say)
-    [task_id] = store.pending_ids()
-    die(own(store, task_id))
-    say("ran", task_id, 1)
-
-
-def _keyed_late(store: TaskStore, say: Say) -> None:
-    """Submit under a key that was looked up before the task began."""
-    task = new_task("tool", ("once",), {"key": "key"}, anima_dir=store.location, at=utc_now())
-    place(store.layout, task.id, codec.encode(task), sync=False)
-    say("submitted", task.id)
+def _keyed_flaky(store: TaskStore, say: Say) -> None:
+    submit(store, say, FLAKY, "flaky", key="key")
 
 
 def _run_all(store: TaskStore, say: Say) -> None:
@@ -128,16 +122,16 @@ def _sweep(store: TaskStore, _: Say) -> None:
     store.sweep()
 
 
-def _let_go(store: TaskStore, _: Say) -> None:
-    """Take a lock that is left over, and let go of it: all that a sweep does with one."""
-    with store._records.holding(ONE):
-        pass
+def _write_anew(store: TaskStore, _: Say) -> None:
+    """Write the record again, as a program that knows nothing of us, if it still waits."""
+    with contextlib.suppress(FileNotFoundError):
+        write_anew(Path(store.layout.pending_record(ONE)))
 
 
 def _run_watched(store: TaskStore, say: Say) -> None:
     """Run a task whose tool runs just while another host looks for orphans, not for the first time."""
     other = TaskStore(store.location, durability="process")
-    other._recovery._swept = True
+    other._swept = True
     tools = Registry()
 
     def work(context: ToolContext) -> None:
@@ -156,11 +150,6 @@ def _cancel(store: TaskStore, say: Say) -> None:
         say("finished", task.id, task.outcome.value)
 
 
-def _prune(store: TaskStore, say: Say) -> None:
-    say("pruning")
-    store.prune(finished_before=LATER)
-
-
 def _fail(store: TaskStore, say: Say) -> None:
     run_task(store, registry(say), FLAKY)
 
@@ -168,7 +157,10 @@ def _fail(store: TaskStore, say: Say) -> None:
 RACES: Final = {
     "two claims": Several((run, run), _submitted),
     "claim, recover": Several((run, recover), _submitted),
-    "stale lock, claim and recover": Several((_let_go, _run_watched), _littered),
+    "claim, while another looks": Several((run, _run_watched), _submitted),
+    "claim, a plain write": Several((run, _write_anew), _submitted),
+    "two claims, a plain write": Several((run, run, _write_anew), _submitted),
+    "claim, while another looks, a plain write": Several((_run_watched, _write_anew), _submitted),
     "two recovers": Several((recover, recover), _orphaned),
     "two recovers, one more run": Several((_recover_and_run, _recover_and_run), _safe_orphaned),
     "recover, drain": Several((recover, drain), _orphaned),
@@ -178,12 +170,19 @@ RACES: Final = {
     "cancel, finish": Several((run, _cancel), _submitted),
     "cancel, retry": Several((_fail, _cancel), _flaky),
     "two cancels": Several((_cancel, _cancel), _submitted),
-    "keyed submits": Several((_keyed, _keyed), _nothing),
-    "keyed submit, run": Several((_keyed, _run_all), _keyed),
-    "keyed submits, orphan": Several((_keyed_late, recover), _keyed_orphaned),
-    "prune, drain": Several((_prune, drain), _ended),
-    "prune, recover": Several((_prune, recover), _ended),
-    "sweep, claim": Several((_sweep, run), _littered),
+    "retry, run": Several((_fail, _run_all), _flaky),
+    "keyed submits": Several((_keyed(KEYED), _keyed(AGAIN)), _nothing),
+    "three keyed submits": Several((_keyed(KEYED), _keyed(AGAIN), _keyed(THIRD)), _nothing),
+    "keyed submits after one that died": Several((_keyed(AGAIN), _keyed(THIRD)), keyed_half_way),
+    "keyed submit, sweep": Several((_keyed(AGAIN), _sweep), keyed_half_way),
+    "keyed submit, run": Several((_keyed(AGAIN), _run_all), _keyed(KEYED)),
+    "keyed submit, retry": Several((_keyed(AGAIN), _fail), _keyed_flaky),
+    "keyed submit, retry, sweep": Several((_keyed(AGAIN), _fail, _sweep), _keyed_flaky),
+    "keyed submit, prune": Several((_keyed(AGAIN), prune), _keyed_and_read),
+    "two prunes": Several((prune, prune), _keyed_and_read),
+    "prune, drain": Several((prune, drain), _ended),
+    "prune, recover": Several((prune, recover), _ended),
+    "sweep, claim": Several((_sweep, run), _submitted),
     "sweep, recover": Several((_sweep, recover), _orphaned),
 }
 
@@ -201,11 +200,16 @@ def race(anima: Path, several: Several, alive: Say) -> Race:
         return TaskStore(anima, durability="process")
 
     several.before(store(), say)
+    orphans = bool(os.listdir(store().layout.running))
     stores = [store() for _ in several.operations]
 
     def judge(killed: bool) -> list[str]:  # noqa: FBT001 - as the protocol has it
         rest(store(), say)
         found = problems(anima, said, runs=allowed)
+        if not killed and not orphans:
+            found += [
+                f"INTERRUPTED {task.id}, and nobody died" for task in store().list() if task.cause is Cause.INTERRUPTED
+            ]
         shown = Counter(line for line in said if line.startswith("shown"))
         return found + [f"TWICE {line}" for line, n in shown.items() if n > 1 and not killed]
 
@@ -227,7 +231,7 @@ def explored(
     """Explore in a child, which is where the tap stays."""
 
     def body(say: Say) -> tuple[int, bool, tuple[str, ...]]:
-        TaskStore._check_locks = lambda _: None  # type: ignore[method-assign]  # no part of what is raced
+        TaskStore._probe = lambda _: None  # type: ignore[method-assign]  # no part of what is raced
         found = explore(
             ground,
             lambda: race(ground / "mei", several, say),

@@ -32,10 +32,12 @@ import attrs
 from tests.reliability.invariants import words
 
 TAPPED: Final = (
-    "open", "close", "read", "write", "fsync", "link", "unlink", "rename", "mkdir", "rmdir", "mkfifo",
+    "open", "close", "pread", "write", "fsync", "link", "unlink", "rename", "mkdir", "rmdir",
     "scandir", "stat", "lstat",
 )  # fmt: skip
-CHANGES: Final = {"open", "write", "link", "unlink", "rename", "mkdir", "rmdir", "mkfifo"}  # open: if it creates
+CHANGES: Final = {"open", "write", "link", "unlink", "rename", "mkdir", "rmdir"}  # open: if it creates
+
+_DESCRIPTORS: Final = "/proc/self/fd/"
 
 PATIENCE: Final = 60.0  # seconds; a child that says nothing for longer hangs
 
@@ -95,6 +97,8 @@ class Tap:
         if isinstance(first, int):
             return self.paths.get(first)
         path = os.fsdecode(first)
+        if path.startswith(_DESCRIPTORS):
+            return self.paths.get(int(path.removeprefix(_DESCRIPTORS)))
         if directory is not None and not path.startswith("/"):
             path = os.path.join(self.paths.get(directory, "/"), path)
         return path if path.startswith(self._root) else None
@@ -118,7 +122,7 @@ class Killer(Tap):
 _LOOKS: Final = {"open", "scandir"}
 FAULTS: Final[dict[int, set[str]]] = {
     errno.ENOSPC: CHANGES - {"unlink", "rmdir"} | {"fsync"},
-    errno.EIO: CHANGES | _LOOKS | {"fsync", "read"},
+    errno.EIO: CHANGES | _LOOKS | {"fsync", "pread"},
     errno.EMFILE: _LOOKS,
     errno.EACCES: CHANGES - {"write"} | {"scandir"},
 }
@@ -239,7 +243,7 @@ def copy(source: Path, target: Path) -> None:
                 seen[inode] = new
 
 
-_DRAFT: Final = re.compile(r"\.\d+\.[0-9a-f]{8}$|\.\d{19}")
+_DRAFT: Final = re.compile(r"\.[0-9a-f]{12}\.\d+$|\.\d{19}")
 
 
 def shape(root: Path) -> tuple[tuple[str, int, int], ...]:

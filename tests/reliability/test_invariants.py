@@ -10,6 +10,7 @@ import pytest
 
 from animaworks_tasks import Cause, TaskStore
 from animaworks_tasks.task.states import Event
+from tests.conftest import own
 from tests.reliability.invariants import problems, words
 from tests.reliability.lives import ONE, TWO, drain, ripen, run, submit
 
@@ -40,7 +41,7 @@ def test_a_store_in_order_has_no_problems(store: TaskStore, said: list[str]) -> 
 
 
 def _lose(store: TaskStore) -> None:
-    for path in (store._records.path(store.layout.done, ONE), store.layout.view(ONE)):
+    for path in (store.layout.done_record(ONE), store.layout.view(ONE)):
         os.unlink(path)
     os.unlink(_notice(store))
 
@@ -57,19 +58,24 @@ def _write(path: Callable[[TaskStore], str], text: str) -> Callable[[TaskStore],
     return write
 
 
+def _enter(store: TaskStore) -> None:
+    os.link(store.layout.pending_record(store.submit("tool").id), os.path.join(store.layout.keys, "00"))
+
+
 HARM: Sequence[tuple[str, Callable[[TaskStore], object]]] = (
     ("LOST", _lose),
     ("STUCK pending/", lambda store: store.submit("tool", "once")),
-    ("STUCK running/", lambda store: store._records.move_to_running(f"{store.submit('tool').id}.json", "0000000000ff")),
+    ("STUCK running/", lambda store: own(store, store.submit("tool").id)),
     ("STUCK running/", _write(lambda store: os.path.join(store.layout.running, f"{ONE}.cancel"), "")),
-    ("LOCK", _write(lambda store: store.layout.lock(ONE), "")),
+    ("KEY", _write(lambda store: os.path.join(store.layout.keys, "00"), "{")),
+    ("KEY", _enter),
     ("SILENCE", lambda store: os.unlink(_notice(store))),
     ("TWICE", lambda store: os.link(_notice(store), os.path.join(store.layout.read, f"{ONE}.md"))),
     ("AGAIN", lambda store: os.link(os.path.join(store.layout.read, f"{TWO}.md"), _notice(store).replace(ONE, TWO))),
     ("NOTICE", _write(_notice, "something else")),
     ("NOTICE", lambda store: os.link(_notice(store), _notice(store).replace(ONE, "0000000000ff"))),
-    ("OUTCOME", _write(lambda store: store._records.path(store.layout.done, ONE), "")),
-    ("OUTCOME", lambda store: os.replace(_pending(store), store._records.path(store.layout.done, ONE))),
+    ("OUTCOME", _write(lambda store: store.layout.done_record(ONE), "")),
+    ("OUTCOME", lambda store: os.replace(_pending(store), store.layout.done_record(ONE))),
     ("VIEW", _write(lambda store: store.layout.view(ONE), "{")),
     ("VIEW", _write(lambda store: store.layout.view(ONE), "{}")),
     ("VIEW", _write(lambda store: store.layout.view("0000000000ff"), "{}")),
@@ -81,7 +87,7 @@ HARM: Sequence[tuple[str, Callable[[TaskStore], object]]] = (
 
 def _pending(store: TaskStore) -> str:
     submit(store, lambda *_: None, "0000000000fe")
-    path = store._records.path(store.layout.pending, "0000000000fe")
+    path = store.layout.pending_record("0000000000fe")
     Path(path).write_text(Path(path).read_text().replace("0000000000fe", ONE))
     return path
 
@@ -105,6 +111,9 @@ def test_harm_that_is_done_to_files_is_named(
         ("OWNED", ["ran 0000000000fe 1", "ran 0000000000fe 2", "left 0000000000fe 1"]),
         ("AGAIN", [f"shown {TWO}"]),
         ("AGAIN", [f"acknowledged {ONE}"]),
+        ("BACK", ["pruning", "pruned 0000000000ff", "submitted 0000000000ff"]),
+        ("KEY", ["submitted 0000000000fe key", "submitted 0000000000ff key"]),
+        ("KEY", [f"submitted {ONE} key"]),
     ],
 )
 def test_what_may_not_be_said_is_named(store: TaskStore, said: list[str], name: str, more: list[str]) -> None:
@@ -114,7 +123,7 @@ def test_what_may_not_be_said_is_named(store: TaskStore, said: list[str], name: 
 def test_a_record_that_was_acknowledged_and_is_spoilt_is_named(store: TaskStore, said: list[str]) -> None:
     # given one that a power cut has torn, and that was rejected for it
     submit(store, lambda *parts: said.append(words(*parts)), "0000000000fe")
-    path = Path(store._records.path(store.layout.pending, "0000000000fe"))
+    path = Path(store.layout.pending_record("0000000000fe"))
     path.write_text("{")
     ripen(path)
     assert store.claim("0000000000fe") is None

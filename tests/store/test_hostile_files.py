@@ -73,12 +73,13 @@ class Site:
         count("hostile files")
         tell = lambda task: self.ended.append(task.id)  # noqa: E731 - bound to this site
         options = {"backend": ThreadBackend(), "max_workers": 2, "scan_interval": 0.02, "on_finish": tell}
+        waiting = self.store.pending_ids()
         with_executor = Executor(self.store, registry, **options).start()
         try:
             innocent = with_executor.submit_sync("hostile", "echo", "fine")
             done = with_executor.wait_sync(innocent.id, timeout=PATIENCE)
             assert (Outcome.COMPLETED, "fine") == (done.outcome, done.result)
-            for task_id in self.store.pending_ids() - {innocent.id}:
+            for task_id in waiting:
                 until(lambda task_id=task_id: task_id in self.ended)
             return done
         finally:
@@ -331,6 +332,7 @@ RUNS: Final[dict[str, Leave]] = {
     "a task with its whole room in arguments": dated(LONG_AGO, raw_args=["echo", "I ran", "x" * 990_000]),
     "a task in a directory that is no path": dated(LONG_AGO, cwd="a\0b"),
     "a task that has been tried very often": dated(LONG_AGO, attempt=1 << 52),
+    "a task that has been requeued very often": dated(LONG_AGO, requeued=1 << 52),
     "a task with a priority beyond all": dated(LONG_AGO, priority=(1 << 53) - 1),
     "a task with results before it ran": dated(
         LONG_AGO, result="forged", error="forged", outcome="failed", completed_at=1.0
@@ -397,13 +399,17 @@ def rejected(error: str) -> Fate:
     return Fate(Outcome.FAILED, Cause.REJECTED, error)
 
 
+def unread(error: str) -> Fate:
+    return Fate(Outcome.FAILED, Cause.INTERRUPTED, f"cannot be read any more: {error}")
+
+
 def submitted(site: Site, *argv: str) -> None:
     """Leave a plain record in pending/ that is in order."""
     site.lie(f"pending/{ID}.json", record(raw_args=list(argv or ("echo", "I ran"))))
 
 
 def orphaned(site: Site, data: bytes = record()) -> None:
-    site.lie(f"running/{ID}.json", data)
+    site.lie(f"running/{ID}.task", data)
 
 
 def directory(path: Path) -> None:
@@ -443,17 +449,19 @@ def task_with(place: str, leave: Leave, *argv: str) -> Callable[[Site], None]:
 
 def two_of_garbage(site: Site) -> None:
     orphaned(site, b"{")
-    site.lie(f"done/{ID}.json", b"]")
-
-
-def too_large_and_announced(site: Site) -> None:
-    orphaned(site, record(raw_args=["x" * (SIZE_LIMIT - len(record()) + 2)]))
-    site.lie(f"running/{ID}.owner.json", b"{")
+    site.lie(f"done/{ID}.task", b"]")
 
 
 def outcome_of_garbage(site: Site) -> None:
     submitted(site)
-    site.lie(f"done/{ID}.json")
+    site.lie(f"done/{ID}.task")
+
+
+def rejected_half_way(site: Site) -> None:
+    """Leave what somebody was rejecting when he died: its explanation stands there already."""
+    orphaned(site, b"{")
+    note = f"it is not a task record: pending/{ID}.json: it is not JSON\n".encode()
+    site.lie(f"quarantine/{ID}.json.why.txt", note)
 
 
 def results_elsewhere(site: Site) -> None:
@@ -480,53 +488,54 @@ UNSTORED: Final = Fate(Outcome.FAILED, Cause.RESULT, "was not stored")
 
 ELSEWHERE: Final[dict[str, tuple[Callable[[Site], object], Fate]]] = {
     # running/
-    "a running record of garbage": (lambda site: orphaned(site, b"{"), rejected("it is not JSON")),
+    "a running record of garbage": (lambda site: orphaned(site, b"{"), unread("it is not JSON")),
+    "a running record of garbage that was being rejected": (rejected_half_way, rejected("it is not JSON")),
     "a running record too large to be ended": (
         lambda site: orphaned(site, record(raw_args=["x" * (SIZE_LIMIT - len(record()) + 2)])),
-        rejected("it is larger than 1048576 bytes"),
+        unread("it is larger than 1048576 bytes"),
     ),
-    "a running record too large to be ended, of a task that may have run": (
-        too_large_and_announced,
-        Fate(Outcome.FAILED, Cause.INTERRUPTED, "cannot be read any more: it is larger than 1048576 bytes"),
+    "a running record that leaves no room for its end": (
+        lambda site: orphaned(site, record(raw_args=["x" * (SIZE_LIMIT - len(record()) - 100)])),
+        unread("it is larger than 1048576 bytes"),
     ),
     "a running record of 1e999": (
         lambda site: orphaned(site, raw("x", "1e999")),
-        rejected("1e999 is more than a number can be"),
+        unread("it is not JSON: 1e999 is more than a number can be"),
     ),
     "a running record that says it is done": (
         lambda site: orphaned(site, claimed(status="completed")),
-        rejected("it says that the task is done"),
+        unread("it says that the task is done"),
     ),
     "a running record that is a FIFO": (
-        lambda site: os.mkfifo(site.root / f"running/{ID}.json"),
-        rejected("it is not a regular file"),
+        lambda site: os.mkfifo(site.root / f"running/{ID}.task"),
+        unread("it is not a regular file"),
     ),
-    "a running and a done record of garbage": (
-        two_of_garbage,
-        Fate(Outcome.FAILED, Cause.INTERRUPTED, "cannot be read any more: it is not JSON"),
+    "a running record that is a directory": (
+        lambda site: directory(site.root / f"running/{ID}.task"),
+        unread("it is not a regular file"),
     ),
-    "an owner's file of garbage": (orphan_with(f"running/{ID}.owner.json", garbage), INTERRUPTED),
-    "an owner's file that says it is done": (
-        orphan_with(f"running/{ID}.owner.json", put(claimed(status="completed"))),
-        INTERRUPTED,
+    "a running record that is a link": (
+        lambda site: (site.root / f"running/{ID}.task").symlink_to("nowhere"),
+        unread("it is a symbolic link"),
     ),
-    "an owner's file that is a directory": (orphan_with(f"running/{ID}.owner.json", directory), INTERRUPTED),
-    "an owner's file that is a FIFO": (orphan_with(f"running/{ID}.owner.json", fifo), INTERRUPTED),
-    "a wish to cancel that is a directory": (
+    "a running record of a name that is no id": (lambda site: site.lie("running/notes.task"), NONE),
+    "a running and a done record of garbage": (two_of_garbage, unread("it is not JSON")),
+    "a request to cancel that is a directory": (
         orphan_with(f"running/{ID}.cancel", directory),
         Fate(Outcome.CANCELLED, None, "its process died"),
     ),
-    "marks of no task": (task_with("running/ffffffffffff.cancel", directory), FINE),
+    "a request for no task": (task_with("running/ffffffffffff.cancel", directory), FINE),
     # done/
-    "an outcome of garbage": (lambda site: site.lie(f"done/{ID}.json"), NONE),
+    "an outcome of garbage": (lambda site: site.lie(f"done/{ID}.task"), NONE),
     "an outcome of garbage beside a task that waits": (outcome_of_garbage, INTERRUPTED),
-    "an outcome that is a directory": (orphan_with(f"done/{ID}.json", directory), INTERRUPTED),
-    "an outcome that says the task waits": (orphan_with(f"done/{ID}.json", put(record())), INTERRUPTED),
-    # locks/
-    "a lock that is a directory": (orphan_with(f"locks/{ID}.lock", directory), NONE),
-    "a lock that is a link": (orphan_with(f"locks/{ID}.lock", link_away), NONE),
-    "a lock of no task that is a link": (task_with("locks/ffffffffffff.lock", link_away), FINE),
-    "a lock of no task that is a directory": (task_with("locks/ffffffffffff.lock", directory), FINE),
+    "an outcome that is a directory": (orphan_with(f"done/{ID}.task", directory), INTERRUPTED),
+    "an outcome that says the task waits": (orphan_with(f"done/{ID}.task", put(record())), INTERRUPTED),
+    # keys/
+    "a key of garbage": (task_with("keys/" + 32 * "f", garbage), FINE),
+    "a key of a task that is nowhere": (task_with("keys/" + 32 * "f", put(record(task_id="f" * 12))), FINE),
+    "a key that is a directory": (task_with("keys/" + 32 * "f", directory), FINE),
+    "a key that is a FIFO": (task_with("keys/" + 32 * "f", fifo), FINE),
+    "a key that is a link": (task_with("keys/" + 32 * "f", link_away), FINE),
     # logs/, progress/, results/, views
     "a log that is a directory": (task_with(f"logs/{ID}.log", directory), FINE),
     "a log that is a link": (task_with(f"logs/{ID}.log", link_away), FINE),
@@ -538,6 +547,14 @@ ELSEWHERE: Final[dict[str, tuple[Callable[[Site], object], Fate]]] = {
     "results of all tasks that are a link to nothing": (results_nowhere, UNSTORED),
     "results that are a file": (task_with(f"results/{ID}", garbage, "large", "1"), UNSTORED),
     "a view that is a directory": (task_with(f"{ID}.json", directory), FINE),
+    "a view of garbage": (orphan_with(f"{ID}.json", garbage), INTERRUPTED),
+    "a view that says it is done": (orphan_with(f"{ID}.json", put(claimed(status="completed"))), INTERRUPTED),
+    "a view of an orphan that is a directory": (orphan_with(f"{ID}.json", directory), INTERRUPTED),
+    "a view of an orphan that is a FIFO": (orphan_with(f"{ID}.json", fifo), INTERRUPTED),
+    "a view that names an owner of nonsense": (
+        orphan_with(f"{ID}.json", put(claimed(status="running", attempt=1, owner={"pid": -1, "session": 1e300}))),
+        INTERRUPTED,
+    ),
     "a view that is a link": (task_with(f"{ID}.json", link_away), FINE),
     # the rest
     "a catalogue of garbage": (task_with("catalogue", garbage), FINE),
@@ -547,9 +564,6 @@ ELSEWHERE: Final[dict[str, tuple[Callable[[Site], object], Fate]]] = {
     "a journal that is a directory": (task_with("events.jsonl", directory), FINE),
     "a journal that is a link": (task_with("events.jsonl", link_away), FINE),
     "a journal of garbage": (task_with("events.jsonl", put(b"\xff\n" + b"[" * 100_000 + b"\n[]\n")), FINE),
-    "a doorbell that is a file": (task_with("doorbell", garbage), FINE),
-    "a doorbell that is a directory": (task_with("doorbell", directory), FINE),
-    "a doorbell that is a link": (task_with("doorbell", link_away), FINE),
     "a note of the boot that is a directory": (task_with("boot", directory), FINE),
     "drafts of all kinds": (task_with("tmp/draft", directory), FINE),
     # notifications
@@ -600,16 +614,16 @@ def test_what_is_spoilt_costs_one_task_at_most_and_is_told_once(
 def test_a_running_record_of_garbage_whose_owner_lives_is_left_to_it(site: Site) -> None:
     # given
     orphaned(site, b"{")
-    lock = locks.hold(site.store.layout.lock(ID))
+    lock = locks.hold(str(site.root / f"running/{ID}.task"))
     assert lock is not None
 
     # when
     site.work()
 
     # then
-    assert (b"{", 0) == ((site.root / f"running/{ID}.json").read_bytes(), site.told())
+    assert (b"{", 0) == ((site.root / f"running/{ID}.task").read_bytes(), site.told())
     lock.release()
-    assert [ID] == [task.id for task in site.store.recover().settled]
+    assert [ID] == [task.id for task in site.store.recover().finished]
 
 
 def test_a_link_in_the_place_of_a_log_is_not_read(site: Site) -> None:
@@ -652,9 +666,7 @@ class FallingClock:
 def test_a_clock_that_goes_back_loses_nothing(tmp_path: Path, start: datetime, step: timedelta) -> None:
     # given
     store = TaskStore(tmp_path, language="en", durability="process", clock=FallingClock(start, step))
-    executor = Executor(
-        store, registry, backend=ThreadBackend(), scan_interval=0.02, clock=store._records.clock
-    ).start()
+    executor = Executor(store, registry, backend=ThreadBackend(), scan_interval=0.02, clock=store.place.clock).start()
 
     # when
     ids = [executor.submit_sync("hostile", "echo", str(number)).id for number in range(3)]

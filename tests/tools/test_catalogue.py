@@ -1,4 +1,4 @@
-"""What a host tells submitters elsewhere of its tools is read once, and with suspicion."""
+"""The catalogue that a host publishes is read once, and checked."""
 
 import copy
 import json
@@ -107,7 +107,7 @@ def lack(key: str) -> Callable[[dict[str, Any]], None]:
 def test_one_tool_that_is_not_described_as_a_host_would_spoils_the_catalogue(
     files: TaskStore, change: Callable[[dict[str, Any]], None]
 ) -> None:
-    """Whoever is given tools may take their description at its word."""
+    """A reader of the catalogue may rely on the shape of what it gets."""
     catalogue = copy.deepcopy(a_catalogue())
     change(catalogue["tools"]["words"]["count"])
     Path(files.layout.catalogue).write_text(json.dumps(catalogue))

@@ -232,7 +232,7 @@ def test_a_tool_file_imports_what_lies_beside_it(tmp_path: Path) -> None:
     assert codes["one"]["function"] is vars(sys.modules[codes["one"]["__package__"] + ".aaa"])["function"]
 
 
-def test_who_imports_a_helper_as_from_elsewhere_is_told_how(tmp_path: Path) -> None:
+def test_the_problem_of_a_wrong_import_of_a_helper_says_how_to_import_it(tmp_path: Path) -> None:
     # given
     registry = Registry()
     write(tmp_path, _helper="x = 1", a="from _helper import x")
@@ -333,7 +333,7 @@ def test_an_entry_point_is_a_registry_or_fills_one_or_is_a_module(
     ] == registry.problems
 
 
-def test_an_installed_tool_that_another_one_keeps_out_is_told_of(
+def test_an_installed_tool_that_another_one_keeps_out_is_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who installs two packages with a tool of one name is not left to wonder; the same tool twice is no matter."""
@@ -377,7 +377,7 @@ def test_what_has_no_tools_says_how_it_would_get_some(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("way", ["async def tool(): ...", "def tool(): ...", "def tool(file, context): ..."])
 @pytest.mark.parametrize("decorated", ["", "@registry.tool('a', 'b')\n"])
-def test_an_entry_point_that_names_the_tool_itself_is_told_what_to_name(
+def test_an_entry_point_that_names_the_tool_itself_is_a_problem_that_says_what_to_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, decorated: str
 ) -> None:
     """It is not called to find out: a tool would take the Registry for its argument."""

@@ -228,4 +228,4 @@ def test_targets_are_equal_by_where_they_lead() -> None:
     tool = registered(plain)
     assert tool == pickle.loads(pickle.dumps(tool))
     assert {tool: 1}[tool]
-    assert FunctionTarget.to(plain) == FunctionTarget(Reference.to(plain))
+    assert FunctionTarget(Reference.to(plain), plain) == FunctionTarget(Reference.to(plain))

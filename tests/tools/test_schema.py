@@ -1,4 +1,4 @@
-"""What others are told of a tool: the catalogue, and a JSON Schema of its arguments."""
+"""A tool without its code: the catalogue, and a JSON Schema of its arguments."""
 
 from __future__ import annotations
 

@@ -79,9 +79,9 @@ def test_a_tool_that_prints_or_raises_its_key_does_not_tell_the_agent(monkeypatc
     executor.run_until_idle_sync()
 
     # then
-    notices = [notice.text for notice in store.notifications.peek()]
-    assert 2 == sum("[MESHY_API_KEY]" in text for text in notices)
-    assert not any(KEY in text for text in notices)
+    notifications = [notification.text for notification in store.notifications.peek()]
+    assert 2 == sum("[MESHY_API_KEY]" in text for text in notifications)
+    assert not any(KEY in text for text in notifications)
     assert not any(KEY in f"{task.result}{task.error}" for task in store.list())
 
 

@@ -311,7 +311,7 @@ def test_an_async_function_that_raises_fails_just_so() -> None:
     assert 'raise KeyError("who")' in log
 
 
-def test_an_exception_without_a_message_is_told_by_its_type() -> None:
+def test_an_exception_without_a_message_is_reported_by_its_type() -> None:
     assert "TimeoutError" == called(raising(TimeoutError()))[0].error
 
 
@@ -355,7 +355,7 @@ def test_a_tool_says_whose_turn_it_is_and_what_to_do(error: ToolError, cause: Ca
     assert log == ""  # it has said what is wrong; a traceback would tell nothing more
 
 
-def test_an_error_in_a_task_group_is_told_as_if_it_had_been_raised_alone() -> None:
+def test_an_error_in_a_task_group_is_reported_as_if_it_had_been_raised_alone() -> None:
     """A missing credential stays one: it has its cause and hint, and is not tried again."""
 
     # given
@@ -441,7 +441,7 @@ def test_a_tool_that_exits_ends_its_task_and_not_its_process(
     assert "last words\n" == log
 
 
-def test_a_tool_that_exits_without_a_word_is_told_by_its_status() -> None:
+def test_a_tool_that_exits_without_a_word_is_reported_by_its_status() -> None:
     assert "it ended with exit status 3 and said nothing" == called(raising(SystemExit(3)))[0].error
 
 
@@ -467,7 +467,7 @@ def test_in_a_process_of_its_own_a_module_is_called_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And may read its arguments where a program does."""
-    # given a parser that is not told what it parses for
+    # given a parser without a program name
     monkeypatch.setattr(sys, "argv", ["-c"])
     file = tmp_path / "ret.py"
     file.write_text(
@@ -683,7 +683,7 @@ def test_a_tool_that_took_too_long_is_timed_out_when_it_comes_back(looks: bool) 
 # --- async tools ---
 
 
-def test_an_async_tool_that_is_asked_to_stop_is_cancelled_and_cleans_up() -> None:
+def test_an_async_tool_with_a_cancellation_request_is_cancelled_and_cleans_up() -> None:
     # given
     store, registry, cleaned = MemoryTaskStore(), Registry(), threading.Event()
     begun = threading.Event()

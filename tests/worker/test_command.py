@@ -51,14 +51,14 @@ def test_what_a_command_prints_is_the_result_and_both_streams_are_in_the_log() -
     assert {b"got it; rm -rf /", b"aside"} == set(run.log.splitlines())
 
 
-def test_a_command_that_fails_is_told_by_its_status_and_what_it_said_on_stderr() -> None:
+def test_a_command_that_fails_is_reported_by_its_status_and_what_it_said_on_stderr() -> None:
     run = shell("echo result; echo 'no such host' >&2; exit 7")
     task = run.here()
     assert (Cause.TOOL, "exit status 7: no such host") == (task.cause, task.error)
     assert {b"result", b"no such host"} == set(run.log.splitlines())  # and no traceback of ours
 
 
-def test_a_command_that_fails_silently_is_told_by_its_status() -> None:
+def test_a_command_that_fails_silently_is_reported_by_its_status() -> None:
     assert "exit status 1" == shell("exit 1").here().error
 
 
@@ -169,7 +169,7 @@ def test_a_command_that_ignores_sigterm_is_killed_after_its_grace() -> None:
     assert Outcome.CANCELLED is run.store.get(run.id).outcome
 
 
-def test_a_command_that_is_asked_to_stop_may_tidy_up(tmp_path: Path) -> None:
+def test_a_command_with_a_cancellation_request_may_tidy_up(tmp_path: Path) -> None:
     # given
     script = """trap 'touch "$0"; exit 0' TERM; echo begun; while :; do sleep 0.01; done"""
     run = Run("/bin/sh", "-c", script, str(tmp_path / "tidied"))

@@ -47,10 +47,12 @@ class Host:
     def log(self, task_id: str) -> bytes:
         return self.store.read_log(task_id)
 
-    def notice(self, task_id: str) -> str:
-        """Return the one notice of a task."""
-        [notice] = [notice for notice in self.store.notifications.peek() if notice.task_id == task_id]
-        return notice.text
+    def notification(self, task_id: str) -> str:
+        """Return the one notification of a task."""
+        [notification] = [
+            notification for notification in self.store.notifications.peek() if notification.task_id == task_id
+        ]
+        return notification.text
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 @attrs.frozen
 class Fate:
-    """How a task ends, with these words in its notice."""
+    """How a task ends, with these words in its notification."""
 
     cause: Cause | None
     words: str
@@ -70,7 +72,7 @@ class Fate:
 
 
 CRASHED: Final = "the tool's process {} in the middle of the call"
-BROKEN: Final = Fate(Cause.CRASHED, "something else than a report on its connection")
+BROKEN: Final = Fate(Cause.CRASHED, "invalid report on its connection")
 
 ENDINGS: Final[dict[str, tuple[tuple[object, ...], Fate]]] = {
     # how it leaves
@@ -114,11 +116,14 @@ ENDINGS: Final[dict[str, tuple[tuple[object, ...], Fate]]] = {
     "replaced streams": (("close", "replaced"), Fate(None, "closed")),
     # what it says to its supervisor
     "half a line to the supervisor": (("babble", "half a line"), BROKEN),
-    "a report and more": (("babble", "a report and more"), Fate(Cause.CRASHED, "there was more than a report")),
+    "a report and more": (
+        ("babble", "a report and more"),
+        Fate(Cause.CRASHED, "more than one report on its connection"),
+    ),
     "no report": (("babble", "no report"), Fate(Cause.CRASHED, "on its connection")),
     "a pickle": (("babble", "no JSON"), Fate(Cause.CRASHED, "on its connection")),
     "100,000 levels of a report": (("babble", "deep"), Fate(Cause.CRASHED, "on its connection")),
-    "2 MiB to the supervisor": (("babble", "a lot"), Fate(Cause.CRASHED, "there was more than a report")),
+    "2 MiB to the supervisor": (("babble", "a lot"), Fate(Cause.CRASHED, "more than one report on its connection")),
     # what it leaves behind
     "a child that comes back as well": (("fork",), Fate(None, "the parent")),
     "its own log unlinked": (("unlink-log",), Fate(None, "gone")),
@@ -138,15 +143,15 @@ def test_a_hostile_tool_costs_its_own_task_and_no_other(host: Host, call: tuple[
 
     # then
     assert (Outcome.FAILED if fate.cause else Outcome.COMPLETED, fate.cause) == (task.outcome, task.cause), task.error
-    assert fate.words in host.notice(task.id)
-    assert len(host.notice(task.id).encode()) <= 20_000
+    assert fate.words in host.notification(task.id)
+    assert len(host.notification(task.id).encode()) <= 20_000
     assert "fine" == host.run("echo", "fine").result
 
 
 @pytest.mark.parametrize("how", ["return", "raise"])
 def test_what_a_tool_forges_stays_in_its_fence(host: Host, how: str) -> None:
     # when
-    text = host.notice(host.run("forge", how).id)
+    text = host.notification(host.run("forge", how).id)
 
     # then
     outside, _, rest = text.partition("\n```````````text\n")
@@ -184,7 +189,7 @@ def test_a_process_is_as_it_was_after_a_tool_that_changed_all_of_it(host: Host) 
 
 
 @pytest.mark.parametrize("call", [("limit",), ("close", "streams")], ids=["a limit", "streams"])
-def test_a_process_that_cannot_be_put_back_is_not_used_again(host: Host, call: tuple[object, ...]) -> None:
+def test_a_process_that_cannot_be_restored_is_not_used_again(host: Host, call: tuple[object, ...]) -> None:
     before = json.loads(host.run("look").result or "")
     host.run(*call)
     after = json.loads(host.run("look").result or "")
@@ -242,10 +247,10 @@ def test_a_tool_that_dies_and_leaves_its_socket_to_a_child_has_crashed_at_once(h
 # --- what a tool does to its supervisor ---
 
 
-def test_a_tool_that_kills_its_supervisor_is_settled_by_the_host_and_told_once(host: Host) -> None:
+def test_a_tool_that_kills_its_supervisor_is_finished_by_the_host_and_notified_once(host: Host) -> None:
     task = host.run("kill-parent")
     assert (Outcome.FAILED, Cause.INTERRUPTED) == (task.outcome, task.cause)
-    assert "may have partly run" in host.notice(task.id)
+    assert "may have partly run" in host.notification(task.id)
     assert "fine" == host.run("echo", "fine").result
 
 

@@ -9,7 +9,6 @@ from threading import Barrier
 
 import pytest
 
-from animaworks_tasks.worker import output
 from animaworks_tasks.worker.output import Printed, printed_to
 
 
@@ -35,7 +34,7 @@ def test_two_threads_that_print_at_once_each_get_their_own() -> None:
         assert "".join(f"{name} {number}\n" for number in range(100)).encode() == log
 
 
-def test_stdout_and_stderr_are_put_back_when_the_last_task_is_through() -> None:
+def test_stdout_and_stderr_are_restored_when_the_last_task_ends() -> None:
     # given
     before = (sys.stdout, sys.stderr)
     with printed_to(bytearray().extend):
@@ -142,11 +141,10 @@ def test_a_line_is_passed_on_when_it_ends_or_is_flushed_or_grows_long() -> None:
     assert [b"x" * 8193] == pieces[2:]
 
 
-def test_of_an_endless_output_the_beginning_is_kept_and_the_log_has_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_an_endless_output_the_beginning_is_kept_and_the_log_has_it_all() -> None:
     # given
-    monkeypatch.setattr(output, "_KEPT_LIMIT", 10)
     log = bytearray()
-    printed = Printed(log.extend)
+    printed = Printed(log.extend, limit=10)
 
     # when
     for _ in range(3):
@@ -157,7 +155,7 @@ def test_of_an_endless_output_the_beginning_is_kept_and_the_log_has_it_all(monke
     assert b"1234567\n" * 3 == log
 
 
-def test_whoever_replaces_stdout_while_a_task_runs_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stdout_that_was_replaced_while_a_task_ran_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     # given
     monkeypatch.setattr(sys, "stdout", sys.stdout)  # put back afterwards
     monkeypatch.setattr(sys, "stderr", sys.stderr)

@@ -7,11 +7,13 @@ import itertools
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from animaworks_tasks import Cause, MemoryTaskStore, OnInterrupt, Outcome, Registry, State, Task, run_task
+from animaworks_tasks import Cause, MemoryTaskStore, OnInterrupt, Outcome, Registry, State, Task, TaskStore, run_task
 from animaworks_tasks.errors import RecordError
+from animaworks_tasks.fs.disk import Disk
 from animaworks_tasks.store.protocol import Claim
 from animaworks_tasks.task.states import Event
 from animaworks_tasks.testing import ManualClock
@@ -73,7 +75,7 @@ def test_an_unknown_tool_is_rejected_and_the_nearest_named() -> None:
     assert (Outcome.FAILED, Cause.REJECTED) == (task.outcome, task.cause)
     assert task.error is not None
     assert "did you mean tool?" in task.error
-    assert [task.id] == [notice.task_id for notice in store.notifications.peek()]
+    assert [task.id] == [notification.task_id for notification in store.notifications.peek()]
 
 
 def test_wrong_arguments_fail_as_such_with_the_usage() -> None:
@@ -139,7 +141,7 @@ def test_a_failure_without_attempts_left_is_one() -> None:
     assert [State.PENDING, State.PENDING, State.DONE] == [task and task.state for task in attempts]
     assert attempts[-1] is not None
     assert (Outcome.FAILED, 3) == (attempts[-1].outcome, attempts[-1].attempt)
-    assert [task_id] == [notice.task_id for notice in store.notifications.peek()]
+    assert [task_id] == [notification.task_id for notification in store.notifications.peek()]
 
 
 def test_what_a_submitter_says_of_retries_goes_before_what_the_tool_says() -> None:
@@ -171,7 +173,7 @@ def test_what_a_full_disk_refuses_is_offered_again_until_it_is_stored(
 ) -> None:
     # given
     store = MemoryTaskStore()
-    for step in ("finish", "release"):
+    for step in ("finish", "requeue"):
         monkeypatch.setattr(store, step, FullDisk(getattr(store, step), 7, NO_SPACE))
 
     # when
@@ -256,7 +258,7 @@ def test_a_disk_that_stays_broken_leaves_the_task_to_recovery(
     assert [] == pauses
 
     # then
-    assert [(task_id, Cause.INTERRUPTED)] == [(task.id, task.cause) for task in store.recover().settled]
+    assert [(task_id, Cause.INTERRUPTED)] == [(task.id, task.cause) for task in store.recover().finished]
 
 
 def test_an_outcome_that_cannot_be_stored_as_it_is_fails_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,15 +270,14 @@ def test_an_outcome_that_cannot_be_stored_as_it_is_fails_as_such(monkeypatch: py
     assert (Cause.RESULT, "its outcome could not be stored: it is larger than 1 MiB") == (task.cause, task.error)
 
 
-def test_a_task_runs_although_others_cannot_be_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = MemoryTaskStore()
-    monkeypatch.setattr(store, "announce", FullDisk(store.get, 1, NO_SPACE))
-    task = run_task(store, registry_of(lambda: "done"), store.submit("tool", "run").id)
+def test_a_task_runs_although_its_view_cannot_be_written(files: TaskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Disk, "show", FullDisk(files.get, 1000, NO_SPACE))
+    task = run_task(files, registry_of(lambda: "done"), files.submit("tool", "run").id)
     assert task is not None
     assert "done" == task.result
 
 
-def test_a_task_that_was_asked_to_stop_and_did_not_is_cancelled_when_it_comes_back() -> None:
+def test_a_task_that_ignores_its_cancellation_request_is_cancelled_when_it_returns() -> None:
     # given
     store = MemoryTaskStore()
     task_id = store.submit("tool", "run").id
@@ -293,26 +294,17 @@ def test_a_task_that_was_asked_to_stop_and_did_not_is_cancelled_when_it_comes_ba
     assert (Outcome.CANCELLED, "done all the same") == (task.outcome, task.result)
 
 
-def test_a_task_that_is_cancelled_while_it_is_claimed_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    # given
-    store, started = MemoryTaskStore(), []
-    claim = store.claim
-
-    def claim_and_cancel(task_id: str, due_by: datetime | None = None) -> Claim | None:
-        claimed = claim(task_id, due_by=due_by)
-        with monkeypatch.context() as once:
-            once.setattr(store, "claim", claim)
-            store.request_cancel(task_id)
-        return claimed
-
-    monkeypatch.setattr(store, "claim", claim_and_cancel)
+def test_a_task_with_a_cancellation_request_does_not_start(files: TaskStore) -> None:
+    # given a request by a process that died before it could claim the task itself
+    started: list[str] = []
+    task = files.submit("tool", "run")
+    Path(files.layout.cancel(task.id)).touch()
 
     # when
-    task = run_task(store, registry_of(lambda: started.append("it")), store.submit("tool", "run").id)
+    claimed = run_task(files, registry_of(lambda: started.append("it")), task.id)
 
     # then
-    assert task is not None
-    assert (Outcome.CANCELLED, []) == (task.outcome, started)
+    assert (None, Outcome.CANCELLED, []) == (claimed, files.get(task.id).outcome, started)
 
 
 # --- who dies in between ---
@@ -322,7 +314,7 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
-def test_ctrl_c_in_the_middle_of_a_call_leaves_an_orphan_that_recovery_settles() -> None:
+def test_ctrl_c_in_the_middle_of_a_call_leaves_an_orphan_that_recovery_finishes() -> None:
     # given
     store = MemoryTaskStore()
     task_id = store.submit("tool", "run").id
@@ -333,7 +325,7 @@ def test_ctrl_c_in_the_middle_of_a_call_leaves_an_orphan_that_recovery_settles()
 
     # then
     assert State.RUNNING is store.get(task_id).state
-    assert [(task_id, Cause.INTERRUPTED)] == [(task.id, task.cause) for task in store.recover().settled]
+    assert [(task_id, Cause.INTERRUPTED)] == [(task.id, task.cause) for task in store.recover().finished]
 
 
 @pytest.mark.parametrize(

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-import stat
 from argparse import Namespace
 from typing import Final
 
-from animaworks_tasks.cli.basics import put, say
+from animaworks_tasks.cli.basics import put, remedy, say
 from animaworks_tasks.cli.listing import not_done
 from animaworks_tasks.cli.report.data import Report
 from animaworks_tasks.cli.report.page import page
 from animaworks_tasks.cli.stores import open_store
-from animaworks_tasks.cli.text import Standing, as_json, catalogued, duration
+from animaworks_tasks.cli.text import as_json, duration, views_of
 from animaworks_tasks.errors import TasksError, UsageError
-from animaworks_tasks.fs import files
+from animaworks_tasks.fs.disk import Disk
+from animaworks_tasks.notifications.render import several
 from animaworks_tasks.store.directory import TaskStore
-from animaworks_tasks.store.findings import several
-from animaworks_tasks.store.protocol import utc_now
-from animaworks_tasks.store.records import ids
+from animaworks_tasks.store.place import ids
+from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.task.model import State
 
 _LIMIT: Final = 1000  # done tasks, and waiting ones; a browser shows so many at once
@@ -43,10 +42,10 @@ def report_(options: Namespace) -> int:
     report = _report(store, options)
     _write(target, page(report))
     if options.json:
-        put(as_json({"file": target, "tasks": len(report.standings), "remarks": list(report.remarks)}))
+        put(as_json({"file": target, "tasks": len(report.views), "remarks": list(report.remarks)}))
         return 0
     put(f"{target}\n")
-    say(f"a report of {several(len(report.standings), 'task', 'tasks')} is in this file; open it in a browser")
+    say(f"a report of {several(len(report.views), 'task', 'tasks')} is in this file; open it in a browser")
     for remark in report.remarks:
         say(remark)
     return 0
@@ -54,7 +53,7 @@ def report_(options: Namespace) -> int:
 
 def _report(store: TaskStore, options: Namespace) -> Report:
     limit, now = options.limit or _LIMIT, utc_now()
-    kept = len(ids(store.layout.done))
+    kept = len(ids(store.layout.done, ".task"))
     latest = store.list(State.DONE, limit=limit)
     since = None if options.since is None else now - options.since
     done = [task for task in latest if since is None or (task.finished_at is not None and task.finished_at >= since)]
@@ -71,11 +70,10 @@ def _report(store: TaskStore, options: Namespace) -> Report:
         (len(waiting) - limit, "task", "that wait; a larger --limit shows more"),
         (min(kept, limit) - len(latest), "record", "that cannot be read; `animaworks-tool doctor` says why"),
     ]
-    tools = catalogued(store)
     return Report(
         anima=store.location,
         made_at=now,
-        standings=[Standing.of(store, task, tools) for task in (*running, *waiting[:limit], *done)],
+        views=views_of(store, (*running, *waiting[:limit], *done)),
         remarks=[f"left out: {several(number, one, f'{one}s')} {why}" for number, one, why in left_out if number > 0],
     )
 
@@ -90,18 +88,10 @@ def _target(given: str) -> str:
     """
     if not given:
         raise UsageError("--html needs the name of a file; - is stdout")
-    try:
-        status = os.stat(given)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise _not_written(given, error) from error
-    else:
-        if stat.S_ISDIR(status.st_mode):
-            example = os.path.join(given, "report.html")
-            raise UsageError(f"{given!r} is a directory: name a file in it, {example!r} say")
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{given!r} is no regular file, and would be replaced by one: name another; - is stdout")
+    if os.path.isdir(given):
+        raise UsageError(f"{given!r} is a directory: name a file in it, {os.path.join(given, 'report.html')!r} say")
+    if os.path.lexists(given) and not os.path.isfile(given):
+        raise UsageError(f"{given!r} is no regular file, and would be replaced by one: name another; - is stdout")
     target = os.path.realpath(given)  # so that a link stays one
     directory = os.path.dirname(target)
     if not os.path.isdir(directory):
@@ -110,15 +100,11 @@ def _target(given: str) -> str:
 
 
 def _write(target: str, data: bytes) -> None:
-    """Put the page in its place, whole, at once; only its owner may read it, as everything of an Anima's."""
+    """Publish the page: whole, at once; only its owner may read it, as everything of an Anima's."""
     try:
-        files.replace(target, data, tmp=os.path.dirname(target))
+        Disk(os.path.dirname(target), durable=False).show(target, data)
     except OSError as error:
-        raise _not_written(target, error) from error
-
-
-def _not_written(target: str, error: OSError) -> TasksError:
-    return TasksError(
-        f"the report was not written: {error.strerror or error}: {target}; see that the disk has room and that you "
-        "may write there, or name a file elsewhere; what was there before is as it was"
-    )
+        raise TasksError(
+            f"the report was not written: {error.strerror or error}: {target}; {remedy(error)}, or name a file "
+            "elsewhere; what was there before is as it was"
+        ) from error

@@ -1,4 +1,4 @@
-"""What a report says: numbers made from tasks, and nothing else; no I/O, no HTML."""
+"""The figures of a report: numbers made from tasks, and nothing else; no I/O, no HTML."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from animaworks_tasks.cli.text import Standing
+from animaworks_tasks.cli.text import TaskView
 from animaworks_tasks.task.model import Cause, Outcome
 
 STATUSES: Final = ("running", "pending", "completed", "failed", "cancelled")
@@ -24,13 +24,13 @@ class Report:
     Attributes:
         anima: The Anima's directory.
         made_at: When the store was looked at.
-        standings: The tasks, as ``list`` has them: what runs, what waits, and what is done, the last first.
+        views: The tasks, as ``list`` has them: what runs, what waits, and what is done, the last first.
         remarks: What was left out, and how it is had, a sentence each.
     """
 
     anima: str
     made_at: datetime
-    standings: Sequence[Standing]
+    views: Sequence[TaskView]
     remarks: Sequence[str]
 
 
@@ -53,12 +53,12 @@ class Durations:
 
     @property
     def median(self) -> float:
-        """Half of them took no longer."""
+        """The median, in seconds."""
         return statistics.median(self.seconds)
 
     @property
     def most(self) -> float:
-        """Nine of ten took no longer."""
+        """The time within which nine of ten completed, in seconds."""
         return self.seconds[-(-len(self.seconds) * 9 // 10) - 1]
 
 
@@ -83,18 +83,18 @@ class Failures:
         return sum(self.tools.values())
 
 
-def counts(standings: Sequence[Standing]) -> dict[str, int]:
+def counts(views: Sequence[TaskView]) -> dict[str, int]:
     """Return how many tasks there are of each status, and how many are overdue."""
-    found = Counter(standing.status for standing in standings)
-    return {**{status: found[status] for status in STATUSES}, "overdue": sum(each.overdue for each in standings)}
+    found = Counter(view.status for view in views)
+    return {**{status: found[status] for status in STATUSES}, "overdue": sum(each.overdue for each in views)}
 
 
-def durations(standings: Sequence[Standing]) -> list[Durations]:
+def durations(views: Sequence[TaskView]) -> list[Durations]:
     """Return the durations of each tool that completed anything, by name; a failure took as long as it did."""
-    runs: defaultdict[str, list[Standing]] = defaultdict(list)
-    for standing in standings:
-        if standing.task.outcome is Outcome.COMPLETED and standing.task.duration is not None:
-            runs[standing.task.name].append(standing)
+    runs: defaultdict[str, list[TaskView]] = defaultdict(list)
+    for view in views:
+        if view.task.outcome is Outcome.COMPLETED and view.task.duration is not None:
+            runs[view.task.name].append(view)
     return [
         Durations(
             tool=tool,
@@ -106,12 +106,12 @@ def durations(standings: Sequence[Standing]) -> list[Durations]:
     ]
 
 
-def failures(standings: Sequence[Standing]) -> list[Failures]:
+def failures(views: Sequence[TaskView]) -> list[Failures]:
     """Return the failures by cause, the most frequent first."""
-    found: defaultdict[Cause, list[Standing]] = defaultdict(list)
-    for standing in standings:
-        if standing.task.cause is not None:
-            found[standing.task.cause].append(standing)
+    found: defaultdict[Cause, list[TaskView]] = defaultdict(list)
+    for view in views:
+        if view.task.cause is not None:
+            found[view.task.cause].append(view)
     return [
         Failures(
             cause=cause,

@@ -1,4 +1,4 @@
-"""HTML, built so that text cannot become markup: what is no :class:`Markup` is escaped; there is no other way in."""
+"""HTML in which text cannot become markup: all that is no :class:`Markup` is escaped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _VOID: Final = {"meta", "line", "rect", "path", "circle"}
 
 
 class Markup(str):
-    """Text that is HTML, and ours."""
+    """Text that is HTML already, and needs no escaping."""
 
     __slots__ = ()
 
@@ -38,16 +38,13 @@ def tag(name: str, /, *content: Content, **attributes: object) -> Markup:
         *content: What is in it.
         **attributes: ``class_`` is ``class``, and ``aria_label`` is ``aria-label``; those that are None are left out.
     """
-    given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{text(str(value))}"'
-        for key, value in attributes.items()
-        if value is not None
-    )
+    present = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items() if value is not None}
+    given = "".join(f' {key}="{text(str(value))}"' for key, value in present.items())
     if name in _VOID and not content:
-        return Markup(f"<{name}{given}/>" if name != "meta" else f"<{name}{given}>")
+        return Markup(f"<{name}{given}/>")
     return Markup(f"<{name}{given}>{join(content)}</{name}>")
 
 
 def join(content: Iterable[Content]) -> Markup:
-    """Return one after the other."""
+    """Return all of *content*, joined."""
     return Markup("".join(text(each) if isinstance(each, str) else join(each) for each in content))

@@ -16,12 +16,12 @@ from typing import Final
 from animaworks_tasks.cli.report.data import STATUSES, Durations, Failures, Report, counts, durations, failures
 from animaworks_tasks.cli.report.html import Content, Markup, tag
 from animaworks_tasks.cli.report.timeline import shown_status, swatch, timeline
-from animaworks_tasks.cli.text import Standing, duration, moment
+from animaworks_tasks.cli.text import TaskView, duration, moment
 from animaworks_tasks.notifications.render import ENGLISH, one_line
 
 _STRIP: Final = 160  # pixels, how wide the runs of a tool are drawn
 _ROOM: Final = 1.05  # of the longest run, how long the drawing goes
-_STRIPES: Final = Markup(  # what tells a failure from a success without colour; the other rows refer to it
+_STRIPES: Final = Markup(  # what distinguishes a failure from a success without colour; the other rows refer to it
     '<svg class="stripes" width="0" height="0" aria-hidden="true"><defs>'
     '<pattern id="failed" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
     '<rect class="ground" width="5" height="5"/><rect class="stripe" width="1.6" height="5"/></pattern>'
@@ -57,28 +57,28 @@ def _sections(report: Report, name: str) -> Iterator[Markup]:
     subject = tag("p", "As of ", at, ", in ", tag("code", report.anima))
     remarks = [tag("p", remark, class_="remark") for remark in report.remarks]
     yield tag("header", tag("h1", f"Tasks of {name}"), subject, remarks)
-    yield tag("ul", *_counts(report.standings), class_="counts", aria_label="How many tasks there are")
-    if not report.standings:
+    yield tag("ul", *_counts(report.views), class_="counts", aria_label="How many tasks there are")
+    if not report.views:
         command = tag("code", "animaworks-tool submit TOOL ...")
         yield tag("p", "There are no tasks here. ", command, " queues one.", class_="empty")
         return
     yield _section("timeline", "Timeline", timeline(report))
-    yield _section("durations", "Durations against expectation", _durations(durations(report.standings)))
-    yield _section("failures", "Failures by cause", _failures(failures(report.standings)))
-    yield _section("tasks", "Tasks", _tasks(report.standings))
+    yield _section("durations", "Durations against expectation", _durations(durations(report.views)))
+    yield _section("failures", "Failures by cause", _failures(failures(report.views)))
+    yield _section("tasks", "Tasks", _tasks(report.views))
 
 
 def _section(name: str, heading: str, content: Markup) -> Markup:
     return tag("section", tag("h2", heading, id=f"{name}-heading"), content, id=name)
 
 
-def _counts(standings: Sequence[Standing]) -> Iterator[Markup]:
-    found = counts(standings)
+def _counts(views: Sequence[TaskView]) -> Iterator[Markup]:
+    found = counts(views)
     for status in STATUSES:
         number = tag("b", str(found[status]), id=f"count-{status}")
         late = [", ", tag("b", str(found["overdue"]), id="count-overdue"), " overdue"] if status == "running" else []
         yield tag("li", swatch(status), number, " ", status, late)
-    yield tag("li", tag("b", str(len(standings)), id="count-all"), " in all")
+    yield tag("li", tag("b", str(len(views)), id="count-all"), " in all")
 
 
 def _table(
@@ -159,19 +159,19 @@ def _failures_row(those: Failures, most: int) -> Sequence[Content]:
     return those.cause.value, count, one_line(tools, 300), one_line(those.error, 200), advice
 
 
-def _tasks(standings: Sequence[Standing]) -> Markup:
+def _tasks(views: Sequence[TaskView]) -> Markup:
     headings = ("Task", "Tool", "State", "Submitted", "Waited", "Ran", "Expected", "Note")
     columns = dict(zip(headings, (None, None, "state", "when", "num", "num", "num", "text"), strict=True))
-    return _table("tasks", columns, map(_task_row, standings), (f"task-{each.task.id}" for each in standings))
+    return _table("tasks", columns, map(_task_row, views), (f"task-{each.task.id}" for each in views))
 
 
-def _task_row(standing: Standing) -> Sequence[Content]:
-    task = standing.task
-    status = shown_status(standing)
-    began = task.started_at or task.finished_at or standing.now
-    ran = "-" if task.started_at is None or standing.is_unknown else duration(standing.seconds)
-    expected = "-" if standing.expected is None else duration(standing.expected)
-    note = standing.note().removeprefix("overdue; ").removeprefix("overdue")
+def _task_row(view: TaskView) -> Sequence[Content]:
+    task = view.task
+    status = shown_status(view)
+    began = task.started_at or task.finished_at or view.now
+    ran = "-" if task.started_at is None or view.is_unknown else duration(view.seconds)
+    expected = "-" if view.expected is None else duration(view.expected)
+    note = view.note().removeprefix("overdue; ").removeprefix("overdue")
     waited = duration((began - task.submitted_at).total_seconds())
     where = tag("code", task.id), one_line(task.name, 60), (swatch(status), " ", status), moment(task.submitted_at)
     return *where, waited, ran, expected, note

@@ -15,7 +15,7 @@ import attrs
 
 from animaworks_tasks.cli.report.data import Report, counts
 from animaworks_tasks.cli.report.html import Markup, tag
-from animaworks_tasks.cli.text import Standing, duration, moment
+from animaworks_tasks.cli.text import TaskView, duration, moment
 from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.task.model import State
 
@@ -23,10 +23,10 @@ _LANES: Final = 6  # bars above each other in one row; the style sheet has a hei
 _ROWS: Final = 40  # tools
 _LANE: Final = 16  # pixels
 _GAP: Final = 0.2  # percent between two bars in one lane
-_THINNEST: Final = 0.2  # percent; what takes less is seen all the same
+_THINNEST: Final = 0.2  # percent; what takes less is drawn as wide
 _MARGIN: Final = 0.02  # of the span, free at both ends
-_TICKS: Final = 6  # at most; their labels stand beside each other on a telephone
-_SECONDS_BELOW: Final = timedelta(minutes=4)  # spans whose times are told to the second
+_TICKS: Final = 6  # at most; their labels fit a telephone
+_SECONDS_BELOW: Final = timedelta(minutes=4)  # spans whose times are shown to the second
 _YEARS_FROM: Final = timedelta(days=300)
 _STEPS: Final = (
     1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800,
@@ -40,13 +40,13 @@ class Bar:
     What is drawn of a task.
 
     Attributes:
-        standing: The task.
+        view: The task.
         begin: Where its bar begins, in percent.
         end: Where it ends.
         lane: How many bars are above it.
     """
 
-    standing: Standing
+    view: TaskView
     begin: float
     end: float
     lane: int
@@ -72,7 +72,7 @@ class Span:
     @classmethod
     def of(cls, report: Report) -> Span:
         """Return the span of all tasks of *report*, of which there is one at least, with a margin."""
-        ends = [stretch(standing) for standing in report.standings]
+        ends = [stretch(view) for view in report.views]
         first, last = min(begin for begin, _ in ends), max(end for _, end in ends)
         margin = max((last - first) * _MARGIN, timedelta(seconds=0.5))
         return cls(first - margin, last + margin, first, last)
@@ -82,7 +82,7 @@ class Span:
         return (at - self.begin) / (self.end - self.begin) * 100
 
     def ticks(self) -> Iterator[datetime]:
-        """Yield round times, by the clock on this wall."""
+        """Yield round times, in local time."""
         seconds = (self.end - self.begin).total_seconds()
         step = next((step for step in _STEPS if seconds / step <= _TICKS), seconds / _TICKS)
         begin = self.begin.astimezone().replace(tzinfo=None)
@@ -93,35 +93,35 @@ class Span:
             number += 1
 
 
-def stretch(standing: Standing) -> tuple[datetime, datetime]:
-    """Return from when to when *standing*'s task ran, or waited; what never started has its end only."""
-    task = standing.task
+def stretch(view: TaskView) -> tuple[datetime, datetime]:
+    """Return the start and end of the run of *view*'s task, or of its wait; twice the end if it never started."""
+    task = view.task
     if task.state is State.DONE:
         end = task.finished_at or task.submitted_at
         return min(task.started_at or end, end), end
     begin = (task.started_at if task.state is State.RUNNING else None) or task.submitted_at
-    return begin, max(begin, standing.now)
+    return begin, max(begin, view.now)
 
 
-def bars(standings: Sequence[Standing], span: Span) -> list[Bar]:
+def bars(views: Sequence[TaskView], span: Span) -> list[Bar]:
     """Put the bars of one row into lanes; where there are too many at once, the last lane has all of them."""
-    free = [0.0] * _LANES  # from where on each lane is
+    free = [0.0] * _LANES  # from which percent on each lane is free
     found = []
-    for standing in sorted(standings, key=stretch):
-        begin, end = map(span.place, stretch(standing))
+    for view in sorted(views, key=stretch):
+        begin, end = map(span.place, stretch(view))
         end = max(end, begin + _THINNEST)
         lane = next((lane for lane in range(_LANES) if free[lane] <= begin), _LANES - 1)
         free[lane] = max(free[lane], end + _GAP)
-        found.append(Bar(standing, begin, end, lane))
+        found.append(Bar(view, begin, end, lane))
     return found
 
 
 def timeline(report: Report) -> Markup:
     """Return the rows, the axis, and what the marks mean."""
     span = Span.of(report)
-    rows: defaultdict[str, list[Standing]] = defaultdict(list)
-    for standing in report.standings:
-        rows[standing.task.name].append(standing)
+    rows: defaultdict[str, list[TaskView]] = defaultdict(list)
+    for view in report.views:
+        rows[view.task.name].append(view)
     ordered = sorted(rows.items(), key=lambda row: (-len(row[1]), row[0]))
     shown = sorted(ordered[:_ROWS], key=lambda row: min(map(stretch, row[1])))
     ticks = list(span.ticks())
@@ -142,9 +142,9 @@ def swatch(status: str) -> Markup:
     return tag("svg", mark, class_="swatch", width=14, height=12, aria_hidden="true")
 
 
-def shown_status(standing: Standing) -> str:
+def shown_status(view: TaskView) -> str:
     """Return the status, or that it is overdue."""
-    return "overdue" if standing.overdue else standing.status
+    return "overdue" if view.overdue else view.status
 
 
 def _legend() -> Markup:
@@ -171,36 +171,36 @@ def _axis(span: Span, ticks: Sequence[datetime]) -> Markup:
     return tag("div", tag("div", class_="label"), axis, class_="row axis")
 
 
-def _row(name: str, standings: Sequence[Standing], span: Span, ticks: Sequence[datetime]) -> Markup:
-    placed = bars(standings, span)
+def _row(name: str, views: Sequence[TaskView], span: Span, ticks: Sequence[datetime]) -> Markup:
+    placed = bars(views, span)
     lanes = max(bar.lane for bar in placed) + 1
-    number = f"{len(standings)} task{'s' if len(standings) > 1 else ''}"
-    told = ", ".join(f"{count} {status}" for status, count in counts(standings).items() if count)
+    number = f"{len(views)} task{'s' if len(views) > 1 else ''}"
+    states = ", ".join(f"{count} {status}" for status, count in counts(views).items() if count)
     height = lanes * _LANE + 8
     grid = [tag("line", x1=x, x2=x, y1=0, y2=height, class_="grid") for x in (f"{span.place(at):.2f}%" for at in ticks)]
     label = tag("div", tag("span", one_line(name, 60), class_="name"), " ", tag("small", number), class_="label")
-    drawn = tag("svg", grid, marks(placed), width="100%", height=height, role="img", aria_label=f"{name}: {told}")
+    drawn = tag("svg", grid, marks(placed), width="100%", height=height, role="img", aria_label=f"{name}: {states}")
     return tag("div", label, drawn, class_="row")
 
 
 def marks(placed: Sequence[Bar]) -> Iterator[Markup]:
-    """Yield the bars; of those that would look the same and lie on each other, one, which says how many there are."""
-    same: defaultdict[tuple[int, str, str, str], list[Standing]] = defaultdict(list)
-    digits = 2 if len(placed) <= 500 else 1  # noqa: PLR2004 - enough to tell bars apart on any screen
+    """Yield the bars. Those of one place and look are drawn once, with their number in the title."""
+    same: defaultdict[tuple[int, str, str, str], list[TaskView]] = defaultdict(list)
+    digits = 2 if len(placed) <= 500 else 1  # noqa: PLR2004 - enough to distinguish bars on any screen
     for bar in placed:
         place = (f"{bar.begin:.{digits}f}", f"{bar.end - bar.begin:.{digits}f}")
-        same[(bar.lane, shown_status(bar.standing), *place)].append(bar.standing)
-    for (lane, status, x, width), standings in same.items():
-        more = f", and {len(standings) - 1} more like it" if len(standings) > 1 else ""
-        inset = 0 if status == "failed" else 2  # taller, which tells also the thinnest apart without colour
+        same[(bar.lane, shown_status(bar.view), *place)].append(bar.view)
+    for (lane, status, x, width), views in same.items():
+        more = f", and {len(views) - 1} more like it" if len(views) > 1 else ""
+        inset = 0 if status == "failed" else 2  # taller: even the thinnest is distinct without colour
         yield tag(
-            "rect", tag("title", _told(standings[0]) + more),
+            "rect", tag("title", _title(views[0]) + more),
             x=f"{x}%", width=f"{width}%", y=4 + lane * _LANE + inset, height=_LANE - 2 * inset, rx=2,
             class_=f"bar {status}",
         )  # fmt: skip
 
 
-def _told(standing: Standing) -> str:
-    begin, _ = stretch(standing)
-    took = "" if standing.task.state is State.DONE and standing.task.duration is None else duration(standing.seconds)
-    return ", ".join(filter(None, [f"{standing.task.id} {shown_status(standing)}", took, f"from {moment(begin)}"]))
+def _title(view: TaskView) -> str:
+    begin, _ = stretch(view)
+    took = "" if view.task.state is State.DONE and view.task.duration is None else duration(view.seconds)
+    return ", ".join(filter(None, [f"{view.task.id} {shown_status(view)}", took, f"from {moment(begin)}"]))

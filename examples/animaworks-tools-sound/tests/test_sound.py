@@ -68,7 +68,7 @@ def test_cancelled_it_stops_and_leaves_nothing(recording: Path, reports: int) ->
 
 
 def test_what_is_no_recording_is_the_callers_to_mend(executor: Executor, task_store: Store, tmp_path: Path) -> None:
-    """Each is a wrong argument, and the agent is told what to do about it."""
+    """Each is a wrong argument, and says what to do about it."""
     (tmp_path / "letter.txt").write_text("Dear Mei")
     write(tmp_path / "silent.wav", bytes(8000))
     write(tmp_path / "bytes.wav", bytes(8000), width=1)

@@ -1,0 +1,70 @@
+"""What an executor does for its store besides running tasks: publish the catalogue of tools, and prune."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import timedelta
+from typing import Final
+
+import attrs
+
+from animaworks_tasks.store.protocol import Store
+from animaworks_tasks.store.rules import Clock
+from animaworks_tasks.tools.registry import Registry
+
+logger = logging.getLogger("animaworks_tasks")
+
+KEEP_DONE: Final = 10_000  # tasks
+KEEP_DAYS: Final = 30.0
+_PAUSE: Final = 600.0  # seconds from one pruning to the next
+_AT_ONCE: Final = 50  # tasks; more would keep the tasks that are due waiting
+
+
+@attrs.define
+class Upkeep:
+    """
+    Looks after a store, a little at each look at everything.
+
+    Attributes:
+        store: The store.
+        registry: Its tools are in the catalogue.
+        clock: Tells the time in UTC.
+        keep_done: How many done tasks are kept; None sets no limit.
+        keep_days: For how many days a done task is kept; None sets no limit.
+    """
+
+    store: Store
+    registry: Registry
+    clock: Clock
+    keep_done: int | None = KEEP_DONE
+    keep_days: float | None = KEEP_DAYS
+    _published: int = -1  # number of tools in the published catalogue
+    _next_pruning: float = 0.0
+
+    def look(self) -> None:
+        """Do what is due; what the disk refuses is logged, and tried again at a later look."""
+        self._publish_catalogue()
+        if time.monotonic() >= self._next_pruning:
+            self._next_pruning = time.monotonic() + _PAUSE
+            try:
+                if self._prune() == _AT_ONCE:
+                    self._next_pruning = 0.0  # there may be more
+            except OSError as error:
+                logger.warning("done tasks could not be pruned, trying again later: %s", error)
+
+    def _publish_catalogue(self) -> None:
+        size = len(self.registry.tools())
+        if size != self._published:
+            try:
+                self.store.publish_catalogue(self.registry.catalogue())
+            except (OSError, TypeError, ValueError) as error:  # without it, submitters in other processes check nothing
+                logger.warning("the catalogue of tools could not be published, trying again: %s", error)
+            else:
+                self._published = size
+
+    def _prune(self) -> int:
+        if self.keep_done is None and self.keep_days is None:
+            return 0
+        before = None if self.keep_days is None else self.clock() - timedelta(days=self.keep_days)
+        return len(self.store.prune(finished_before=before, keep=self.keep_done, limit=_AT_ONCE))

@@ -1,0 +1,246 @@
+"""
+The changes that a protocol makes to directories, each under the name of its step.
+
+A name is the row of the table in docs/architecture.md and what is done there: ``claim.link``, ``finish.sync``. So the
+code reads like the table, and a test can kill a process at a step, leave the step out, or turn two round.
+
+*Publishing* makes a file appear whole under its final name, and never replaces one: write a draft, fsync it, link it,
+fsync the directory. Why link and unlink rather than rename: in the POSIX minimum a rename across directories can lose
+the new name and keep the removal.
+
+Imports nothing that ``animaworks-tool submit`` does not need.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from _thread import allocate_lock
+from itertools import count
+
+from animaworks_tasks.fs import files
+
+TYPE_CHECKING = False  # typing's own would import typing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from animaworks_tasks.fs.locks import Lock
+
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # how file systems say that they have none
+_SYNCED_AT_ONCE = 4  # threads; measured: with all their files written before, more gain nothing
+_OPEN_AT_ONCE = 32  # files, by each of these; the first fsync of them does most of the work of all, so fewer cost more
+
+
+class _Names:
+    """What the drafts of this process are called, and nobody else's; a forked child calls its own otherwise."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin, also anew in a forked child."""
+        self.process, self.numbers = os.urandom(6).hex(), count(1)
+
+
+_names = _Names()
+os.register_at_fork(after_in_child=_names.begin)
+
+
+class Disk:
+    """
+    Changes directories of one file system.
+
+    Args:
+        tmp: Where drafts are written; what lies there is never read.
+        durable: Whether what is changed survives a power cut; without, nothing is fsynced.
+    """
+
+    def __init__(self, tmp: str, *, durable: bool) -> None:
+        self.tmp, self.durable = tmp, durable
+
+    def write(
+        self,
+        step: str,
+        name: str,
+        data: bytes,
+        *,
+        at: float | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> str:
+        """
+        Write a draft and make its bytes durable; return its path. Who calls links it, and unlinks the draft.
+
+        Args:
+            step: Its name.
+            name: What the draft's name begins with.
+            data: All of it.
+            at: Unix seconds that the file has as its time; None for now.
+            meanwhile: Called while the disk takes the bytes, before they are waited for; if it raises, none is left.
+        """
+        del step  # every step has a name, also where only a test asks for it
+        path = self.draft(name)
+        try:
+            files.write(path, data, sync=self.durable, at=at, meanwhile=meanwhile)
+        except BaseException:
+            files.discard(path)
+            raise
+        return path
+
+    def link(self, step: str, source: str, target: str) -> bool:
+        """Give *source* the further name *target*; False where that name is taken."""
+        del step
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def link_held(self, step: str, lock: Lock, target: str) -> bool:
+        """Give the file that *lock* holds the further name *target*; False where that name is taken."""
+        del step
+        try:
+            lock.link(target)
+        except FileExistsError:
+            return False
+        return True
+
+    def rename(self, step: str, source: str, target: str) -> None:
+        """Move *source* over whatever *target* names."""
+        del step
+        os.rename(source, target)
+
+    def unlink(self, step: str, path: str) -> bool:
+        """Take the name *path* away, whatever stands there, a directory too; False where nothing did."""
+        del step
+        return files.clear(path)
+
+    def sync(self, step: str, *directories: str) -> None:
+        """Make every entry of *directories* durable, additions and removals alike."""
+        del step
+        if self.durable:
+            for directory in directories:
+                files.sync_directory(directory)
+
+    def publish(
+        self,
+        row: str,
+        directory: str,
+        name: str,
+        data: bytes,
+        *,
+        at: float | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> bool:
+        """
+        Make *data* appear whole as *directory*/*name*: the steps ``<row>.write``, ``<row>.link`` and ``<row>.sync``.
+
+        Args:
+            row: Of the table.
+            directory: Where it appears.
+            name: Its final name; what has it already stays.
+            data: All of it.
+            at: As for :meth:`write`.
+            meanwhile: As for :meth:`write`.
+
+        Returns:
+            Whether it was published now; False: the name was taken, and what has it is durable now.
+
+        Raises:
+            OSError: It was not published. Nothing is left under the final name, unless it was the directory that could
+                not be synced: then the name may stand, and a further try makes it durable.
+        """
+        draft = self.write(f"{row}.write", name, data, at=at, meanwhile=meanwhile)
+        try:
+            published = self.link(f"{row}.link", draft, f"{directory}/{name}")
+            self.sync(f"{row}.sync", directory)  # also where it was taken: the earlier link need not be durable yet
+        finally:
+            files.discard(draft)
+        return published
+
+    def publish_many(
+        self, row: str, directory: str, contents: Iterable[tuple[str, bytes]]
+    ) -> tuple[list[str], OSError | None]:
+        """
+        Publish several new files together: their fsyncs overlap, and the directory is synced once for all.
+
+        Args:
+            row: Of the table, as for :meth:`publish`.
+            directory: Where they appear.
+            contents: Their names and what they hold; made while the first are being written, so it may take its time.
+
+        Returns:
+            The names that were free and have their files now, and what the disk said where it did not take all of them;
+            those that are named are whole all the same, though perhaps not durable then.
+
+        Raises:
+            OSError: Nothing was published, as with whatever *contents* itself raises.
+        """
+        drafts: dict[str, str] = {}
+        published: list[str] = []
+
+        def drafted() -> Iterator[tuple[str, bytes]]:
+            for name, data in contents:
+                drafts[name] = self.draft(name)
+                yield drafts[name], data
+
+        try:
+            _write_all(drafted(), sync=self.durable)
+            try:
+                for name, draft in drafts.items():
+                    if self.link(f"{row}.link", draft, f"{directory}/{name}"):
+                        published.append(name)
+            finally:
+                self.sync(f"{row}.sync", directory)
+        except OSError as error:
+            if not published:
+                raise
+            return published, error
+        finally:
+            for draft in drafts.values():
+                files.discard(draft)
+        return published, None
+
+    def draft(self, name: str) -> str:
+        """Return a path for a draft, which nobody else has."""
+        return f"{self.tmp}/{name}.{_names.process}.{next(_names.numbers)}"
+
+    def show(self, path: str, data: bytes) -> None:
+        """Make *data* the content of *path* at once, for what a power cut may take: views, progress, the catalogue."""
+        draft = self.draft(os.path.basename(path))
+        try:
+            files.write(draft, data, sync=False)
+            os.rename(draft, path)
+        except BaseException:
+            files.discard(draft)
+            raise
+
+
+def _write_all(contents: Iterator[tuple[str, bytes]], *, sync: bool) -> None:
+    if not sync:
+        for path, data in contents:
+            files.write(path, data, sync=False)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+    from itertools import islice
+
+    mutex = allocate_lock()
+    failed = False
+
+    def write_some() -> None:
+        nonlocal failed
+        while not failed:
+            with mutex:
+                some = list(islice(contents, _OPEN_AT_ONCE))
+            if not some:
+                return
+            try:
+                files.write_together(some)
+            except BaseException:
+                failed = True  # the others need not write what will not be published
+                raise
+
+    # One after the other, each would wait for the disk; together they wait for it a few times.
+    with ThreadPoolExecutor(_SYNCED_AT_ONCE) as pool:
+        for done in [pool.submit(write_some) for _ in range(_SYNCED_AT_ONCE)]:
+            done.result()

@@ -1,0 +1,187 @@
+"""
+What a dead owner left running: processes that still hold its record's lock, or belong to its tool's session.
+
+A tool process dies with its supervisor. What it had started need not: a forked helper has a copy of the record's
+descriptor and keeps the lock, a program is still at work. Before a task is finished or run again for its dead owner,
+these are killed. Found through /proc, killed through a pidfd, so that no stranger is hit who got the number meanwhile;
+where there is no /proc, nothing is killed, and a task whose lock is held waits until it is free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import select
+import signal
+from collections.abc import Iterator
+from typing import Any, Final
+
+import attrs
+
+from animaworks_tasks.fs.process import pid
+
+_STARTED: Final = 19  # the field of /proc/PID/stat after its name, "state" being 0: proc(5), starttime
+_SESSION: Final = 3
+_PATIENCE: Final = 5.0  # seconds for which a process that was killed is waited for: it may hang in the kernel
+_OF_A_SESSION: Final = ("session", "session_started")
+
+
+@attrs.frozen
+class Owner:
+    """
+    Who runs a task, as its view names it.
+
+    Attributes:
+        pid: The process that holds the record's lock.
+        started: When that process started, in clock ticks since the machine did; with *pid* it names one process.
+        boot: The run of the machine; of an earlier one nothing is left.
+        session: The tool process, which leads a session of its own; None where the tool runs in the owner itself.
+        session_started: When that one started, in the same ticks.
+    """
+
+    pid: int
+    started: int
+    boot: str
+    session: int | None = None
+    session_started: int | None = None
+
+    @classmethod
+    def me(cls, session: int | None = None) -> Owner | None:
+        """Return this process as an owner, whose tool process is *session*; None where there is no /proc."""
+        started = _my_start(pid())
+        session_started = None if session is None else _started(session)
+        if started is None:
+            return None
+        return cls(pid(), started, boot(), session if session_started else None, session_started)
+
+    @classmethod
+    def of(cls, facts: object) -> Owner | None:
+        """Return the owner that a view names; None where it names none, or anybody has written it."""
+        if not isinstance(facts, dict):
+            return None
+        values: dict[str, Any] = {name: facts.get(name) for name in ("pid", "started", "boot", *_OF_A_SESSION)}
+        numbers = [value for name, value in values.items() if name != "boot" and (value or name not in _OF_A_SESSION)]
+        if all(type(value) is int and value > 0 for value in numbers) and isinstance(values["boot"], str):
+            return cls(**values)
+        return None
+
+    def is_dead(self) -> bool:
+        """Return whether this process has surely ended."""
+        return self.boot != boot() or (_started(os.getpid()) is not None and _started(self.pid) != self.started)
+
+
+def kill_holders(path: str) -> int:
+    """
+    Kill the processes that hold the lock of the file *path*, which its dead owner had open for writing.
+
+    Who only looks has it open for reading, and who is about to claim it does not have the lock: neither is touched.
+
+    Returns:
+        How many were killed.
+    """
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0
+    return sum(_kill(pid, lambda pid: _holds(pid, status)) for pid in _pids() if _holds(pid, status))
+
+
+def kill_session(owner: Owner | None) -> int:
+    """
+    Kill what is left of the session of a dead owner's tool process, and return how many processes that were.
+
+    A session's number is not given away while one of its processes lives; what has a leader that is not the owner's
+    tool process is somebody else's.
+    """
+    if owner is None or owner.session is None or owner.boot != boot():
+        return 0
+    if _started(owner.session) not in {None, owner.session_started}:
+        return 0
+
+    def belongs(pid: int) -> bool:
+        facts = _stat(pid)
+        return facts is not None and facts[0] == owner.session and facts[1] >= (owner.session_started or 0)
+
+    return sum(_kill(pid, belongs) for pid in _pids() if belongs(pid))
+
+
+def _kill(pid: int, is_meant: Any) -> bool:  # noqa: ANN401 - a question about a process id
+    """Kill *pid* and wait for its end, if it still is the process that is meant once nobody else can get its number."""
+    try:
+        fd = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return False
+    try:
+        if not is_meant(pid):
+            return False
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+        # A process that was killed works on, and keeps its locks, until it has ended.
+        ended = select.poll()
+        ended.register(fd, select.POLLIN)
+        ended.poll(_PATIENCE * 1000)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(fd)
+
+
+def _pids() -> Iterator[int]:
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return
+    for name in names:
+        if name.isdigit() and int(name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if os.stat(f"/proc/{name}").st_uid == os.geteuid():
+                    yield int(name)
+
+
+def _holds(pid: int, status: os.stat_result) -> bool:
+    """Return whether *pid* has the file open for writing, by a descriptor that holds its lock (proc(5), fdinfo)."""
+    with contextlib.suppress(OSError):
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.stat(f"/proc/{pid}/fd/{fd}"), status) and _is_locked(pid, fd):
+                    return True
+    return False
+
+
+def _is_locked(pid: int, fd: str) -> bool:
+    with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii", errors="replace") as file:  # proc(5)
+        lines = dict.fromkeys(line.rstrip("\n") for line in file)
+    flags = next((int(line.split()[1], 8) for line in lines if line.startswith("flags:")), 0)
+    return flags & os.O_ACCMODE == os.O_RDWR and any(line.startswith("lock:") and "FLOCK" in line for line in lines)
+
+
+@functools.lru_cache(maxsize=1)
+def _my_start(pid: int) -> int | None:
+    return _started(pid)
+
+
+def _started(pid: int) -> int | None:
+    facts = _stat(pid)
+    return None if facts is None else facts[1]
+
+
+def _stat(pid: int) -> tuple[int, int] | None:
+    """Return session and start of a process; None where it is not there, or has ended and nobody has waited for it."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # proc(5)
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in {b"Z", b"X"} else (int(fields[_SESSION]), int(fields[_STARTED]))
+
+
+@functools.cache
+def boot() -> str:
+    """Return what names this run of the machine; empty where nothing does."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # random(4)
+            return file.read().strip()
+    except OSError:
+        return ""
