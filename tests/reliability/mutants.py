@@ -17,10 +17,10 @@ import pytest
 
 from animaworks_tasks import Task
 from animaworks_tasks.errors import RecordError
-from animaworks_tasks.fs import files, locks
+from animaworks_tasks.fs import files, locks, watch
 from animaworks_tasks.fs.disk import Disk
 from animaworks_tasks.notifications.inbox import DirectoryNotifications, Notification
-from animaworks_tasks.store import keys, recovery, rules, transitions
+from animaworks_tasks.store import keys, leftovers, recovery, rules, transitions
 from animaworks_tasks.store.place import Place
 
 Patch = pytest.MonkeyPatch
@@ -290,6 +290,10 @@ def recovery_syncs_once_for_all(patch: Patch) -> None:
     patch.setattr(recovery, "_sync_all", once)
 
 
+def what_is_left_of_a_session_lives_on(patch: Patch) -> None:
+    patch.setattr(leftovers, "kill_session", lambda _: 0)
+
+
 def what_is_decided_and_held_is_left_alone(patch: Patch) -> None:
     patch.setattr(recovery, "complete", lambda *_: None)
 
@@ -329,3 +333,30 @@ def a_notification_that_is_half_acknowledged_is_shown_again(patch: Patch) -> Non
 
 def a_waiting_notification_does_not_stand_against_a_prune(patch: Patch) -> None:
     patch.setattr(DirectoryNotifications, "waits", lambda *_: False)
+
+
+# The watch.
+
+
+def a_probe_opens_for_writing(patch: Patch) -> None:
+    real = locks.hold
+    patch.setattr(locks, "hold", lambda path, **_: real(path, writing=True))
+
+
+def a_task_that_is_not_due_is_opened_for_writing(patch: Patch) -> None:
+    real = transitions.claim
+
+    def claim(place: Place, task_id: str, **options: Any) -> object:  # noqa: ANN401 - as they are
+        os.close(os.open(place.layout.pending_record(task_id), os.O_RDWR))
+        return real(place, task_id, **options)
+
+    patch.setattr(transitions, "claim", claim)
+
+
+def a_watch_that_overflowed_is_ignored(patch: Patch) -> None:
+    real = watch._Inotify._read
+
+    def read(self: watch._Inotify) -> Iterator[tuple[int, int, str]]:
+        return (event for event in real(self) if not event[1] & watch._Q_OVERFLOW)
+
+    patch.setattr(watch._Inotify, "_read", read)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +20,7 @@ import pytest
 from animaworks_tasks import TaskStore
 from animaworks_tasks.fs import locks
 from animaworks_tasks.fs.disk import Disk
+from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.task.states import Event
 from tests.conftest import own
 from tests.reliability import mutants as bugs
@@ -104,6 +107,48 @@ def ended_and_held(ground: Path) -> Iterator[str]:
     lock.release()
 
 
+def left_behind(ground: Path) -> Iterator[str]:
+    """Let an owner die whose tool lives on: nothing of it may when the task waits again."""
+    store = TaskStore(ground / "mei", durability="process")
+    task = store.submit("tool")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) as tool:
+        owner = os.fork()
+        if owner == 0:
+            store.publish_view(own(store, task.id), session=tool.pid)
+            os._exit(0)
+        os.waitpid(owner, 0)
+        store.recover(lambda _: True)
+        if tool.poll() is None:
+            yield "the tool lives"
+
+
+def looked_at(ground: Path) -> Iterator[str]:
+    """Look at a task that runs, and at one that is not due: nobody is woken."""
+    store = TaskStore(ground / "mei", durability="process")
+    later = store.submit("tool", not_before=utc_now() + timedelta(hours=1))
+    own(store, store.submit("tool").id)
+    watch = store.watch()
+    store.recover()
+    store.claim(later.id, due_by=utc_now())
+    yield from watch.wait(0).ids
+    watch.close()
+
+
+def overflowed(ground: Path) -> Iterator[str]:
+    """Change more than the kernel keeps events of: who watches has to know that there was more."""
+    store = TaskStore(ground / "mei", durability="process")
+    watch = store.watch()
+    path = Path(store.layout.pending, "name")
+    path.touch()
+    for number in range(int(Path("/proc/sys/fs/inotify/max_queued_events").read_text()) + 1):
+        path = path.rename(path.with_name(f"name-{number % 2}"))
+    if not watch.wait(0).incomplete:
+        yield "nobody knows of it"
+    watch.close()
+
+
+BY_HAND: Final = (written_to, pruned_unread, requeued_half_way, ended_and_held, left_behind, looked_at, overflowed)
+
 # A bug by the step that it leaves out, or turns round, and by the question that it does not ask; and what catches it.
 CAUGHT: Final[dict[str, tuple[bugs.Mutant, Check]]] = {
     "submit.write left out": (without("submit.write"), cut("submit")),
@@ -180,6 +225,10 @@ CAUGHT: Final[dict[str, tuple[bugs.Mutant, Check]]] = {
         bugs.a_waiting_notification_does_not_stand_against_a_prune,
         pruned_unread,
     ),
+    "what is left of a session lives on": (bugs.what_is_left_of_a_session_lives_on, left_behind),
+    "a probe opens for writing": (bugs.a_probe_opens_for_writing, looked_at),
+    "what is not due is opened for writing": (bugs.a_task_that_is_not_due_is_opened_for_writing, looked_at),
+    "a watch that overflowed is ignored": (bugs.a_watch_that_overflowed_is_ignored, overflowed),
 }
 
 
@@ -191,3 +240,8 @@ def test_a_deliberate_bug_is_caught(
     mutant(monkeypatch)
     assert next(check(ground), None) is not None
     count("deliberate bugs, each caught")
+
+
+@pytest.mark.parametrize("check", BY_HAND)
+def test_a_check_made_by_hand_finds_nothing_where_there_is_no_bug(ground: Path, check: Check) -> None:
+    assert [] == list(check(ground))
