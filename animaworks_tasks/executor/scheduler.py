@@ -85,6 +85,7 @@ class Scheduler:
         self._store_watch = store.watch()
         self._problem: str | None = None  # of the watch, as last logged
         self._closed = self._woken = False
+        self._lost: set[str] = set()  # no news until the next look: a claim that the disk refuses is itself a change
 
     # From any thread.
 
@@ -168,7 +169,7 @@ class Scheduler:
             seen = self._store_watch.wait(max(0.0, deadline - time.monotonic()))
             if seen.incomplete:
                 self._next_look = 0.0
-            changed = {task_id for task_id in seen.ids if self._seen.phase(task_id) not in _NO_NEWS}
+            changed = {i for i in seen.ids if self._seen.phase(i) not in _NO_NEWS and i not in self._lost}
             if changed or seen.incomplete or not seen.ids or self._woken:
                 self._woken = False
                 return changed
@@ -219,6 +220,7 @@ class Scheduler:
 
     def _look_at_everything(self) -> None:
         self.waiting.begin_look()
+        self._lost.clear()
         self._store_watch.refresh()  # before the look, so that later changes are seen
         before, self._problem = self._problem, self._store_watch.problem
         if self._problem not in {None, before}:
@@ -374,6 +376,7 @@ class Scheduler:
             except BaseException as error:  # noqa: BLE001 - an error of a call must not end this thread
                 logger.warning("the call of task %s was lost; its record is looked at next: %s", task_id, error)
                 task, unseen = None, False
+                self._lost.add(task_id)
             if task is None and unseen:
                 self._look_at_each([task_id])
             elif task is None:  # lost, claimed by another host, or not to be had
@@ -390,7 +393,9 @@ class Scheduler:
             if self._is_over(task):
                 self._end(task, Change.DONE)
                 return
-            self._look_elsewhere([task_id])  # whoever ran it may have died
+            if task.state is State.RUNNING:  # whoever runs it may have died
+                self._lost.discard(task_id)
+                self._look_elsewhere([task_id])
         self._next_look = min(self._next_look, time.monotonic() + _SOON)
         self.wake()
 

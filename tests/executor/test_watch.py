@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import logging
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -14,6 +17,7 @@ import pytest
 
 from animaworks_tasks import Executor, Task, TaskStore
 from animaworks_tasks.executor.seen import ELSEWHERE
+from animaworks_tasks.fs.disk import Disk
 from animaworks_tasks.store.protocol import Changes
 from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.store.watch import DirectoryWatch
@@ -143,6 +147,31 @@ def test_where_the_kernel_cannot_watch_it_is_said_once_and_looks_go_on(
         executor.stop()
     # then
     assert ["the kernel's watches are used up: changes are seen every 0.02 s only"] == caplog.messages
+
+
+def test_a_claim_that_the_disk_refuses_is_tried_again_at_the_next_look_and_wakes_nobody(
+    files: TaskStore, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was opened for the claim is closed again, and that is an event: to follow it would be to spin."""
+    # given
+    monkeypatch.setattr("animaworks_tasks.executor.scheduler._SOON", 0.1)
+    tries: list[float] = []
+
+    def full(_disk: Disk, step: str, *_: object) -> bool:
+        if step == "claim.link":
+            tries.append(time.monotonic())
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    executor = executor_of(files, workshop, scan_interval=SELDOM).start()
+    with monkeypatch.context() as patch:
+        patch.setattr(Disk, "link_held", full)
+        # when
+        task = files.submit("tool", "echo", "at last")
+        until(lambda: len(tries) >= 3)
+    # then
+    assert "at last" == executor.wait_sync(task.id, timeout=PATIENCE).result
+    assert min(later - earlier for earlier, later in itertools.pairwise(tries)) >= 0.1
+    executor.stop()
 
 
 def test_a_look_wakes_nobody(files: TaskStore) -> None:
