@@ -232,11 +232,11 @@ class BackgroundTaskManager:
             self._store.secure(claim)
         except OSError as error:
             kept.set_exception(error)
-            told: dict[str, Any] = {
+            outcome: dict[str, Any] = {
                 "cause": Cause.REJECTED,
                 "error": f"it was not called: its record could not be kept: {error}",
             }
-            return self._store.finish(claim, Event.FAIL, **(never_began(claim.task) | told))
+            return self._store.finish(claim, Event.FAIL, **(never_began(claim.task) | outcome))
         kept.set_result(None)
         if self._store.workspace(claim.task.id).cancel_requested():
             return self._store.finish(claim, Event.CANCEL, **never_began(claim.task))

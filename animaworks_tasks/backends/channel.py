@@ -102,7 +102,7 @@ def receive(end: socket.socket) -> tuple[bytes, int | None]:
 
 
 def encode(report: Report, *, fit: bool) -> bytes:
-    """Return the line that reports *report*; *fit* says whether this process can run another call."""
+    """Return the line that reports *report*; *fit*: this process can run another call."""
     values = attrs.asdict(report) | {"cause": report.cause and report.cause.value, "fit": fit}
     return json.dumps(values).encode("ascii") + b"\n"
 

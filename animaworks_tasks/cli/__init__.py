@@ -25,7 +25,7 @@ FAILED: Final = 1
 WRONG_USAGE: Final = 2
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 UNREAD: Final = 141  # 128 + SIGPIPE: the reader of our output has left
-_TODO: Final = {  # what to do next about errors that do not say so themselves
+_REMEDIES: Final = {  # the next step after errors that do not say so themselves
     RecordError: "`animaworks-tool doctor` says what can be done",
     ToolLoadError: "correct the tool, or what names it",
     RegistryError: "correct the tool, or leave it out",
@@ -96,10 +96,10 @@ def _in_one_line(error: TasksError | OSError) -> str:
     """Return what happened and, where the error itself does not say it, what to do next."""
     text = " ".join(str(error).split())
     if isinstance(error, StoreError):
-        todo = f"; {remedy(error.__cause__)}" if isinstance(error.__cause__, OSError) else ""
-        return f"{error}{todo}, or name another Anima with --anima-dir"
+        step = f"; {remedy(error.__cause__)}" if isinstance(error.__cause__, OSError) else ""
+        return f"{error}{step}, or name another Anima with --anima-dir"
     if isinstance(error, TasksError):
-        return text + next((f"; {todo}" for kind, todo in _TODO.items() if isinstance(error, kind)), "")
+        return text + next((f"; {step}" for kind, step in _REMEDIES.items() if isinstance(error, kind)), "")
     path = getattr(error, "filename", None)
     reason = getattr(error, "strerror", None) or str(error)
     return f"{reason}{f': {path}' if path else ''}; {remedy(error)}"

@@ -393,7 +393,7 @@ class Scheduler:
             if self._is_over(task):
                 self._end(task, Change.DONE)
                 return
-            if task.state is State.RUNNING:  # whoever runs it may have died
+            if task.state is State.RUNNING:  # its owner may have died
                 self._lost.discard(task_id)
                 self._look_elsewhere([task_id])
         self._next_look = min(self._next_look, time.monotonic() + _SOON)

@@ -27,7 +27,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 class Lock:
     """
-    A file that this process has open and locked, until it lets go or dies.
+    A file that this process has open and locked, until it releases it or dies.
 
     Attributes:
         is_held: Whether it is held still, by this process.

@@ -78,7 +78,7 @@ class Changes:
     What a watch saw.
 
     Attributes:
-        ids: Tasks that were submitted or requeued, whose outcome was recorded, or whose owner let go or died.
+        ids: Tasks that were submitted or requeued, whose outcome was recorded, or whose owner released it or died.
         incomplete: Something was missed: look at everything.
     """
 
@@ -244,7 +244,7 @@ class Store(Protocol):
 
     def finish(self, claim: Claim, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - attributes of the task
         """
-        End a claimed task: record the outcome, leave the notification, let go.
+        End a claimed task: record the outcome, leave the notification, release the record.
 
         Args:
             claim: From :meth:`claim`; it ends with this.

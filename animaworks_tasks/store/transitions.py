@@ -173,7 +173,7 @@ def show(place: Place, task: Task, session: int | None = None) -> None:
 
 
 def finish(place: Place, own: Claim, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - attributes of the task
-    """Publish the outcome, which is the commit; notify; drop the names by which the task waits and runs; let go."""
+    """Publish the outcome, which is the commit; notify; drop the names by which the task waits and runs; release."""
     lock = lock_of(own)
     task = commit(place, advance(own.task, event, finished_at=place.clock(), **changes))
     drop(place, task.id)
@@ -228,7 +228,7 @@ def drop(place: Place, task_id: str) -> None:
 
 
 def requeue(place: Place, own: Claim, *, pause: float = 0.0, began: bool = True) -> Task:
-    """Put a claimed task back to pending, as :meth:`Store.requeue` says, and let go."""
+    """Put a claimed task back to pending, as :meth:`Store.requeue` says, and release it."""
     lock = lock_of(own)
     task = requeue_record(place, requeued(own.task, pause=pause, began=began, now=place.clock()))
     own.lock = None

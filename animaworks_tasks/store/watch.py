@@ -16,7 +16,7 @@ class DirectoryWatch:
     A watch of the store at *layout*; see :class:`~animaworks_tasks.store.protocol.Watch`.
 
     In pending/ the kernel reports a submit; a plain write, once it is closed; and, under the name by which its owner
-    had opened the record, that the owner let go or died. In done/ it reports an outcome.
+    had opened the record, that the owner released it or died. In done/ it reports an outcome.
     """
 
     def __init__(self, layout: Layout) -> None:

@@ -85,9 +85,9 @@ class Site:
         finally:
             with_executor.stop(drain_timeout=PATIENCE)
 
-    def told(self, task_id: str = ID) -> int:
-        """Return how many notices of a task wait."""
-        return [notice.task_id for notice in self.store.notifications.peek()].count(task_id)
+    def notified(self, task_id: str = ID) -> int:
+        """Return how many notifications of a task wait."""
+        return [notification.task_id for notification in self.store.notifications.peek()].count(task_id)
 
     def kept(self) -> list[Path]:
         """Return what is in quarantine, without the notes."""
@@ -242,7 +242,7 @@ def test_what_is_no_record_is_rejected_once_and_kept(site: Site, bad: bytes | Le
     done = site.store.get(ID)
     assert (Outcome.FAILED, Cause.REJECTED, 0) == (done.outcome, done.cause, done.attempt)
     assert why in (done.error or "")
-    assert (1, 1) == (site.told(), site.ended.count(ID))
+    assert (1, 1) == (site.notified(), site.ended.count(ID))
     [kept] = site.kept()
     assert (before.st_ino, before.st_size, before.st_mode) == (
         kept.lstat().st_ino,
@@ -281,8 +281,10 @@ def test_a_name_that_is_no_id_is_rejected_once_and_kept(site: Site, name: bytes,
     assert Cause.REJECTED is task.cause
     assert "its name is not 12 lowercase hex digits and .json" in (task.error or "")
     assert [data] == [path.read_bytes() for path in site.kept()]
-    [notice] = [notice for notice in site.store.notifications.peek() if notice.task_id == task.id]
-    assert 1 == sum(line.startswith("# ") for line in notice.text.splitlines())
+    [notification] = [
+        notification for notification in site.store.notifications.peek() if notification.task_id == task.id
+    ]
+    assert 1 == sum(line.startswith("# ") for line in notification.text.splitlines())
 
 
 LEFT_ALONE: Final[dict[str, tuple[str, bytes]]] = {
@@ -347,7 +349,7 @@ def test_what_is_strange_and_in_order_runs(site: Site, leave: Leave) -> None:
     done = site.store.get(ID)
     assert Outcome.COMPLETED is done.outcome, done.error
     assert (done.result or "").startswith("I ran")
-    assert (1, 1) == (site.told(), site.ended.count(ID))
+    assert (1, 1) == (site.notified(), site.ended.count(ID))
     assert done.duration is not None
     assert done.duration >= timedelta()
 
@@ -374,7 +376,7 @@ def test_a_record_that_asks_for_what_there_is_not_fails(site: Site, data: bytes,
     done = site.store.get(ID)
     assert cause is done.cause, done.error
     assert why in (done.error or "")
-    assert 1 == site.told()
+    assert 1 == site.notified()
 
 
 # --- what lies elsewhere ---
@@ -567,12 +569,12 @@ ELSEWHERE: Final[dict[str, tuple[Callable[[Site], object], Fate]]] = {
     "a note of the boot that is a directory": (task_with("boot", directory), FINE),
     "drafts of all kinds": (task_with("tmp/draft", directory), FINE),
     # notifications
-    "a notice in the place of ours": (task_with(f"../background_notifications/{ID}.md", put(b"mine")), FINE),
-    "a notice that is not UTF-8": (task_with("../background_notifications/x.md", put(b"\xff\xfe")), FINE),
-    "a notice that is huge": (task_with("../background_notifications/x.md", sparse), FINE),
-    "a notice that is a FIFO": (task_with("../background_notifications/x.md", fifo), FINE),
-    "a notice that is a directory": (task_with("../background_notifications/x.md", directory), FINE),
-    "a notice that is a link": (task_with("../background_notifications/x.md", link_away), FINE),
+    "a notification in the place of ours": (task_with(f"../background_notifications/{ID}.md", put(b"mine")), FINE),
+    "a notification that is not UTF-8": (task_with("../background_notifications/x.md", put(b"\xff\xfe")), FINE),
+    "a notification that is huge": (task_with("../background_notifications/x.md", sparse), FINE),
+    "a notification that is a FIFO": (task_with("../background_notifications/x.md", fifo), FINE),
+    "a notification that is a directory": (task_with("../background_notifications/x.md", directory), FINE),
+    "a notification that is a link": (task_with("../background_notifications/x.md", link_away), FINE),
 }
 
 
@@ -595,7 +597,7 @@ def test_what_is_spoilt_costs_one_task_at_most_and_is_told_once(
         assert (fate.outcome, fate.cause) == (done.outcome, done.cause), done.error
         assert fate.error in (done.error or "")
         assert [] == list((site.root / "running").iterdir()) + list((site.root / "pending").iterdir())
-    assert (fate.notices, 1) == (site.told(), site.told(innocent.id))
+    assert (fate.notices, 1) == (site.notified(), site.notified(innocent.id))
     site.store.read_log(ID)
     site.store.read_progress(ID)
     known_tools(site.store.layout)
@@ -621,7 +623,7 @@ def test_a_running_record_of_garbage_whose_owner_lives_is_left_to_it(site: Site)
     site.work()
 
     # then
-    assert (b"{", 0) == ((site.root / f"running/{ID}.task").read_bytes(), site.told())
+    assert (b"{", 0) == ((site.root / f"running/{ID}.task").read_bytes(), site.notified())
     lock.release()
     assert [ID] == [task.id for task in site.store.recover().finished]
 
@@ -678,7 +680,7 @@ def test_a_clock_that_goes_back_loses_nothing(tmp_path: Path, start: datetime, s
         assert Outcome.COMPLETED is task.outcome
         assert timedelta() == task.duration
     with store.notifications.drain() as drained:
-        assert set(ids) == {notice.task_id for notice in drained.notifications}
+        assert set(ids) == {notification.task_id for notification in drained.notifications}
         assert "Took: 0.0 s" in drained.text
     assert [] == store.prune(finished_before=start - timedelta(days=20_000))
     assert set(ids) == set(store.prune(finished_before=start))

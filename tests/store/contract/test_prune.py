@@ -65,7 +65,9 @@ def test_a_prune_by_number_keeps_what_nobody_has_read_or_what_has_not_ended(stor
     unread = complete(store)
     clock.advance(60)
     read = complete(store)
-    store.notifications.acknowledge(notice for notice in store.notifications.peek() if notice.task_id == read.id)
+    store.notifications.acknowledge(
+        notification for notification in store.notifications.peek() if notification.task_id == read.id
+    )
     pending, running = store.submit("image_gen", "3d"), begin(store)
 
     # then

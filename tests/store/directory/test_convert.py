@@ -65,14 +65,16 @@ class Earlier:
     def submit(self, data: bytes) -> None:
         (self.root / f"pending/{json.loads(data)['task_id']}.json").write_bytes(data)
 
-    def end(self, data: bytes, notice: str) -> None:
+    def end(self, data: bytes, notification: str) -> None:
         """Leave an outcome, its view, which is another name of the same file, and its notification."""
         task_id = json.loads(data)["task_id"]
         record = self.root / f"done/{task_id}.json"
         record.write_bytes(data)
         os.utime(record, (1767225660.5, 1767225660.5))
         os.link(record, self.root / f"{task_id}.json")
-        (self.root.parent / "background_notifications" / notice / f"{task_id}.md").write_text(f"notice of {task_id}")
+        (self.root.parent / "background_notifications" / notification / f"{task_id}.md").write_text(
+            f"notification of {task_id}"
+        )
 
     def open(self) -> TaskStore:
         return TaskStore(self.root.parents[1], language="en", durability="process")
@@ -125,7 +127,7 @@ def check(earlier: Earlier, store: TaskStore) -> None:
             store.read_result(task_id),
         )
     assert ({UNREAD, KEYED_DONE}, {READ}) == (
-        {notice.task_id for notice in store.notifications.peek()},
+        {notification.task_id for notification in store.notifications.peek()},
         {name.removesuffix(".md") for name in os.listdir(store.layout.read)},
     )
     assert b"{}\n" == store.read_log(UNREAD)
@@ -153,7 +155,9 @@ def test_what_was_converted_lives_on_like_anything_else(earlier: Earlier) -> Non
         assert Outcome.COMPLETED is store.finish(own(store, task_id), Event.COMPLETE).outcome
     assert ((), (), ()) == attrs.astuple(store.recover())
     with store.notifications.drain() as drained:
-        assert {UNREAD, KEYED_DONE, WAITS, KEYED, PLAIN} == {notice.task_id for notice in drained.notifications}
+        assert {UNREAD, KEYED_DONE, WAITS, KEYED, PLAIN} == {
+            notification.task_id for notification in drained.notifications
+        }
     ended = store.get(READ).finished_at
     assert ended is not None
     assert [] == store.prune(finished_before=ended)

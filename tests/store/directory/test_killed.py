@@ -96,8 +96,8 @@ def test_killed_after_any_step_a_task_still_ends_once_and_is_notified_of_once(
         with files.notifications.drain():  # what one of them had put away half, the next drain puts away
             pass
         assert [".read"] == os.listdir(files.layout.notifications)
-        [notice] = Path(files.layout.read).iterdir()
-        assert (task_id, MarkdownRenderer()(done)) == (notice.stem, notice.read_text())
+        [notification] = Path(files.layout.read).iterdir()
+        assert (task_id, MarkdownRenderer()(done)) == (notification.stem, notification.read_text())
         assert {f"done/{task_id}.task"} == {name for name in tree(Path(files.layout.root)) if "quarantine" not in name}
         assert Path(files.layout.view(task_id)).read_bytes() == Path(files.layout.done_record(task_id)).read_bytes()
         if not killed:

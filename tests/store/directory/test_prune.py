@@ -165,7 +165,9 @@ def test_a_prune_reads_no_record_that_is_to_stay(
 
 def test_what_a_prune_would_forget_can_be_asked_first(files: TaskStore, clock: ManualClock) -> None:
     read, unread = files.finish(begin(files), Event.COMPLETE), files.finish(begin(files), Event.COMPLETE)
-    files.notifications.acknowledge(notice for notice in files.notifications.peek() if notice.task_id == read.id)
+    files.notifications.acknowledge(
+        notification for notification in files.notifications.peek() if notification.task_id == read.id
+    )
     clock.advance(1)
     files.finish(begin(files), Event.COMPLETE)
     for found in (files.prunable(finished_before=clock.now), files.prunable(keep=1)):

@@ -123,18 +123,18 @@ def test_a_view_of_an_earlier_attempt_tells_nothing_of_this_one(
     assert (1, clock.now, 1) == (files.get(ID).attempt, files.get(ID).started_at, files.get(ID).owner_pid)
 
 
-@pytest.mark.parametrize("told", ["not yet", "waiting", "read"])
+@pytest.mark.parametrize("notification", ["not yet", "waiting", "read"])
 def test_killed_after_the_outcome_it_stands_is_notified_of_once_and_the_view_is_mended(
-    files: TaskStore, root: Path, remains: Remains, told: str
+    files: TaskStore, root: Path, remains: Remains, notification: str
 ) -> None:
     # given the done record beside the running one, its notification somewhere on its way, and a view that says running
     remains.put("running", remains.pending)
     (root / "running" / f"{ID}.cancel").touch()
     remains.put("done")
     remains.view()
-    directory = Path(files.layout.read if told == "read" else files.layout.notifications)
-    if told != "not yet":
-        (directory / f"{ID}.md").write_text("told before")
+    directory = Path(files.layout.read if notification == "read" else files.layout.notifications)
+    if notification != "not yet":
+        (directory / f"{ID}.md").write_text("left before")
     assert remains.done == files.get(ID)
 
     # when
@@ -143,7 +143,7 @@ def test_killed_after_the_outcome_it_stands_is_notified_of_once_and_the_view_is_
     # then
     assert ((remains.done,), ()) == (found.finished, found.requeued)
     assert ({f"done/{ID}.task"}, remains.done) == (tree(root), files.get(ID))
-    assert ([] if told == "read" else [ID]) == notified(files)
+    assert ([] if notification == "read" else [ID]) == notified(files)
     assert (root / f"{ID}.json").read_bytes() == (root / f"done/{ID}.task").read_bytes()
 
 
