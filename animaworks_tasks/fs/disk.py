@@ -150,12 +150,13 @@ class Disk:
             OSError: It was not published. Nothing is left under the final name, unless it was the directory that could
                 not be synced: then the name may stand, and a further try makes it durable.
         """
-        draft = self.write(f"{row}.write", name, data, at=at, meanwhile=meanwhile)
-        try:
-            published = self.link(f"{row}.link", draft, f"{directory}/{name}")
-            self.sync(f"{row}.sync", directory)  # also where it was taken: the earlier link need not be durable yet
-        finally:
-            files.discard(draft)
+        with files.AboutToSync(directory):
+            draft = self.write(f"{row}.write", name, data, at=at, meanwhile=meanwhile)
+            try:
+                published = self.link(f"{row}.link", draft, f"{directory}/{name}")
+            finally:
+                files.discard(draft)
+        self.sync(f"{row}.sync", directory)  # also where it was taken: the earlier link need not be durable yet
         return published
 
     def publish_many(

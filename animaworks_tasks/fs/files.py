@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 import time
-from _thread import allocate_lock
+from _thread import LockType, allocate_lock
 
 TYPE_CHECKING = False  # typing's own would import typing
 
@@ -25,6 +25,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _uid = os.geteuid()  # of most files, so that it need not be asked for
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CHUNK = 1 << 16
+_PATIENCE = 1.0  # seconds for which an fsync of a directory waits for another thread that wants it too
 
 
 class UnreadableFileError(OSError):
@@ -52,13 +53,18 @@ def sync_directory(path: str) -> None:
     """
     Make every entry of the directory *path* durable, additions and removals alike.
 
-    Threads that want this at once share one fsync: the first that begins after they asked is as good as their own.
+    Threads that want this at once share one fsync: the first that begins after they asked is as good as their own. It
+    begins when those have come that are :class:`AboutToSync`.
     """
-    shared = _syncs.get(path) or _syncs.setdefault(path, _Sync())
+    shared = _shared(path)
     needed = shared.begun + 1
     with shared.lock:
         if shared.ended >= needed:
             return
+        for other in tuple(shared.coming):
+            if other.acquire(timeout=_PATIENCE):
+                other.release()
+            shared.coming.discard(other)  # its thread may hang, or may have been interrupted as it entered
         shared.begun = number = shared.begun + 1
         fd = os.open(path, _DIRECTORY)
         try:
@@ -68,12 +74,36 @@ def sync_directory(path: str) -> None:
         shared.ended = number
 
 
+class AboutToSync:
+    """
+    Says while it is entered that this thread will :func:`sync_directory` *path* as soon as it leaves.
+
+    So threads that finish together wait for one fsync together, instead of each for the one of the thread before it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._coming, self._lock = _shared(path).coming, allocate_lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._coming.add(self._lock)
+
+    def __exit__(self, *_: object) -> None:
+        self._coming.discard(self._lock)
+        self._lock.release()
+
+
 class _Sync:
-    """Counts the fsyncs of a directory: how many have begun, and the last one that went well."""
+    """The fsyncs of a directory: how many began, the last that went well; a lock of each thread that wants one soon."""
 
     def __init__(self) -> None:
         self.lock = allocate_lock()
         self.begun = self.ended = 0
+        self.coming: set[LockType] = set()
+
+
+def _shared(path: str) -> _Sync:
+    return _syncs.get(path) or _syncs.setdefault(path, _Sync())
 
 
 _syncs: dict[str, _Sync] = {}

@@ -135,6 +135,12 @@ class StoreContract:
         assert store.claim(claim.task.id) is None
         assert Outcome.CANCELLED is store.get(claim.task.id).outcome
 
+    def test_a_cancellation_request_that_is_made_again_ends_a_requeued_task(self, store: Store) -> None:
+        claim = claimed(store, store.submit("image_gen", "3d").id)
+        store.request_cancel(claim.task.id)
+        store.requeue(claim, began=False)
+        assert Outcome.CANCELLED is store.request_cancel(claim.task.id).outcome
+
     def test_what_was_drained_is_shown_again_until_it_is_acknowledged(self, store: Store) -> None:
         # given
         done = finished(store, store.submit("image_gen", "3d").id)

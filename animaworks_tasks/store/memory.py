@@ -218,10 +218,10 @@ class MemoryTaskStore:
 
     def request_cancel(self, task_id: str) -> Task:
         with self._mutex:
-            task = self.get(task_id)
             claim = self.claim(task_id)
             if claim is not None:
                 return self.finish(claim, Event.CANCEL, **never_began(claim.task))
+            task = self.get(task_id)  # perhaps done now: an earlier request is carried out by the claim itself
             if task.state is State.RUNNING:
                 self._cancelled.add(task_id)
             return task

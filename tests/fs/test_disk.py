@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +15,7 @@ import pytest
 
 from animaworks_tasks.fs import files
 from animaworks_tasks.fs.disk import Disk
+from tests.processes import PATIENCE
 
 each_durability: Final = pytest.mark.parametrize("sync", [False, True], ids=["process", "full"])
 
@@ -154,6 +157,35 @@ def test_a_durable_publish_syncs_the_draft_and_then_the_directory_also_where_the
         draft, directory = paths[-2:]
         assert (str(tmp), str(final)) == (os.path.dirname(draft), directory)
     assert 4 == len(paths)
+
+
+def test_threads_that_publish_together_share_the_fsync_of_the_directory(
+    final: Path, tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    paths = synced(monkeypatch)
+    disk, together = Disk(str(tmp), durable=True), threading.Barrier(4)
+
+    def publish_together(name: str) -> bool:
+        return disk.publish("finish", str(final), name, b"data", meanwhile=lambda: (together.wait(PATIENCE), None)[1])
+
+    # when
+    with ThreadPoolExecutor(4) as pool:
+        published = list(pool.map(publish_together, "abcd"))
+
+    # then
+    assert ([True] * 4, ["a", "b", "c", "d"]) == (published, sorted(os.listdir(final)))
+    assert (4, 1) == (len(paths) - paths.count(str(final)), paths.count(str(final)))
+
+
+def test_nobody_waits_for_a_publish_that_the_disk_refused(
+    final: Path, tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        refuse(patch, "write", errno.ENOSPC)
+        with pytest.raises(OSError, match="No space"):
+            publish(final, b"data", tmp, sync=True)
+    assert publish(final, b"data", tmp, sync=True)
 
 
 def test_a_publish_for_processes_syncs_nothing(final: Path, tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,6 +208,17 @@ def test_who_asks_for_an_fsync_while_one_is_under_way_gets_another_one(
     assert before + 1 == len(fsyncs), "and who comes later has one of his own"
 
 
+def test_an_fsync_does_not_wait_for_ever_for_a_thread_that_wants_it_too(
+    final: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_PATIENCE", 0.01)
+    hangs = files.AboutToSync(str(final))
+    hangs.__enter__()
+    files.sync_directory(str(final))
+    assert not files._shared(str(final)).coming, "and the next one does not wait at all"
+    hangs.__exit__()
+
+
 def test_an_fsync_that_failed_is_not_taken_for_one(final: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         refuse(patch, "fsync", errno.EIO)

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import attrs
 
+from animaworks_tasks.fs import files
 from tests.reliability.taps import CHANGES, PATIENCE, Call, Tap
 
 _POINTS: Final = {"open", "link", "unlink", "rename", "scandir", "stat", "lstat", "flock"}
@@ -69,6 +70,10 @@ class Turns(Tap):
         self._me = threading.local()
         self._to_close: list[int] = []
         self.touched: dict[int, dict[str, bool]] = {}  # by thread: what it has to do with, and whether it changes that
+
+    def put_on(self) -> None:
+        super().put_on()
+        files._shared = lambda _: files._Sync()  # the threads stand for processes: none waits for the fsync of another
 
     def play(self, operations: Sequence[Callable[[], object]], plan: Plan) -> tuple[list[Step], list[str]]:
         """Run *operations* as *plan* says; return the decisions, and what was raised."""
