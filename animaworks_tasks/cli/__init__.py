@@ -18,8 +18,8 @@ from animaworks_tasks.errors import RecordError, RegistryError, StoreError, Task
 TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Final
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Final
 
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
@@ -35,54 +35,47 @@ _REMEDIES: Final = {  # the next step after errors that do not say so themselves
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line, without the program's name, and return the exit status."""
     words = sys.argv[1:] if argv is None else list(argv)
-    valued = {word for each in ENTRANCE if each.value is not None for word in each.words}
-    position = 0
-    while position < len(words) and words[position].startswith("-"):
-        position += 2 if words[position] in valued else 1
-    options, command, rest = words[:position], words[position : position + 1], words[position + 1 :]
-    status = _run(options, command, rest)
+    called: Sequence[str] = []
+    try:
+        given, called = take(words, ENTRANCE, USAGE, leading=True)
+        status = _dispatch(words[: len(words) - len(called)], given, called)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except BrokenPipeError:
+        status = UNREAD
+    except UsageError as error:
+        say(str(error))
+        status = WRONG_USAGE
+    except (TasksError, OSError) as error:
+        say(_in_one_line(error))
+        status = FAILED
     abandon_unwritable()
-    if argv is None and command == ["submit"]:
+    if argv is None and called[:1] == ["submit"]:
         os._exit(status)  # all is flushed, and an interpreter that ends in order takes 1.6 ms more (measured), of 16
     return status
 
 
-def _run(options: Sequence[str], command: Sequence[str], rest: Sequence[str]) -> int:
-    try:
-        return _dispatch(options, command, rest)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        return UNREAD
-    except UsageError as error:
-        say(str(error))
-        return WRONG_USAGE
-    except (TasksError, OSError) as error:
-        say(_in_one_line(error))
-        return FAILED
-
-
-def _dispatch(options: Sequence[str], command: Sequence[str], rest: Sequence[str]) -> int:
-    """Run the command. The *options* before its name go before those after it."""
-    if command == ["submit"]:
+def _dispatch(options: Sequence[str], given: Mapping[str, Any], called: Sequence[str]) -> int:
+    """Run the command. The *options* before its name, which have *given* that, go before those after it."""
+    name, rest = (called[0], called[1:]) if called else ("", [])
+    if name == "submit":
         from animaworks_tasks.cli.submit import submit
 
         return submit([*options, *rest])
-    if command == ["__complete"]:  # what a shell asks on Tab; see complete.py
+    if name == "__complete":  # what a shell asks on Tab; see complete.py
         from animaworks_tasks.cli.complete import complete
 
         return complete(rest)
-    if command and command[0] in COMMANDS:
+    if name in COMMANDS:
         from animaworks_tasks.cli.parser import execute
 
-        return execute(command[0], [*options, *rest])
-    given, _ = take(options, ENTRANCE, USAGE)
+        return execute(name, [*options, *rest])
     if given["version"]:
         put(f"animaworks-tool {animaworks_tasks.__version__}\n")
-    elif command:
+    elif called:
         from animaworks_tasks.cli.direct import call
 
-        return call(given, command[0], rest)
+        return call(given, name, rest)
     elif given["help"]:
         from animaworks_tasks.cli.parser import overview
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from argparse import Namespace
+from types import SimpleNamespace
 from typing import Any, Final
 
 from animaworks_tasks.cli.basics import put, say
@@ -23,7 +23,7 @@ _KEPT: Final = (
 )  # fmt: skip
 
 
-def cancel_(options: Namespace) -> int:
+def cancel_(options: SimpleNamespace) -> int:
     """Request the cancellation of a task; return 1 if it had ended otherwise."""
     store = open_store(options, changing=True, language=notification_language(options))
     had_ended = find(store, options.id).state is State.DONE
@@ -42,7 +42,7 @@ def cancel_(options: Namespace) -> int:
     return 0 if task.outcome in {None, Outcome.CANCELLED} else 1
 
 
-def retry_(options: Namespace) -> int:
+def retry_(options: SimpleNamespace) -> int:
     """Submit a done task once more and print the receipt."""
     from animaworks_tasks.animaworks.in_process import is_in_process  # here: it loads asyncio
 
@@ -69,7 +69,7 @@ def retry_(options: Namespace) -> int:
     return print_receipt(again.id, again.tool, again.subcommand)
 
 
-def notifications_(options: Namespace) -> int:
+def notifications_(options: SimpleNamespace) -> int:
     """Print unread notifications; with ``--ack`` acknowledge exactly those that were printed."""
     notifications = open_store(options, changing=options.ack).notifications
     looking = contextlib.nullcontext(within(notifications.peek(), None))

@@ -1,21 +1,25 @@
 """
 What can be typed: every command with its options and its help, and where it is carried out.
 
-The parser, the overview, the completion, the documentation's page and all of ``submit``'s own are made from this table.
-It imports next to nothing, because ``submit`` reads it each time.
+The help, the overview, the completion and the documentation's page are made from this table, and every line is read by
+it. It imports next to nothing, because ``submit`` reads it each time: argparse alone would take longer than a submit.
 """
 
 from __future__ import annotations
 
 from animaworks_tasks.errors import UsageError
+from animaworks_tasks.tools.arguments import convert
 
 TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import timedelta
     from typing import Any, Final
 
-_LONGEST: Final = 10 * 365 * 86400.0  # seconds; ten years, so that every moment has a date
+_LONGEST: Final = 10 * 365 * 86400  # seconds; ten years, so that every moment has a date
+_OLDEST: Final = 36500  # days; so that no date is before year 1
+_UNITS: Final = {"s": 1, "min": 60, "h": 3600, "d": 86400}  # seconds
 
 
 class Argument:
@@ -31,7 +35,7 @@ class Argument:
         least: The smallest number that it may be; None for no limit.
         default: What it is if it is not given.
         many: Whether an option may be repeated, or a positional takes all words that are left.
-        required: Whether an option must be given.
+        required: Whether an option must be given; a positional must.
     """
 
     def __init__(
@@ -39,32 +43,45 @@ class Argument:
         least: float | None = None, default: str | None = None, many: bool = False, required: bool = False,
     ) -> None:  # fmt: skip
         self.words, self.value, self.summary = words.split(), value, summary
-        self.choices, self.least, self.many, self.required = choices, least, many, required
+        self.choices, self.least, self.many = choices, least, many
         self.default: Any = False if value is None else [] if many else default
         self.is_option = words.startswith("-")
+        self.required = required or not self.is_option
         self.name = self.words[-1].strip("-").replace("-", "_")
 
-    def convert(self, text: str) -> str | float:
+    def convert(self, text: str | None) -> object:
         """
-        Return *text* as the number that is wanted, or as it is.
+        Return *text* as the number or the time that is wanted, or as it is; True for a flag, which has none.
 
         Raises:
-            ValueError: It is none, or too small or too large; the message does not name the argument.
+            ValueError: It cannot be that; the message does not name the argument.
         """
-        if self.value not in {"N", "SECONDS"}:
-            return text
-        is_whole = self.value == "N"
-        try:
-            number = int(text) if is_whole else float(text)
-        except ValueError:
-            wanted = "whole number" if is_whole else "number of seconds"
-            raise ValueError(f"must be a {wanted}, not {text!r}") from None
-        least = number if self.least is None else self.least
-        if is_whole and number < least:
-            raise ValueError(f"must be at least {least:g}, not {text}")
-        if not is_whole and not least <= number <= _LONGEST:  # nan is neither
-            raise ValueError(f"must be from {least:g} to {_LONGEST:.0f} seconds, not {text}")
-        return number
+        if text is None or self.value is None:
+            if text is None and self.value is None:
+                return True
+            raise ValueError("needs a value" if text is None else "takes no value")
+        if self.value == "AGE":
+            return _age(text)
+        wanted = {"type": {"N": "int", "SECONDS": "float"}.get(self.value, "str"), "choices": self.choices}
+        value: Any = convert(wanted, text)
+        if self.least is not None and value < self.least:
+            raise ValueError(f"must be at least {self.least:g}, not {text}")
+        if self.value == "SECONDS" and value > _LONGEST:
+            raise ValueError(f"must be at most {_LONGEST} seconds, not {text}")
+        return value
+
+
+def _age(text: str) -> timedelta:
+    import re  # here, as what follows: no submit has an age
+    from datetime import timedelta
+
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|min|h|d)", text, re.ASCII)
+    if found is None:
+        raise ValueError(f"{text!r} is no length of time: write it as 90s, 5min, 12h or 30d")
+    seconds = float(found[1]) * _UNITS[found[2]]
+    if seconds > _OLDEST * _UNITS["d"]:
+        raise ValueError(f"{text} is too long; at most {_OLDEST}d, which is a century")
+    return timedelta(seconds=seconds)
 
 
 class Command:
@@ -78,54 +95,75 @@ class Command:
         description: What its ``--help`` says of it.
         arguments: What it takes.
         exits: Its exit statuses, where it has others than most.
-        usage: Its usage line; None for the one that argparse makes.
+        usage: How it is called, where that is not seen from its arguments.
         example: How it is called, say.
     """
 
     def __init__(
         self, module: str, takes: str, summary: str, description: str, *arguments: Argument,
-        exits: str = "0 done, 1 failed, 2 wrong usage; `animaworks-tool --help` lists all", usage: str | None = None,
-        example: str | None = None,
+        exits: str = "0 done, 1 failed, 2 wrong usage; `animaworks-tool --help` lists all", usage: str = "",
+        example: str = "",
     ) -> None:  # fmt: skip
         self.module, self.takes, self.summary, self.description = module, takes, summary, description
         self.arguments, self.exits, self.usage, self.example = (*_COMMON, *arguments), exits, usage, example
 
 
-def take(words: Sequence[str], arguments: Sequence[Argument], usage: str) -> tuple[dict[str, Any], list[str]]:
+def scan(
+    words: Sequence[str], arguments: Sequence[Argument], *, leading: bool = False
+) -> Iterator[tuple[str, str | None]]:
     """
-    Return the values of the options at the beginning of *words*, by name, and the words that follow.
+    Yield each option in *words* with its value, if it has one, and each word of no option as ("", word).
 
     Args:
         words: As typed.
-        arguments: What may be given; positionals are not looked at.
-        usage: For the error.
+        arguments: What may be given; other options are taken for flags.
+        leading: Whether the first word of no option ends the options.
+    """
+    valued = {word for each in arguments for word in each.words if each.is_option and each.value is not None}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            yield "", word
+            if leading:
+                yield from (("", other) for other in rest)
+                return
+            continue
+        option, equals, value = word.partition("=")
+        if option in valued and not equals:
+            yield option, rest.pop(0) if rest else None
+        else:
+            yield option, value if equals else None
+
+
+def take(
+    words: Sequence[str], arguments: Sequence[Argument], usage: str, *, leading: bool = False
+) -> tuple[dict[str, Any], list[str]]:
+    """
+    Return the values of the *arguments* in *words*, by name, and the words that are left over; see :func:`scan`.
+
+    Where the options are *leading*, all words that follow are left over.
 
     Raises:
-        UsageError: An option is unknown, or its value is missing or wrong.
+        UsageError: An option is unknown, or a value is missing or wrong; with this *usage*.
     """
-    known = {word: each for each in arguments for word in each.words if each.is_option}
-    given: dict[str, Any] = {each.name: each.default for each in known.values()}
-    position = 0
-    while position < len(words) and words[position].startswith("-"):
-        option, equals, text = words[position].partition("=")
-        argument = known.get(option)
-        if argument is None or (equals and argument.value is None):
-            raise UsageError(f"there is no option {words[position]} here; --help shows those that there are", usage)
-        position += 1
-        if argument.value is None:
-            given[argument.name] = True
+    options = {word: each for each in arguments for word in each.words if each.is_option}
+    places = [each for each in arguments if not each.is_option and not leading]
+    given: dict[str, Any] = {each.name: each.default for each in arguments}
+    left: list[str] = []
+    for option, text in scan(words, arguments, leading=leading):
+        if not option and not places:
+            left.append(text or "")
             continue
-        if not equals:
-            if position == len(words):
-                raise UsageError(f"{option} needs a value", usage)
-            text = words[position]
-            position += 1
+        if option and option not in options:
+            raise UsageError(f"there is no option {option} here; --help shows those that there are", usage)
+        argument = options[option] if option else places[0] if places[0].many else places.pop(0)
         try:
             value = argument.convert(text)
         except ValueError as error:
-            raise UsageError(f"{option} {error}", usage) from None
+            raise UsageError(f"{option or argument.value} {error}", usage) from None
         given[argument.name] = [*given[argument.name], value] if argument.many else value
-    return given, list(words[position:])
+    return given, left
 
 
 _ANIMA_DIR: Final = Argument("--anima-dir", "DIR", "the Anima's directory; default: ANIMAWORKS_ANIMA_DIR")
@@ -139,7 +177,7 @@ _SOURCES: Final = (
         "a Registry, or a module that has one; looked for in the current directory too", many=True,
     ),
 )  # fmt: skip
-_ID: Final = Argument("id", "ID", "the task, or the first four digits of its id or more")
+_ID: Final = Argument("id", "ID", "the task, or the first four digits of its id or more, as `list` shows it")
 
 
 def _language(of: str, default: str | None = "ja") -> Argument:
@@ -147,7 +185,7 @@ def _language(of: str, default: str | None = "ja") -> Argument:
     return Argument("--language", "", f"of {of}; default {shown}", choices=("ja", "en"), default=default)
 
 
-def _age(option: str, summary: str) -> Argument:
+def _since(option: str, summary: str) -> Argument:
     return Argument(option, "AGE", f"{summary}: 90s, 5min, 12h, 30d")
 
 
@@ -218,7 +256,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "wait": Command(
         "follow", "ID...", "until all of them are done",
         "Wait until tasks are done, and say how they ended. An agent need not: its notification comes by itself.",
-        Argument("ids", "ID", "the tasks", many=True),
+        Argument("ids", "ID", "the tasks, as `list` shows them", many=True),
         Argument("--timeout", "SECONDS", "give up after so long; exit status 3", least=0),
         exits="0 all completed; 1 one failed or was cancelled; 3 not all are done after --timeout; they go on",
     ),
@@ -252,7 +290,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "show", "[--task ID]", "what happened, when; and whether a notification was delivered, and to whom",
         "Print what happened to tasks, the oldest first, and what became of a notification.",
         Argument("--task", "ID", "only of this task, and what became of its notification; also of one that was pruned"),
-        _age("--since", "only what is not older"),
+        _since("--since", "only what is not older"),
     ),
     "report": Command(
         "report.command", "--html FILE", "a page to look at: a timeline, durations, failures, all tasks",
@@ -260,7 +298,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "cause, and a table of tasks. The file is replaced as a whole, and only you may read it.",
         Argument("--html", "FILE", "where the page is written; - is stdout", required=True),
         Argument("--limit", "N", "only the N done last, and N that wait; default 1000", least=1),
-        _age("--since", "not what was done longer ago"),
+        _since("--since", "not what was done longer ago"),
     ),
     "doctor": Command(
         "housekeeping", "[--fix]", "whether the store is well, and what to do where it is not",
@@ -272,7 +310,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "prune": Command(
         "housekeeping", "", "forget what was done long ago, and was read",
         "Forget tasks that were done long ago: record, log, results. What nobody has acknowledged stays.",
-        _age("--older-than", "tasks that ended longer ago (default 30d, unless there is a --keep)"),
+        _since("--older-than", "tasks that ended longer ago (default 30d, unless there is a --keep)"),
         Argument("--keep", "N", "besides, all but the N that ended last", least=0),
         Argument("--dry-run", None, "only say what would be forgotten"),
     ),

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from animaworks_tasks.cli.basics import put
-from animaworks_tasks.cli.commands import COMMANDS, ENTRANCE, Argument
+from animaworks_tasks.cli.commands import COMMANDS, ENTRANCE, Argument, scan
 from animaworks_tasks.fs import files, json
 from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE, Layout
 from animaworks_tasks.task import pending
@@ -25,7 +25,7 @@ from animaworks_tasks.tools import arguments
 from animaworks_tasks.tools.catalogue import known_tools
 
 if TYPE_CHECKING:
-    from argparse import Namespace
+    from types import SimpleNamespace
 
 _MOST: Final = 60  # tasks of one state
 _LONGEST: Final = 80  # characters of a candidate's summary
@@ -104,7 +104,7 @@ def _plain(text: str) -> str:
 
 
 def _offer(before: Sequence[str], current: str) -> Offer:
-    free, anima, _ = _read(before, ENTRANCE, only_first=True)
+    free, anima, _ = _read(before, ENTRANCE, leading=True)
     if not free:
         command = Argument("command", "COMMAND", "a command, or a tool")
         return _next(_Store(anima, current), "", (*ENTRANCE, command), before, current)
@@ -112,7 +112,7 @@ def _offer(before: Sequence[str], current: str) -> Offer:
     if name not in COMMANDS:
         return _of_tool(_Store(anima, current), name, words, current)
     arguments = COMMANDS[name].arguments
-    free, own, _ = _read(words, arguments, only_first=name == "submit")
+    free, own, _ = _read(words, arguments, leading=name == "submit")
     store = _Store(own or anima, current)
     if name == "submit" and free:
         return _of_tool(store, free[0], free[1:], current)
@@ -132,32 +132,15 @@ def _next(store: _Store, name: str, arguments: Sequence[Argument], words: Sequen
 
 
 def _read(
-    words: Sequence[str], arguments: Sequence[Argument], *, only_first: bool = False
+    words: Sequence[str], arguments: Sequence[Argument], *, leading: bool = False
 ) -> tuple[list[str], str | None, Argument | None]:
-    """
-    Return the words that belong to no option, the Anima that is named, and the option whose value comes next.
-
-    Args:
-        words: As typed.
-        arguments: What may be given.
-        only_first: Whether the first word that is no option ends the options.
-    """
-    options = {word: each for each in arguments for word in each.words if each.is_option}
-    free: list[str] = []
-    anima = None
-    rest = list(words)
-    while rest:
-        if not rest[0].startswith("-"):
-            free += rest if only_first else rest[:1]
-            rest = [] if only_first else rest[1:]
-            continue
-        option, equals, value = rest.pop(0).partition("=")
-        if option in options and options[option].value is not None and not equals:
-            if not rest:
-                return free, anima, options[option]
-            value = rest.pop(0)
-        anima = value if option == "--anima-dir" else anima
-    return free, anima, None
+    """Return the words that belong to no option, the Anima that is named, and the option whose value comes next."""
+    valued = {word: each for each in arguments for word in each.words if each.value is not None}
+    found = list(scan(words, arguments, leading=leading))
+    free = [value or "" for option, value in found if not option]
+    anima = next((value for option, value in reversed(found) if option == "--anima-dir"), None)
+    option, value = found[-1] if found else ("", None)
+    return free, anima, valued.get(option) if value is None else None
 
 
 def _values(store: _Store, command: str, argument: Argument) -> Offer:
@@ -196,7 +179,7 @@ def _argument(parameter: Mapping[str, Any]) -> Argument:
     )
 
 
-def completion_(options: Namespace) -> int:
+def completion_(options: SimpleNamespace) -> int:
     """Print the script with which a shell completes; it asks :func:`complete`."""
     from importlib import resources  # here: completing a word must not wait for them
 

@@ -6,11 +6,11 @@ import os
 import shlex
 import signal
 import sys
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import mkdtemp
+from types import SimpleNamespace
 from typing import Any, BinaryIO, Final
 
 from animaworks_tasks.cli.basics import put, say, write_all
@@ -49,7 +49,7 @@ def call(options: Mapping[str, Any], name: str, argv: Sequence[str]) -> int:
     anima = named_anima(options["anima_dir"])
     if anima is not None:
         os.environ[ANIMA_DIR_VARIABLE] = os.path.abspath(anima)  # where the tool looks for it
-    registry = registry_of(Namespace(**options), anima)
+    registry = registry_of(SimpleNamespace(**options), anima)
     found = registry.catalogue()["tools"]
     is_here = name in found
     tools = found if is_here or anima is None else known_tools(Layout(anima)) or {}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from argparse import Namespace
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Final
 
 from animaworks_tasks.cli.basics import put, say
@@ -21,7 +21,7 @@ NOT_DONE: Final = 3  # exit status
 _CHUNK: Final = 1 << 16  # bytes
 
 
-def logs_(options: Namespace) -> int:
+def logs_(options: SimpleNamespace) -> int:
     """Print what the tool wrote so far; with ``--follow`` until the task is done."""
     store = open_store(options)
     task = find(store, options.id)
@@ -37,7 +37,7 @@ def logs_(options: Namespace) -> int:
     return 0
 
 
-def wait_(options: Namespace) -> int:
+def wait_(options: SimpleNamespace) -> int:
     """Wait until all tasks are done and say how each ended."""
     store = open_store(options)
     tasks = {task.id: task for task in (find(store, text) for text in options.ids)}

@@ -17,8 +17,8 @@ import signal
 import sys
 import threading
 import time
-from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any, Final
 
 from animaworks_tasks.backends import ProcessBackend, ThreadBackend
@@ -39,7 +39,7 @@ _READ_AT_MOST: Final = 100  # records, to see whether they are tasks
 _NO_LIMIT: Final = 10 * 365 * 86400.0  # seconds; a wait for a lock has to be finite
 
 
-def run_(options: Namespace) -> int:
+def run_(options: SimpleNamespace) -> int:
     """Serve the Anima's tasks until a signal comes; with ``--until-idle`` until nothing is left to do."""
     anima = anima_dir(options.anima_dir)
     registry = registry_of(options, anima)
@@ -58,7 +58,7 @@ class _Host:
     """An executor, and what is printed of its tasks."""
 
     def __init__(
-        self, store: TaskStore, registry: Registry, signals: Signals, picture: Screen | None, options: Namespace
+        self, store: TaskStore, registry: Registry, signals: Signals, picture: Screen | None, options: SimpleNamespace
     ) -> None:
         self._store, self._registry, self._signals, self._options = store, registry, signals, options
         self._picture, self._say = picture, picture.say if picture else say

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Final
 
 from animaworks_tasks.cli.basics import anima_dir, put, say
@@ -21,7 +21,7 @@ _OLD: Final = timedelta(days=30)
 _NAMED: Final = 20  # tasks
 
 
-def doctor_(options: Namespace) -> int:
+def doctor_(options: SimpleNamespace) -> int:
     """Print what is wrong with the store, with ``--fix`` after mending it; return 1 if problems are left."""
     # No TaskStore, which would make what is missing, and refuses what it cannot use.
     render = MarkdownRenderer(notification_language(options))
@@ -37,7 +37,7 @@ def doctor_(options: Namespace) -> int:
     return 1 if any(finding.severity == "problem" for finding in findings) else 0
 
 
-def prune_(options: Namespace) -> int:
+def prune_(options: SimpleNamespace) -> int:
     """Prune old tasks; print which, and which are kept because their notification is unread."""
     store = open_store(options, changing=True)
     age = _OLD if options.older_than is None and options.keep is None else options.older_than

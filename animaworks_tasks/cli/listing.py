@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Final
 
 from animaworks_tasks.cli.basics import put, say
@@ -24,7 +24,7 @@ from animaworks_tasks.task.model import State, Task
 _DONE_SHOWN: Final = 10
 
 
-def list_(options: Namespace) -> int:
+def list_(options: SimpleNamespace) -> int:
     """Print the tasks that *options* ask for; with ``--watch`` again and again."""
     store = open_store(options)
     if options.watch:
@@ -37,7 +37,7 @@ def list_(options: Namespace) -> int:
     return 0
 
 
-def _watch(store: TaskStore, options: Namespace) -> int:
+def _watch(store: TaskStore, options: SimpleNamespace) -> int:
     """
     Show what :func:`list_` prints, again and again, until a signal comes.
 
@@ -56,7 +56,7 @@ def _watch(store: TaskStore, options: Namespace) -> int:
     return 0
 
 
-def _look(store: TaskStore, options: Namespace, signals: Signals, picture: Screen | None) -> None:
+def _look(store: TaskStore, options: SimpleNamespace, signals: Signals, picture: Screen | None) -> None:
     """Show the list until a signal comes: in place, or else as lines each time that it has changed."""
     views: Sequence[TaskView] = []
     before: object = None
@@ -86,7 +86,7 @@ def _print(views: Sequence[TaskView], remarks: Sequence[str]) -> None:
         say(remark)
 
 
-def _remarks(store: TaskStore, views: Sequence[TaskView], options: Namespace) -> Iterator[str]:
+def _remarks(store: TaskStore, views: Sequence[TaskView], options: SimpleNamespace) -> Iterator[str]:
     """Yield what is not in the list, and what keeps it from changing."""
     states = [view.task.state for view in views]
     if not states:
@@ -116,7 +116,7 @@ def _is_unreadable(store: TaskStore, task_id: str) -> bool:
     return False  # it ended just now
 
 
-def _tasks(store: TaskStore, options: Namespace) -> Sequence[Task]:
+def _tasks(store: TaskStore, options: SimpleNamespace) -> Sequence[Task]:
     wanted = options.state
     if wanted is None:
         done = store.list(State.DONE, limit=options.limit if options.all else _DONE_SHOWN)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, Final
 
 from animaworks_tasks.cli.basics import put, say
@@ -22,7 +22,7 @@ from animaworks_tasks.task.model import Cause, Outcome, State, Task, is_task_id
 _COMMON: Final = ("at", "event", "task_id", "pid")
 
 
-def show_(options: Namespace) -> int:
+def show_(options: SimpleNamespace) -> int:
     """Print one task; with ``--result`` its result and nothing else."""
     store = open_store(options)
     task = find(store, options.id)
@@ -125,7 +125,7 @@ def _whole_result(store: TaskStore, task: Task) -> bytes:
     return data if data.endswith(b"\n") or not data else data + b"\n"
 
 
-def events_(options: Namespace) -> int:
+def events_(options: SimpleNamespace) -> int:
     """Print the journal; of one task, the delivery of its notification as well."""
     store = open_store(options)
     task_id = None if options.task is None else _whose(store, options.task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from argparse import Namespace
+from types import SimpleNamespace
 from typing import Final
 
 from animaworks_tasks.cli.basics import anima_dir
@@ -22,7 +22,7 @@ _SHORTEST: Final = 4  # digits of an id
 _RECORD_SIZE: Final = 1 << 13  # bytes; a block for the record, and one for its name
 
 
-def open_store(options: Namespace, *, changing: bool = False, language: str = "ja") -> TaskStore:
+def open_store(options: SimpleNamespace, *, changing: bool = False, language: str = "ja") -> TaskStore:
     """
     Open the store of the Anima that *options* or the environment name.
 
@@ -39,7 +39,7 @@ def open_store(options: Namespace, *, changing: bool = False, language: str = "j
     return _LookedAt(anima_dir(options.anima_dir), language=language, durability="process")
 
 
-def notification_language(options: Namespace) -> str:
+def notification_language(options: SimpleNamespace) -> str:
     """Return the language of a notification that a command leaves: what was asked for, or else the host's."""
     language = options.language or known_language(Layout(anima_dir(options.anima_dir)))
     return language if language in LANGUAGES else "ja"

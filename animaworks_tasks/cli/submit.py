@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Final
 
-_COMMAND: Final = COMMANDS["submit"]
-_USAGE: Final = _COMMAND.usage or ""
+_USAGE: Final = COMMANDS["submit"].usage
 
 
 def submit(words: Sequence[str]) -> int:
@@ -42,11 +41,11 @@ def submit(words: Sequence[str]) -> int:
     """
     for text in words:
         _check_utf8(text)
-    given, call = take(words, _COMMAND.arguments, _USAGE)
+    given, call = take(words, COMMANDS["submit"].arguments, _USAGE, leading=True)
     if given["help"]:
-        from animaworks_tasks.cli.parser import parser_of  # here: it loads argparse
+        from animaworks_tasks.cli.parser import help_of  # here: it loads re
 
-        put(parser_of("submit").format_help())
+        put(help_of("submit"))
         return 0
     if not call or not call[0]:
         raise UsageError("submit needs the name of a tool; `animaworks-tool tools` lists them", _USAGE)

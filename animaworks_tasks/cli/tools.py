@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import Namespace
 from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from animaworks_tasks.cli.basics import anima_dir, put, say
@@ -19,7 +19,7 @@ from animaworks_tasks.tools.discovery import discover, load_directory, load_entr
 from animaworks_tasks.tools.registry import Registry
 
 
-def tools_(options: Namespace) -> int:
+def tools_(options: SimpleNamespace) -> int:
     """List the tools; those that did not load too, with their reasons."""
     source, tools, registry = _known(options)
     if options.json:
@@ -37,7 +37,7 @@ def tools_(options: Namespace) -> int:
     return 0
 
 
-def guide_(options: Namespace) -> int:
+def guide_(options: SimpleNamespace) -> int:
     """Print the guide."""
     _, tools, registry = _known(options)
     text = guide.guide(tools, options.language)
@@ -51,7 +51,7 @@ def named_anima(given: str | None) -> str | None:
     return anima_dir(given) if given or os.environ.get(layouts.ANIMA_DIR_VARIABLE) else None
 
 
-def registry_of(options: Namespace, anima: str | None) -> Registry:
+def registry_of(options: SimpleNamespace, anima: str | None) -> Registry:
     """
     Return the tools that *options* name, and after them those that are always looked for.
 
@@ -77,7 +77,7 @@ def registry_of(options: Namespace, anima: str | None) -> Registry:
     return found
 
 
-def no_tools(options: Namespace) -> str:
+def no_tools(options: SimpleNamespace) -> str:
     """Return a message: where no tools were found, and what to do."""
     own = options.anima_dir or os.environ.get(layouts.ANIMA_DIR_VARIABLE)
     places = [*([os.path.join(own, "tools")] if own else []), _common_tools()]
@@ -91,7 +91,7 @@ def report_problems(registry: Registry) -> None:
         say(f"did not load: {one_line(where, 300)}: {one_line(reason, 500)}")
 
 
-def _known(options: Namespace) -> tuple[str, Mapping[str, Any], Registry]:
+def _known(options: SimpleNamespace) -> tuple[str, Mapping[str, Any], Registry]:
     """Return the host's catalogue if there is one, or else what is found here; and the registry it was found with."""
     anima = named_anima(options.anima_dir)
     if anima is not None and not options.tools and not options.registry:

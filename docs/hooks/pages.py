@@ -7,11 +7,8 @@ page, or to a copy of the file, that the site has of it.
 
 from __future__ import annotations
 
-import argparse
-import functools
 import posixpath
 import re
-from itertools import starmap
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +17,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from animaworks_tasks.cli.commands import COMMANDS, Command
-from animaworks_tasks.cli.parser import overview, parser_of
+from animaworks_tasks.cli.commands import COMMANDS
+from animaworks_tasks.cli.parser import help_of, overview
 
 _ROOT: Final = Path(__file__).resolve().parent.parent.parent
 _ELSEWHERE: Final = {  # documents outside of docs/, and their pages
@@ -34,7 +31,6 @@ _LINK: Final = re.compile(r"\[([^\]]*)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _TEXT: Final = (".md", ".py", ".toml")  # what a browser would not show, but for its name
 _CELL: Final = re.compile(r"<td\b.*?</td>", re.DOTALL)
 _MERMAID: Final = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_AS_WIDE: Final = functools.partial(argparse.HelpFormatter, width=100)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -94,14 +90,11 @@ def _copy(document: str) -> str:
 
 
 def _command_line() -> str:
-    return "\n\n".join(["# Command line", _verbatim(overview()), *starmap(_section, COMMANDS.items())])
+    return "\n\n".join(["# Command line", _verbatim(overview()), *map(_section, COMMANDS)])
 
 
-def _section(name: str, command: Command) -> str:
-    parser = parser_of(name)
-    parser.formatter_class = _AS_WIDE  # wherever it is built
-    parser.description = parser.epilog = None  # they are prose
-    return f"## {name}\n\n{command.description}\n\n{_verbatim(parser.format_help())}\n\nExit status: {command.exits}."
+def _section(name: str) -> str:
+    return f"## {name}\n\n{_verbatim(help_of(name))}"
 
 
 def _verbatim(text: str) -> str:

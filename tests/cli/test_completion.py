@@ -370,7 +370,7 @@ def test_a_script_is_printed_and_a_shell_finds_no_fault_with_it(
 def test_a_shell_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert 2 == main(["completion"])
     assert 2 == main(["completion", "tcsh"])
-    assert "invalid choice: 'tcsh'" in capsys.readouterr().err
+    assert "SHELL cannot be 'tcsh'" in capsys.readouterr().err
 
 
 def test_completion_is_answered_quickly(store: TaskStore) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
+from types import SimpleNamespace
 from typing import Final
 
 from animaworks_tasks.cli.basics import put, remedy, say
@@ -24,7 +24,7 @@ _LIMIT: Final = 1000  # done tasks, and waiting ones; a browser shows so many at
 _STDOUT: Final = "-"
 
 
-def report_(options: Namespace) -> int:
+def report_(options: SimpleNamespace) -> int:
     """
     Write the page and say where it is.
 
@@ -51,7 +51,7 @@ def report_(options: Namespace) -> int:
     return 0
 
 
-def _report(store: TaskStore, options: Namespace) -> Report:
+def _report(store: TaskStore, options: SimpleNamespace) -> Report:
     limit, now = options.limit or _LIMIT, utc_now()
     kept = len(ids(store.layout.done, ".task"))
     latest = store.list(State.DONE, limit=limit)
