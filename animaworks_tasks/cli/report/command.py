@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Final
 
 from animaworks_tasks.cli.basics import put, remedy, say
 from animaworks_tasks.cli.listing import not_done
-from animaworks_tasks.cli.report.data import Report
 from animaworks_tasks.cli.report.page import page
 from animaworks_tasks.cli.stores import open_store
-from animaworks_tasks.cli.text import as_json, duration, views_of
+from animaworks_tasks.cli.text import TaskView, as_json, duration, views_of
 from animaworks_tasks.errors import TasksError, UsageError
 from animaworks_tasks.fs.disk import Disk
 from animaworks_tasks.notifications.render import several
@@ -36,22 +36,23 @@ def report_(options: SimpleNamespace) -> int:
     if options.html == _STDOUT:
         if options.json:
             raise UsageError("-j says where the page is, and with --html - that is stdout: leave out one")
-        put(page(_report(store, options)))
+        put(_report(store, options)[-1])
         return 0
     target = _target(options.html)
-    report = _report(store, options)
-    _write(target, page(report))
+    views, remarks, data = _report(store, options)
+    _write(target, data)
     if options.json:
-        put(as_json({"file": target, "tasks": len(report.views), "remarks": list(report.remarks)}))
+        put(as_json({"file": target, "tasks": len(views), "remarks": remarks}))
         return 0
     put(f"{target}\n")
-    say(f"a report of {several(len(report.views), 'task', 'tasks')} is in this file; open it in a browser")
-    for remark in report.remarks:
+    say(f"a report of {several(len(views), 'task', 'tasks')} is in this file; open it in a browser")
+    for remark in remarks:
         say(remark)
     return 0
 
 
-def _report(store: TaskStore, options: SimpleNamespace) -> Report:
+def _report(store: TaskStore, options: SimpleNamespace) -> tuple[Sequence[TaskView], Sequence[str], bytes]:
+    """Return the tasks, what is said of those that were left out, and the page."""
     limit, now = options.limit or _LIMIT, utc_now()
     kept = len(ids(store.layout.done, ".task"))
     latest = store.list(State.DONE, limit=limit)
@@ -70,12 +71,9 @@ def _report(store: TaskStore, options: SimpleNamespace) -> Report:
         (len(waiting) - limit, "task", "that wait; a larger --limit shows more"),
         (min(kept, limit) - len(latest), "record", "that cannot be read; `animaworks-tool doctor` says why"),
     ]
-    return Report(
-        anima=store.location,
-        made_at=now,
-        views=views_of(store, (*running, *waiting[:limit], *done)),
-        remarks=[f"left out: {several(number, one, f'{one}s')} {why}" for number, one, why in left_out if number > 0],
-    )
+    remarks = [f"left out: {several(number, one, f'{one}s')} {why}" for number, one, why in left_out if number > 0]
+    views = views_of(store, (*running, *waiting[:limit], *done))
+    return views, remarks, page(store.location, now, views, remarks)
 
 
 def _target(given: str) -> str:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import statistics
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from importlib import resources
 from itertools import zip_longest
 from typing import Final
 
-from animaworks_tasks.cli.report.data import STATUSES, Durations, Failures, Report, counts, durations, failures
 from animaworks_tasks.cli.report.html import Content, Markup, tag
-from animaworks_tasks.cli.report.timeline import shown_status, swatch, timeline
+from animaworks_tasks.cli.report.timeline import STATUSES, counts, grouped, shown_status, swatch, timeline
 from animaworks_tasks.cli.text import TaskView, duration, moment
 from animaworks_tasks.notifications.render import ENGLISH, one_line
+from animaworks_tasks.task.model import Cause, Outcome
 
 _STRIP: Final = 160  # pixels, how wide the runs of a tool are drawn
 _ROOM: Final = 1.05  # of the longest run, how long the drawing goes
@@ -31,12 +34,20 @@ _STRIPES: Final = Markup(  # what distinguishes a failure from a success without
 )
 
 
-def page(report: Report) -> bytes:
-    """Return the page, in UTF-8."""
+def page(anima: str, made_at: datetime, views: Sequence[TaskView], remarks: Sequence[str]) -> bytes:
+    """
+    Return the page, in UTF-8.
+
+    Args:
+        anima: The Anima's directory.
+        made_at: When the store was looked at.
+        views: The tasks, as ``list`` has them: what runs, what waits, and what is done, the last first.
+        remarks: What was left out, and how it is had, a sentence each.
+    """
     style = resources.files(__package__).joinpath("report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    name = report.anima.rstrip("/").rpartition("/")[2]
+    name = anima.rstrip("/").rpartition("/")[2]
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -47,25 +58,25 @@ def page(report: Report) -> bytes:
         tag("title", f"Tasks of {name}"),
         tag("style", Markup(style)),
     )
-    body = tag("body", _STRIPES, tag("main", *_sections(report, name)))
+    made = made_at.astimezone()
+    at = tag("time", f"{moment(made)} (UTC{made:%z})", datetime=made.isoformat(timespec="seconds"))
+    subject = tag("p", "As of ", at, ", in ", tag("code", anima))
+    notes = [tag("p", remark, class_="remark") for remark in remarks]
+    header = tag("header", tag("h1", f"Tasks of {name}"), subject, notes)
+    body = tag("body", _STRIPES, tag("main", header, *_sections(views)))
     return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n".encode()
 
 
-def _sections(report: Report, name: str) -> Iterator[Markup]:
-    made = report.made_at.astimezone()
-    at = tag("time", f"{moment(made)} (UTC{made:%z})", datetime=made.isoformat(timespec="seconds"))
-    subject = tag("p", "As of ", at, ", in ", tag("code", report.anima))
-    remarks = [tag("p", remark, class_="remark") for remark in report.remarks]
-    yield tag("header", tag("h1", f"Tasks of {name}"), subject, remarks)
-    yield tag("ul", *_counts(report.views), class_="counts", aria_label="How many tasks there are")
-    if not report.views:
+def _sections(views: Sequence[TaskView]) -> Iterator[Markup]:
+    yield tag("ul", *_counts(views), class_="counts", aria_label="How many tasks there are")
+    if not views:
         command = tag("code", "animaworks-tool submit TOOL ...")
         yield tag("p", "There are no tasks here. ", command, " queues one.", class_="empty")
         return
-    yield _section("timeline", "Timeline", timeline(report))
-    yield _section("durations", "Durations against expectation", _durations(durations(report.views)))
-    yield _section("failures", "Failures by cause", _failures(failures(report.views)))
-    yield _section("tasks", "Tasks", _tasks(report.views))
+    yield _section("timeline", "Timeline", timeline(views))
+    yield _section("durations", "Durations against expectation", _durations(views))
+    yield _section("failures", "Failures by cause", _failures(views))
+    yield _section("tasks", "Tasks", _tasks(views))
 
 
 def _section(name: str, heading: str, content: Markup) -> Markup:
@@ -95,7 +106,12 @@ def _table(
     """
     kinds = list(columns.values())[1:]
     body = [
-        tag("tr", tag("th", head, scope="row"), map(_cell, cells, kinds), id=row_id)
+        tag(
+            "tr",
+            tag("th", head, scope="row"),
+            [tag("td", cell, class_=kind) for cell, kind in zip(cells, kinds, strict=True)],
+            id=row_id,
+        )
         for (head, *cells), row_id in zip_longest(rows, ids)
     ]
     headings = tag("thead", tag("tr", [tag("th", heading, scope="col") for heading in columns]))
@@ -103,12 +119,10 @@ def _table(
     return tag("div", table, class_="scroll", tabindex=0, role="region", aria_labelledby=f"{name}-heading")
 
 
-def _cell(content: Content, kind: str | None) -> Markup:
-    return tag("td", content, class_=kind)
-
-
-def _durations(found: Sequence[Durations]) -> Markup:
-    if not found:
+def _durations(views: Sequence[TaskView]) -> Markup:
+    """Return how long the completed runs of each tool took; a failure took as long as it did."""
+    runs = [view for view in views if view.task.outcome is Outcome.COMPLETED and view.task.duration is not None]
+    if not runs:
         return tag("p", "No task has completed.", class_="empty")
     numbers = ("Completed", "Median", "9 of 10 within", "Longest", "Expected", "Took longer")
     columns = {"Tool": None, **dict.fromkeys(numbers, "num"), "Runs": None}
@@ -116,47 +130,53 @@ def _durations(found: Sequence[Durations]) -> Markup:
         "Only of what completed. Each row is drawn from 0 to its longest time: "
         "a stroke is a run, the tall one the median, the dashed line the expectation."
     )
-    return tag("div", tag("p", note), _table("durations", columns, map(_durations_row, found)))
+    rows = (_durations_row(tool, those) for tool, those in sorted(grouped(runs, lambda run: run.task.name).items()))
+    return tag("div", tag("p", note), _table("durations", columns, rows))
 
 
-def _durations_row(those: Durations) -> Sequence[Content]:
-    number = len(those.seconds)
-    times = map(duration, (those.median, those.most, those.seconds[-1]))
-    expected, late = "-", "-"
-    if those.expected is not None:
-        expected = duration(those.expected)
-        late = tag("span", f"{those.over} of {number}", class_="late" if those.over else None)
-    return one_line(those.tool, 60), str(number), *times, expected, late, _strip(those)
+def _durations_row(tool: str, runs: Sequence[TaskView]) -> Sequence[Content]:
+    seconds = sorted(run.seconds for run in runs)
+    number, median = len(seconds), statistics.median(seconds)
+    times = map(duration, (median, seconds[-(-number * 9 // 10) - 1], seconds[-1]))
+    expected = Counter(run.expected for run in runs).most_common(1)[0][0]  # of most of them
+    over = sum(run.expected is not None and run.seconds > run.expected for run in runs)
+    late = tag("span", f"{over} of {number}", class_="late" if over else None)
+    promise = ("-", "-") if expected is None else (duration(expected), late)
+    return one_line(tool, 60), str(number), *times, *promise, _strip(seconds, median, expected)
 
 
-def _strip(those: Durations) -> Markup:
-    longest = max(those.seconds[-1], those.expected or 0.0) * _ROOM or 1.0
+def _strip(seconds: Sequence[float], median: float, expected: float | None) -> Markup:
+    longest = max(seconds[-1], expected or 0.0) * _ROOM or 1.0
 
-    def stroke(seconds: float, kind: str, top: int, bottom: int) -> Markup:
-        x = f"{seconds / longest * _STRIP:.1f}"
+    def stroke(at: float, kind: str, top: int, bottom: int) -> Markup:
+        x = f"{at / longest * _STRIP:.1f}"
         return tag("line", x1=x, x2=x, y1=top, y2=bottom, class_=kind)
 
-    runs = dict.fromkeys(stroke(seconds, "run", 6, 16) for seconds in those.seconds)  # those in one place once
     base = tag("line", x1=0, x2=_STRIP, y1=16, y2=16, class_="grid")
-    expected = [] if those.expected is None else [stroke(those.expected, "expected", 0, 22)]
-    content = (base, runs, stroke(those.median, "median", 2, 20), expected)
+    runs = dict.fromkeys(stroke(each, "run", 6, 16) for each in seconds)  # those in one place once
+    promise = [] if expected is None else [stroke(expected, "expected", 0, 22)]
+    content = (base, runs, stroke(median, "median", 2, 20), promise)
     return tag("svg", *content, width=_STRIP, height=22, class_="strip", aria_hidden="true")
 
 
-def _failures(found: Sequence[Failures]) -> Markup:
-    if not found:
+def _failures(views: Sequence[TaskView]) -> Markup:
+    """Return the failures by cause, the most frequent first."""
+    failures = [(cause, those) for cause, those in grouped(views, lambda view: view.task.cause).items() if cause]
+    if not failures:
         return tag("p", "No task has failed.", class_="empty")
-    most = max(each.count for each in found)
+    most = max(len(those) for _, those in failures)
     columns = {"Cause": None, "Failures": None, "Tools": "text", "The last one said": "text", "What to do": "text"}
-    return _table("failures", columns, (_failures_row(each, most) for each in found))
+    ordered = sorted(failures, key=lambda failure: -len(failure[1]))
+    return _table("failures", columns, (_failures_row(cause, those, most) for cause, those in ordered))
 
 
-def _failures_row(those: Failures, most: int) -> Sequence[Content]:
-    bar = tag("rect", x=0, y=2, width=round(those.count / most * 100, 1), height=12, rx=2, class_="bar failed")
-    tools = ", ".join(f"{one_line(tool, 60)} ({count})" for tool, count in those.tools.items())
-    count = (tag("b", str(those.count)), " ", tag("svg", bar, width=102, height=16, aria_hidden="true"))
-    advice = ENGLISH.advice[those.cause]
-    return those.cause.value, count, one_line(tools, 300), one_line(those.error, 200), advice
+def _failures_row(cause: Cause, those: Sequence[TaskView], most: int) -> Sequence[Content]:
+    width = round(len(those) / most * 100, 1)
+    bar = tag("rect", x=0, y=2, width=width, height=12, rx=2, class_="bar failed")
+    count = (tag("b", str(len(those))), " ", tag("svg", bar, width=102, height=16, aria_hidden="true"))
+    tools = Counter(each.task.name for each in those).most_common()
+    named = ", ".join(f"{one_line(tool, 60)} ({number})" for tool, number in tools)
+    return cause.value, count, one_line(named, 300), one_line(those[0].task.error or "", 200), ENGLISH.advice[cause]
 
 
 def _tasks(views: Sequence[TaskView]) -> Markup:

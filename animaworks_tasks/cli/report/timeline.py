@@ -6,21 +6,21 @@ Horizontal places are percents, so that a row is as wide as the page and its tex
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from itertools import groupby
+from typing import Final, TypeVar
 
-import attrs
-
-from animaworks_tasks.cli.report.data import Report, counts
 from animaworks_tasks.cli.report.html import Markup, tag
 from animaworks_tasks.cli.text import TaskView, duration, moment
-from animaworks_tasks.notifications.render import one_line
+from animaworks_tasks.notifications.render import one_line, several
 from animaworks_tasks.task.model import State
 
-_LANES: Final = 6  # bars above each other in one row; the style sheet has a height for each number
-_ROWS: Final = 40  # tools
+K = TypeVar("K")
+
+STATUSES: Final = ("running", "pending", "completed", "failed", "cancelled")
+_LANES: Final = 6  # bars above each other in one row
 _LANE: Final = 16  # pixels
 _GAP: Final = 0.2  # percent between two bars in one lane
 _THINNEST: Final = 0.2  # percent; what takes less is drawn as wide
@@ -34,52 +34,30 @@ _STEPS: Final = (
 )  # fmt: skip # seconds
 
 
-@attrs.frozen
-class Bar:
-    """
-    What is drawn of a task.
-
-    Attributes:
-        view: The task.
-        begin: Where its bar begins, in percent.
-        end: Where it ends.
-        lane: How many bars are above it.
-    """
-
-    view: TaskView
-    begin: float
-    end: float
-    lane: int
-
-
-@attrs.frozen
 class Span:
     """
-    From when to when the timeline goes.
+    From when to when the timeline of *views*, of which there is one at least, goes.
 
     Attributes:
-        begin: Its left end, a little before *first*.
-        end: Its right end, a little after *last*.
         first: When the first bar begins.
         last: When the last bar ends.
+        begin: Its left end, a little before *first*.
+        end: Its right end, a little after *last*.
     """
 
-    begin: datetime
-    end: datetime
-    first: datetime
-    last: datetime
-
-    @classmethod
-    def of(cls, report: Report) -> Span:
-        """Return the span of all tasks of *report*, of which there is one at least, with a margin."""
-        ends = [stretch(view) for view in report.views]
-        first, last = min(begin for begin, _ in ends), max(end for _, end in ends)
-        margin = max((last - first) * _MARGIN, timedelta(seconds=0.5))
-        return cls(first - margin, last + margin, first, last)
+    def __init__(self, views: Sequence[TaskView]) -> None:
+        ends = [stretch(view) for view in views]
+        self.first, self.last = min(begin for begin, _ in ends), max(end for _, end in ends)
+        margin = max((self.last - self.first) * _MARGIN, timedelta(seconds=0.5))
+        self.begin, self.end = self.first - margin, self.last + margin
 
     def place(self, at: datetime) -> float:
         """Return where *at* is, in percent."""
         return (at - self.begin) / (self.end - self.begin) * 100
+
+    def x(self, at: datetime) -> str:
+        """Return where *at* is, for an attribute."""
+        return f"{self.place(at):.2f}%"
 
     def ticks(self) -> Iterator[datetime]:
         """Yield round times, in local time."""
@@ -103,34 +81,46 @@ def stretch(view: TaskView) -> tuple[datetime, datetime]:
     return begin, max(begin, view.now)
 
 
-def bars(views: Sequence[TaskView], span: Span) -> list[Bar]:
-    """Put the bars of one row into lanes; where there are too many at once, the last lane has all of them."""
+def grouped(views: Iterable[TaskView], key: Callable[[TaskView], K]) -> dict[K, list[TaskView]]:
+    """Return the views that have the same *key*, by it."""
+    groups: defaultdict[K, list[TaskView]] = defaultdict(list)
+    for view in views:
+        groups[key(view)].append(view)
+    return groups
+
+
+def counts(views: Iterable[TaskView]) -> dict[str, int]:
+    """Return how many tasks there are of each status, and how many are overdue."""
+    found = Counter(view.status for view in views)
+    return {**{status: found[status] for status in STATUSES}, "overdue": sum(view.overdue for view in views)}
+
+
+def bars(views: Sequence[TaskView], span: Span) -> list[tuple[TaskView, float, float, int]]:
+    """
+    Return each task of one row, where its bar begins and ends, in percent, and its lane.
+
+    Where there are too many at once, the last lane has all of them.
+    """
     free = [0.0] * _LANES  # from which percent on each lane is free
-    found = []
+    placed = []
     for view in sorted(views, key=stretch):
         begin, end = map(span.place, stretch(view))
         end = max(end, begin + _THINNEST)
         lane = next((lane for lane in range(_LANES) if free[lane] <= begin), _LANES - 1)
         free[lane] = max(free[lane], end + _GAP)
-        found.append(Bar(view, begin, end, lane))
-    return found
+        placed.append((view, begin, end, lane))
+    return placed
 
 
-def timeline(report: Report) -> Markup:
-    """Return the rows, the axis, and what the marks mean."""
-    span = Span.of(report)
-    rows: defaultdict[str, list[TaskView]] = defaultdict(list)
-    for view in report.views:
-        rows[view.task.name].append(view)
-    ordered = sorted(rows.items(), key=lambda row: (-len(row[1]), row[0]))
-    shown = sorted(ordered[:_ROWS], key=lambda row: min(map(stretch, row[1])))
+def timeline(views: Sequence[TaskView]) -> Markup:
+    """Return the rows, in the order in which they begin, the axis, and what the marks mean."""
+    span = Span(views)
+    rows = sorted(grouped(views, lambda view: view.task.name).items(), key=lambda row: min(map(stretch, row[1])))
     ticks = list(span.ticks())
-    hidden = ordered[_ROWS:]
-    more = f"{len(hidden)} more tools, with {sum(len(row) for _, row in hidden)} tasks, are in the table of tasks only."
-    drawn = [_row(name, row, span, ticks) for name, row in shown]
+    drawn = [_row(name, row, span, ticks) for name, row in rows]
     caption = (
         f"From {moment(span.first)} to {moment(span.last)}. A bar is the last attempt of a task; failures are taller; "
-        f"what never started is a mark at its end. {more if hidden else ''}"
+        "what never started is a mark at its end."
     )
     content = (_legend(), tag("div", _axis(span, ticks), drawn, class_="timeline"), tag("figcaption", caption))
     return tag("figure", *content)
@@ -158,49 +148,31 @@ def _axis(span: Span, ticks: Sequence[datetime]) -> Markup:
     time = "%H:%M:%S" if length < _SECONDS_BELOW else "%H:%M"
     day = "%d %b %Y" if length > _YEARS_FROM else "%d %b"
     are_days = len(ticks) > 1 and ticks[1] - ticks[0] >= timedelta(hours=23)  # a day in spring has no more
-    labels = []
-    before = None
-    for at in ticks:
-        x = f"{span.place(at):.2f}%"
-        if not are_days:
-            labels.append(tag("text", f"{at:{time}}", x=x, y=14, class_="time"))
-        if at.date() != before:
-            labels.append(tag("text", f"{at:{day}}", x=x, y=29, class_="day"))
-            before = at.date()
-    axis = tag("svg", labels, width="100%", height=34, aria_hidden="true")
+    times = [tag("text", f"{at:{time}}", x=span.x(at), y=14, class_="time") for at in ticks if not are_days]
+    firsts = [next(same_day) for _, same_day in groupby(ticks, key=datetime.date)]
+    days = [tag("text", f"{at:{day}}", x=span.x(at), y=29, class_="day") for at in firsts]
+    axis = tag("svg", times, days, width="100%", height=34, aria_hidden="true")
     return tag("div", tag("div", class_="label"), axis, class_="row axis")
 
 
 def _row(name: str, views: Sequence[TaskView], span: Span, ticks: Sequence[datetime]) -> Markup:
     placed = bars(views, span)
-    lanes = max(bar.lane for bar in placed) + 1
-    number = f"{len(views)} task{'s' if len(views) > 1 else ''}"
     states = ", ".join(f"{count} {status}" for status, count in counts(views).items() if count)
-    height = lanes * _LANE + 8
-    grid = [tag("line", x1=x, x2=x, y1=0, y2=height, class_="grid") for x in (f"{span.place(at):.2f}%" for at in ticks)]
-    label = tag("div", tag("span", one_line(name, 60), class_="name"), " ", tag("small", number), class_="label")
-    drawn = tag("svg", grid, marks(placed), width="100%", height=height, role="img", aria_label=f"{name}: {states}")
+    height = (max(lane for *_, lane in placed) + 1) * _LANE + 8
+    grid = [tag("line", x1=span.x(at), x2=span.x(at), y1=0, y2=height, class_="grid") for at in ticks]
+    number = tag("small", several(len(views), "task", "tasks"))
+    label = tag("div", tag("span", one_line(name, 60), class_="name"), " ", number, class_="label")
+    marks = [_mark(*bar) for bar in placed]
+    drawn = tag("svg", grid, marks, width="100%", height=height, role="img", aria_label=f"{name}: {states}")
     return tag("div", label, drawn, class_="row")
 
 
-def marks(placed: Sequence[Bar]) -> Iterator[Markup]:
-    """Yield the bars. Those of one place and look are drawn once, with their number in the title."""
-    same: defaultdict[tuple[int, str, str, str], list[TaskView]] = defaultdict(list)
-    digits = 2 if len(placed) <= 500 else 1  # noqa: PLR2004 - enough to distinguish bars on any screen
-    for bar in placed:
-        place = (f"{bar.begin:.{digits}f}", f"{bar.end - bar.begin:.{digits}f}")
-        same[(bar.lane, shown_status(bar.view), *place)].append(bar.view)
-    for (lane, status, x, width), views in same.items():
-        more = f", and {len(views) - 1} more like it" if len(views) > 1 else ""
-        inset = 0 if status == "failed" else 2  # taller: even the thinnest is distinct without colour
-        yield tag(
-            "rect", tag("title", _title(views[0]) + more),
-            x=f"{x}%", width=f"{width}%", y=4 + lane * _LANE + inset, height=_LANE - 2 * inset, rx=2,
-            class_=f"bar {status}",
-        )  # fmt: skip
-
-
-def _title(view: TaskView) -> str:
-    begin, _ = stretch(view)
+def _mark(view: TaskView, begin: float, end: float, lane: int) -> Markup:
+    status = shown_status(view)
     took = "" if view.task.state is State.DONE and view.task.duration is None else duration(view.seconds)
-    return ", ".join(filter(None, [f"{view.task.id} {shown_status(view)}", took, f"from {moment(begin)}"]))
+    title = ", ".join(filter(None, [f"{view.task.id} {status}", took, f"from {moment(stretch(view)[0])}"]))
+    inset = 0 if status == "failed" else 2  # taller: even the thinnest is distinct without colour
+    return tag(
+        "rect", tag("title", title), x=f"{begin:.2f}%", width=f"{end - begin:.2f}%",
+        y=4 + lane * _LANE + inset, height=_LANE - 2 * inset, rx=2, class_=f"bar {status}",
+    )  # fmt: skip
