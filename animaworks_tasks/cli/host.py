@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from animaworks_tasks.backends import ProcessBackend, ThreadBackend
 from animaworks_tasks.cli.basics import anima_dir, put, say
-from animaworks_tasks.cli.live import Screen, Signals, screen
+from animaworks_tasks.cli.live import Lines, Screen, Signals, screen
 from animaworks_tasks.cli.stores import is_orphan, open_store
 from animaworks_tasks.cli.text import described, said, views_of
 from animaworks_tasks.cli.tools import no_tools, registry_of, report_problems
@@ -49,19 +49,20 @@ def run_(options: SimpleNamespace) -> int:
     if options.permit:
         registry.permits = frozenset(options.permit).__contains__
     store = open_store(options, changing=True, language=options.language)
-    picture = None if options.json else screen(whole=False)
-    with Signals(picture) as signals:
-        return _Host(store, registry, signals, picture, options).serve()
+    lines = Lines() if options.json else screen(whole=False)
+    with Signals(lines) as signals:
+        _Host(store, registry, signals, lines, options).serve()
+    return 0
 
 
 class _Host:
     """An executor, and what is printed of its tasks."""
 
     def __init__(
-        self, store: TaskStore, registry: Registry, signals: Signals, picture: Screen | None, options: SimpleNamespace
+        self, store: TaskStore, registry: Registry, signals: Signals, lines: Lines, options: SimpleNamespace
     ) -> None:
         self._store, self._registry, self._signals, self._options = store, registry, signals, options
-        self._picture, self._say = picture, picture.say if picture else say
+        self._lines, self._say = lines, lines.say
         self._waiting, self._is_leaving = 0, False
         self._orphaned: frozenset[tuple[str, int]] = frozenset()
         self._ended: queue.SimpleQueue[Task] = queue.SimpleQueue()
@@ -69,22 +70,21 @@ class _Host:
         self._progress: dict[str, str] = {}
         self._idle = threading.Event()
         self._detaches = options.backend == "process"
-        settings = {"max_workers": options.max_workers, "on_finish": self._on_finish}
         backend = ProcessBackend() if self._detaches else ThreadBackend()
-        self._executor = Executor(store, registry, backend=backend, **settings)
+        workers = options.max_workers
+        self._executor = Executor(store, registry, backend=backend, max_workers=workers, on_finish=self._on_finish)
 
-    def serve(self) -> int:
+    def serve(self) -> None:
         """Run tasks until a signal comes, or until idle; then stop as the signal demands."""
         with _said_plainly(self._say):
-            self._waiting = self._count_waiting()  # before any of them is claimed
+            self._count_waiting()  # before any of them is claimed
             # Likewise: while it is being recovered, an orphan looks like a running task.
             orphans = (task for task in self._look().values() if is_orphan(self._store, task))
             self._orphaned = frozenset((task.id, task.attempt) for task in orphans)
             self._executor.start()
-            with self._picture or contextlib.nullcontext():
+            with self._lines:
                 self._serve()
             self._say_what_is_left()
-        return 0
 
     def _serve(self) -> None:
         try:
@@ -97,7 +97,10 @@ class _Host:
             patient = self._signals.taken[:1] == [signal.SIGINT]
             stopping = threading.Thread(target=self._stop, args=(_NO_LIMIT if patient else None,), daemon=True)
             stopping.start()
-        self._say_what_is_waited_for()
+        if self._running and (patient or not self._detaches):
+            again = "leaves it running" if self._detaches else "interrupts it"
+            names = _names(self._running.values())
+            self._say(f"starting nothing more, and waiting for {names}; Ctrl-C again {again}")
         self._print_until(lambda: not stopping.is_alive() or len(self._signals.taken) > 1)
 
     # In other threads.
@@ -135,42 +138,33 @@ class _Host:
             is_enough = enough()  # asked first, so that what happened before is printed
             began = time.monotonic()
             self._print_changes()
-            self._show()
+            if isinstance(self._lines, Screen):
+                self._count_waiting()
+                views = views_of(self._store, reversed(self._running.values()))
+                leaving = "; starting nothing more" if self._is_leaving else ""
+                self._lines.show(views, [f"{len(views)} running, {self._waiting} waiting{leaving}"])
             if is_enough:
                 return
             self._signals.rest(began)
 
     def _print_changes(self) -> None:
-        ended = []
-        while not self._ended.empty():
-            ended.append(self._ended.get())
+        ended = [self._ended.get() for _ in range(self._ended.qsize())]
         before, self._running = self._running, self._look()
         for task in reversed(self._running.values()):  # the list has the last one first
             if task.id not in before:
                 again = f", attempt {task.attempt}" if task.attempt > 1 else ""
-                self._line("started", task, f"{task.id} {task.name} started{again}")
+                self._tell("started", f"{task.id} {task.name} started{again}", task)
             self._print_progress(task)
         for task in ended:
             self._progress.pop(task.id, None)
-            self._line("ended", task, task.summary())
+            self._tell("ended", task.summary(), task)
 
-    def _show(self) -> None:
-        """Show the running tasks on the terminal."""
-        if self._picture is None:
-            return
-        views = views_of(self._store, reversed(self._running.values()))
+    def _count_waiting(self) -> None:
+        """Count the tasks that wait; if there are more than 100 records, the records."""
         with contextlib.suppress(OSError):  # as in _look
-            self._waiting = self._count_waiting()
-        leaving = "; starting nothing more" if self._is_leaving else ""
-        self._picture.show(views, [f"{len(views)} running, {self._waiting} waiting{leaving}"])
-
-    def _count_waiting(self) -> int:
-        """Return how many tasks wait; if there are more than 100 records, how many records."""
-        records = len(self._store.pending_ids())
-        if records <= _READ_AT_MOST:
-            with contextlib.suppress(OSError):  # as in _look
-                return len(self._store.list(State.PENDING))
-        return records
+            self._waiting = len(self._store.pending_ids())
+            if self._waiting <= _READ_AT_MOST:
+                self._waiting = len(self._store.list(State.PENDING))
 
     def _look(self) -> dict[str, Task]:
         try:
@@ -180,56 +174,38 @@ class _Host:
             return self._running
 
     def _print_progress(self, task: Task) -> None:
-        if self._picture is not None or not (self._options.json or sys.stdout.isatty()):
+        if isinstance(self._lines, Screen) or not (self._options.json or sys.stdout.isatty()):
             return
         news = said(self._store.read_progress(task.id))
         if news and news != self._progress.get(task.id):
             self._progress[task.id] = news
-            self._line("progress", task, f"{task.id} {task.name} {news}")
+            self._tell("progress", f"{task.id} {task.name} {news}", task)
 
     def _say_what_is_served(self) -> None:
-        tools = self._registry.tools()
-        where, waiting = self._store.location, self._waiting
-        if self._options.json:
-            self._event("serving", anima_dir=where, tools=[tool.key for tool in tools], pending=waiting)
-            return
-        keys = [f"{'⚠ ' if tool.long_running else ''}{tool.command}" for tool in tools]
+        tools, where, waiting = self._registry.tools(), self._store.location, self._waiting
         backlog = f", {waiting} waiting" if waiting else ""
-        number = several(len(tools), "tool", "tools")
-        self._put(f"serving {one_line(where, 400)}: {number}{backlog}\n  {', '.join(keys)}")
-        self._say("Ctrl-C waits for what runs and leaves; a second one does not wait")
-
-    def _say_what_is_waited_for(self) -> None:
-        is_patient = self._signals.taken[:1] == [signal.SIGINT] or not self._detaches
-        if self._running and is_patient:
-            leaves = "leaves it running" if self._detaches else "interrupts it"
-            names = _names(self._running.values())
-            self._say(f"starting nothing more, and waiting for {names}; Ctrl-C again {leaves}")
+        names = ", ".join(f"{'⚠ ' if tool.long_running else ''}{tool.command}" for tool in tools)
+        text = f"serving {one_line(where, 400)}: {several(len(tools), 'tool', 'tools')}{backlog}\n  {names}"
+        self._tell("serving", text, anima_dir=where, tools=[tool.key for tool in tools], pending=waiting)
+        if not self._options.json:
+            self._say("Ctrl-C waits for what runs and leaves; a second one does not wait")
 
     def _say_what_is_left(self) -> None:
         running, pending = self._store.list(State.RUNNING), self._store.list(State.PENDING)
-        if running and self._detaches:
-            say(f"left running, until its tool ends: {_names(running)}")
-        elif running:
-            say(f"interrupted, and left for the next host to finish: {_names(running)}")
+        if running:
+            detached, ended = "left running, until its tool ends", "interrupted, and left for the next host to finish"
+            say(f"{detached if self._detaches else ended}: {_names(running)}")
         if pending:
             say(f"left pending, for the next host to run: {several(len(pending), 'task', 'tasks')}")
 
-    def _line(self, event: str, task: Task, text: str) -> None:
-        if self._options.json:
+    def _tell(self, event: str, text: str, task: Task | None = None, **facts: Any) -> None:  # noqa: ANN401 - JSON
+        """Print what happened, to which task: as *text* for people, or with these *facts* for programs."""
+        if not self._options.json:
+            self._lines.put(text if task is None else f"{time.strftime('%H:%M:%S')} {one_line(text, 400)}")
+            return
+        if task is not None:
             [view] = views_of(self._store, [task])
-            self._event(event, task=described(view, self._store))
-        else:
-            self._put(f"{time.strftime('%H:%M:%S')} {one_line(text, 400)}")
-
-    def _put(self, lines: str) -> None:
-        if self._picture is None:
-            put(f"{lines}\n")
-        else:
-            self._picture.put(lines)
-
-    @staticmethod
-    def _event(event: str, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON can say
+            facts["task"] = described(view, self._store)
         put(json.dumps({"event": event, "at": time.time(), **facts}, ensure_ascii=False) + "\n")
 
 

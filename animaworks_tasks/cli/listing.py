@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from types import SimpleNamespace
 from typing import Final
 
 from animaworks_tasks.cli.basics import put, say
-from animaworks_tasks.cli.live import Screen, Signals, is_terminal, screen
+from animaworks_tasks.cli.live import Lines, Screen, Signals, is_terminal, screen
 from animaworks_tasks.cli.stores import open_store
-from animaworks_tasks.cli.text import TaskView, as_json, described, table, views_of
+from animaworks_tasks.cli.text import TaskView, as_json, described, moment, table, views_of
 from animaworks_tasks.errors import RecordError, TaskNotFoundError, UsageError
 from animaworks_tasks.notifications.render import one_line, several
 from animaworks_tasks.store.directory import TaskStore
 from animaworks_tasks.store.place import ids
+from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.store.watch import is_hosted
 from animaworks_tasks.task.model import State, Task
 
@@ -48,7 +47,7 @@ def _watch(store: TaskStore, options: SimpleNamespace) -> int:
     if options.json:
         raise UsageError("--watch is for people, and -j for programs: leave out one, or call `list -j` now and then")
     picture = screen(whole=True)
-    if picture is None and is_terminal():
+    if not isinstance(picture, Screen) and is_terminal():
         say("this shows more, and in place, with rich: pip install 'animaworks_tasks[rich]'")
     with Signals(picture) as signals:
         _look(store, options, signals, picture)
@@ -56,24 +55,23 @@ def _watch(store: TaskStore, options: SimpleNamespace) -> int:
     return 0
 
 
-def _look(store: TaskStore, options: SimpleNamespace, signals: Signals, picture: Screen | None) -> None:
+def _look(store: TaskStore, options: SimpleNamespace, signals: Signals, picture: Lines) -> None:
     """Show the list until a signal comes: in place, or else as lines each time that it has changed."""
     views: Sequence[TaskView] = []
     before: object = None
-    with picture or contextlib.nullcontext():
+    with picture:
         while not signals.taken:
             began = time.monotonic()
             views = views_of(store, _tasks(store, options))
             remarks = list(_remarks(store, views, options))
+            picture.show(views, remarks)
             now = ([(view.task.id, view.status, view.note()) for view in views], remarks)
-            if picture is not None:
-                picture.show(views, remarks)
-            elif now != before:
-                put(f"{'' if before is None else chr(10)}{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}\n")
+            if now != before and not isinstance(picture, Screen):
+                put(f"{'' if before is None else chr(10)}{moment(utc_now())}\n")
                 _print(views, remarks)
                 before = now
             signals.rest(began)
-    if picture is not None:  # the terminal is restored; the last list stays on it
+    if isinstance(picture, Screen):  # the terminal is restored; the last list stays on it
         _print(views[: shutil.get_terminal_size().lines], [])
 
 

@@ -19,14 +19,13 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from animaworks_tasks.cli.basics import say
+from animaworks_tasks.cli.basics import put, say
 from animaworks_tasks.cli.text import TaskView
 from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.task.model import State
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.text import Text
 
 _LOOK: Final = 0.5  # seconds between two looks
 _LOOKING_SHARE: Final = 4.0  # a pause is so many times as long as the look before it, where that was slow
@@ -43,25 +42,46 @@ def is_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}
 
 
-def screen(*, whole: bool) -> Screen | None:
+def screen(*, whole: bool) -> Lines:
     """
-    Return a screen on stdout; None where there can be none, or rich is not installed, and plain lines have to do.
+    Return a screen on stdout; plain lines where there can be none, or rich is not installed.
 
     Args:
         whole: Take the whole terminal, and restore it at the end; or else the lines below what was printed.
     """
     if not is_terminal():
-        return None
+        return Lines()
     try:
         from rich.console import Console
     except ModuleNotFoundError:
-        return None
+        return Lines()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a TextIOWrapper
     console = Console(highlight=False, markup=False, emoji=False)
-    return Screen(console, whole=whole) if console.is_interactive else None  # which TTY_INTERACTIVE=0 forbids
+    return Screen(console, whole=whole) if console.is_interactive else Lines()  # which TTY_INTERACTIVE=0 forbids
 
 
-class Screen:
+class Lines:
+    """Prints line after line, and shows nothing in place."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave all as it is."""
+
+    def show(self, views: Sequence[TaskView], remarks: Sequence[str]) -> None:
+        """Show nothing."""
+
+    def put(self, line: str) -> None:
+        """Print a line, which has no control character, on stdout."""
+        put(f"{line}\n")
+
+    def say(self, text: str) -> None:
+        """Write *text* to stderr, for the person at the terminal; a failure to write is ignored."""
+        say(text)
+
+
+class Screen(Lines):
     """
     Shows a picture in the place of the one before, between entering and leaving its ``with`` block.
 
@@ -93,19 +113,19 @@ class Screen:
             self._live.update(picture(views, remarks, *self._console.size), refresh=True)
 
     def put(self, line: str) -> None:
-        """Print a line, which has no control character, on stdout."""
+        """Print a line, which has no control character, above the picture."""
         from rich.text import Text
 
         with self._drawing:
             self._console.print(Text(line), soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """Write *text* to stderr, for the person at the terminal; a failure to write is ignored."""
+        """Write *text* above the picture, or to stderr if that is elsewhere; a failure to write is ignored."""
         if sys.stderr is not None and sys.stderr.isatty():
             with contextlib.suppress(OSError):
                 self.put(f"animaworks-tool: {text}")
         else:
-            say(text)
+            super().say(text)
 
 
 class Signals:
@@ -115,13 +135,13 @@ class Signals:
     A handler runs between any two steps of the main thread, so it takes no lock: a SimpleQueue can always be put to.
 
     Args:
-        screen: Is put in order before Ctrl-Z stops us; without one, Ctrl-Z does what it always does.
+        screen: Is put in order before Ctrl-Z stops us.
 
     Attributes:
         taken: SIGINT and SIGTERM as they came, in order.
     """
 
-    def __init__(self, screen: Screen | None) -> None:
+    def __init__(self, screen: Lines) -> None:
         self.taken: list[int] = []
         self._screen = screen
         self._pause_asked = False
@@ -129,7 +149,7 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGTSTP] if self._screen else [])]
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGTSTP)
         self._before = {number: signal.signal(number, self._take) for number in numbers}
         return self
 
@@ -154,7 +174,7 @@ class Signals:
             self._wakes.get(timeout=max(_LOOK, _LOOKING_SHARE * (time.monotonic() - began)))
             while True:
                 self._wakes.get_nowait()
-        if self._pause_asked and self._screen is not None:
+        if self._pause_asked:
             self._pause_asked = False
             self._screen.__exit__()
             signal.signal(signal.SIGTSTP, signal.SIG_DFL)
@@ -188,7 +208,7 @@ def picture(views: Sequence[TaskView], remarks: Sequence[str], width: int, heigh
         table.add_column(heading, no_wrap=True)
     table.columns[-1].overflow, table.columns[-1].ratio = "ellipsis", 1  # it takes what is left
     for view in shown:
-        table.add_row(*(_cells(view, width, has_bars=has_bars) if width >= _NARROW else _short(view, width)))
+        table.add_row(*_cells(view, width, has_bars=has_bars))
     return Group(table, *lines)
 
 
@@ -203,33 +223,23 @@ def _fitting(views: Sequence[TaskView], room: int) -> Sequence[TaskView]:
 
 
 def _cells(view: TaskView, width: int, *, has_bars: bool) -> Iterator[RenderableType]:
+    """Yield what stands in a row; on a narrow terminal what fits: a short id, and the state before the note."""
     from rich.progress_bar import ProgressBar
+    from rich.text import Text
 
-    name, state, lasted, note = _texts(view, width // 4, view.time())
-    yield from (view.task.id, name, state, lasted)
+    late = _OVERDUE if view.overdue else ""
+    state, note, lasted = Text(view.status, style=_STYLES[view.status]), Text(view.note()), view.time()
+    note.stylize(late, 0, len("overdue"))
+    if width < _NARROW:
+        lasted = lasted.partition(",")[0]
+        if view.task.state is State.RUNNING:
+            lasted = lasted.replace(" of ", "/").replace(" ", "")
+        yield from (view.task.id[:6], Text(one_line(view.task.name, max(8, width // 5))), Text(lasted, style=late))
+        yield note if view.overdue else state.append(" ").append_text(note)
+        return
+    yield from (view.task.id, Text(one_line(view.task.name, width // 4)), state, Text(lasted, style=late))
     if has_bars:
         far = view.progress and view.progress.fraction
         bar = ProgressBar(total=1.0, completed=far or 0, width=_BAR, complete_style="cyan", finished_style="green")
         yield "" if far is None else bar
     yield note
-
-
-def _short(view: TaskView, width: int) -> Iterator[RenderableType]:
-    """Yield what fits a narrow terminal: an id as short as people may write it, and the state before the note."""
-    time = view.time().partition(",")[0]
-    if view.task.state is State.RUNNING:
-        time = time.replace(" of ", "/").replace(" ", "")
-    name, state, lasted, note = _texts(view, max(8, width // 5), time)
-    yield from (view.task.id[:6], name, lasted)
-    yield note if view.overdue else state.append(" ").append_text(note)
-
-
-def _texts(view: TaskView, width: int, lasted: str) -> tuple[Text, Text, Text, Text]:
-    """Return the tool of a task, its state, how long it *lasted*, and its note, coloured."""
-    from rich.text import Text
-
-    late = _OVERDUE if view.overdue else ""
-    note = Text(view.note())
-    note.stylize(late, 0, len("overdue"))
-    state = Text(view.status, style=_STYLES[view.status])
-    return Text(one_line(view.task.name, width)), state, Text(lasted, style=late), note

@@ -183,17 +183,17 @@ def test_a_terminal_that_can_only_print_lines_is_taken_for_none(
     monkeypatch.delenv("TERM", raising=False)
     if term is not None:
         monkeypatch.setenv("TERM", term)
-    assert live.screen(whole=True) is None
+    assert not isinstance(live.screen(whole=True), live.Screen)
 
 
 @pytest.mark.usefixtures("on_a_terminal")
 def test_without_rich_there_is_no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TTY_INTERACTIVE", "1")
-    assert live.screen(whole=True) is not None
+    assert isinstance(live.screen(whole=True), live.Screen)
     monkeypatch.setenv("TTY_INTERACTIVE", "0")
-    assert live.screen(whole=True) is None
+    assert not isinstance(live.screen(whole=True), live.Screen)
     _without_rich(monkeypatch)
-    assert live.screen(whole=True) is None
+    assert not isinstance(live.screen(whole=True), live.Screen)
 
 
 def _without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +214,7 @@ def test_rich_is_imported_for_a_picture_only(words: list[str]) -> None:
 def test_a_line_is_printed_above_the_picture_by_any_thread(capsys: pytest.CaptureFixture[str]) -> None:
     # given
     screen = live.screen(whole=False)
-    assert screen is not None
+    assert isinstance(screen, live.Screen)
     screen.put("before")
     with screen:
         screen.show([running()], ["one running"])
@@ -238,7 +238,7 @@ def test_a_remark_goes_to_stderr_where_that_is_no_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screen = live.screen(whole=False)
-    assert screen is not None
+    assert isinstance(screen, live.Screen)
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
     with screen:
         screen.say("kept in a file")

@@ -106,17 +106,16 @@ def _table(
     """
     kinds = list(columns.values())[1:]
     body = [
-        tag(
-            "tr",
-            tag("th", head, scope="row"),
-            [tag("td", cell, class_=kind) for cell, kind in zip(cells, kinds, strict=True)],
-            id=row_id,
-        )
+        tag("tr", tag("th", head, scope="row"), map(_cell, cells, kinds), id=row_id)
         for (head, *cells), row_id in zip_longest(rows, ids)
     ]
     headings = tag("thead", tag("tr", [tag("th", heading, scope="col") for heading in columns]))
     table = tag("table", headings, tag("tbody", body))
     return tag("div", table, class_="scroll", tabindex=0, role="region", aria_labelledby=f"{name}-heading")
+
+
+def _cell(content: Content, kind: str | None) -> Markup:
+    return tag("td", content, class_=kind)
 
 
 def _durations(views: Sequence[TaskView]) -> Markup:
