@@ -123,17 +123,16 @@ def scan(
     rest = list(words)
     while rest:
         word = rest.pop(0)
+        option, equals, value = word.partition("=")
         if not word.startswith("-"):
             yield "", word
             if leading:
-                yield from (("", other) for other in rest)
-                return
-            continue
-        option, equals, value = word.partition("=")
-        if option in valued and not equals:
+                break
+        elif option in valued and not equals:
             yield option, rest.pop(0) if rest else None
         else:
             yield option, value if equals else None
+    yield from (("", word) for word in rest)
 
 
 def take(
@@ -172,21 +171,16 @@ _HELP: Final = Argument("-h --help", None, "show what can be typed, and do nothi
 _COMMON: Final = (_HELP, _ANIMA_DIR, _JSON)
 _SOURCES: Final = (
     Argument("--tools", "DIR", "a directory of tools; before the Anima's own", many=True),
-    Argument(
-        "--registry", "PKG.MODULE[:ATTR]",
-        "a Registry, or a module that has one; looked for in the current directory too", many=True,
-    ),
+    Argument("--registry", "PKG.MODULE[:ATTR]", "a Registry or its module; in the current directory too", many=True),
 )  # fmt: skip
 _ID: Final = Argument("id", "ID", "the task, or the first four digits of its id or more, as `list` shows it")
+_STATES: Final = ("pending", "running", "done", "completed", "failed", "cancelled")
+_AGE: Final = "90s, 5min, 12h, 30d"
 
 
 def _language(of: str, default: str | None = "ja") -> Argument:
-    shown = default or "the host's"
-    return Argument("--language", "", f"of {of}; default {shown}", choices=("ja", "en"), default=default)
-
-
-def _since(option: str, summary: str) -> Argument:
-    return Argument(option, "AGE", f"{summary}: 90s, 5min, 12h, 30d")
+    shown = f"of {of}; default {default or 'that of the host'}"
+    return Argument("--language", "", shown, choices=("ja", "en"), default=default)
 
 
 USAGE: Final = "animaworks-tool [--anima-dir DIR] [-j] COMMAND|TOOL ..."
@@ -223,10 +217,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "in processes, tasks go on and end by themselves. SIGTERM leaves at once, threads are given ten seconds.",
         *_SOURCES,
         Argument("--max-workers", "N", "tasks at once; default: processors, at most 4", least=1),
-        Argument(
-            "--permit", "PERMISSION",
-            "one that is given, TOOL_SUBCOMMAND, for gated subcommands; instead of what a --registry says", many=True,
-        ),
+        Argument("--permit", "TOOL_SUBCOMMAND", "a permission that is given; instead of a --registry's", many=True),
         Argument("--backend", "", "where tools run; default process", choices=("process", "thread"), default="process"),
         Argument("--until-idle", None, "leave when nothing runs and nothing is due, instead of waiting for more"),
         _language("the notifications"),
@@ -235,26 +226,21 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "listing", "[--watch]", "what is pending, running, and was done last",
         "List tasks: running, pending, and the ten that were done last.",
         Argument("--all", None, "all that are kept, not only the ten that were done last"),
-        Argument(
-            "--state", "", "only those; of the done ones too, all",
-            choices=("pending", "running", "done", "completed", "failed", "cancelled"),
-        ),
+        Argument("--state", "", "only those; of the done ones too, all", choices=_STATES),
         Argument("--limit", "N", "at most so many", least=1),
         Argument("--watch", None, "go on showing them as they change, until Ctrl-C"),
     ),
     "show": Command(
         "show", "ID", "everything about one task, and what to do next",
         "Show everything about one task, and what to do next.",
-        _ID,
-        Argument("--result", None, "print the whole result, and nothing else"),
+        _ID, Argument("--result", None, "print the whole result, and nothing else"),
     ),
     "logs": Command(
-        "follow", "ID [-f]", "what its tool printed", "Print what the tool of a task wrote to stdout and stderr.",
-        _ID,
-        Argument("-f --follow", None, "go on until the task is done"),
+        "show", "ID [-f]", "what its tool printed", "Print what the tool of a task wrote to stdout and stderr.",
+        _ID, Argument("-f --follow", None, "go on until the task is done"),
     ),
     "wait": Command(
-        "follow", "ID...", "until all of them are done",
+        "show", "ID...", "until all of them are done",
         "Wait until tasks are done, and say how they ended. An agent need not: its notification comes by itself.",
         Argument("ids", "ID", "the tasks, as `list` shows them", many=True),
         Argument("--timeout", "SECONDS", "give up after so long; exit status 3", least=0),
@@ -263,13 +249,11 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "cancel": Command(
         "change", "ID", "ask for a task to stop",
         "Ask for a task to stop: a pending one ends at once, a running one in seconds.",
-        _ID,
-        _language("the notification", default=None),
+        _ID, _language("the notification", default=None),
     ),
     "retry": Command(
         "change", "ID", "submit a task that is done once more",
-        "Submit a task that is done once more, as a new task; prints its receipt.",
-        _ID,
+        "Submit a task that is done once more, as a new task; prints its receipt.", _ID,
     ),
     "notifications": Command(
         "change", "[--ack]", "what finished tasks left to be read", "Print what finished tasks left to be read.",
@@ -277,20 +261,17 @@ COMMANDS: Final[Mapping[str, Command]] = {
     ),
     "tools": Command(
         "tools", "", "the tools that there are; ⚠ takes long: submit it, do not call it",
-        "List the tools; ⚠ takes long: submit it, do not call it.",
-        *_SOURCES,
+        "List the tools; ⚠ takes long: submit it, do not call it.", *_SOURCES,
     ),
     "guide": Command(
         "tools", "", "the same, for an agent's system prompt",
-        "Print the tool guide that goes into an agent's system prompt.",
-        *_SOURCES,
-        _language("the guide"),
+        "Print the tool guide that goes into an agent's system prompt.", *_SOURCES, _language("the guide"),
     ),
     "events": Command(
         "show", "[--task ID]", "what happened, when; and whether a notification was delivered, and to whom",
         "Print what happened to tasks, the oldest first, and what became of a notification.",
         Argument("--task", "ID", "only of this task, and what became of its notification; also of one that was pruned"),
-        _since("--since", "only what is not older"),
+        Argument("--since", "AGE", f"only what is not older: {_AGE}"),
     ),
     "report": Command(
         "report.command", "--html FILE", "a page to look at: a timeline, durations, failures, all tasks",
@@ -298,19 +279,19 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "cause, and a table of tasks. The file is replaced as a whole, and only you may read it.",
         Argument("--html", "FILE", "where the page is written; - is stdout", required=True),
         Argument("--limit", "N", "only the N done last, and N that wait; default 1000", least=1),
-        _since("--since", "not what was done longer ago"),
+        Argument("--since", "AGE", f"not what was done longer ago: {_AGE}"),
     ),
     "doctor": Command(
-        "housekeeping", "[--fix]", "whether the store is well, and what to do where it is not",
+        "change", "[--fix]", "whether the store is well, and what to do where it is not",
         "Look whether the store is well: files, tasks, the file system, and who is at work there. Hosts may go on.",
         Argument("--fix", None, "mend what can be mended without losing anything"),
         _language("the notifications that are left", default=None),
         exits="0 well; 1 there are problems left. What is marked (fix) is mended with --fix",
     ),
     "prune": Command(
-        "housekeeping", "", "forget what was done long ago, and was read",
+        "change", "", "forget what was done long ago, and was read",
         "Forget tasks that were done long ago: record, log, results. What nobody has acknowledged stays.",
-        _since("--older-than", "tasks that ended longer ago (default 30d, unless there is a --keep)"),
+        Argument("--older-than", "AGE", f"tasks that ended longer ago: {_AGE} (default 30d, unless there is a --keep)"),
         Argument("--keep", "N", "besides, all but the N that ended last", least=0),
         Argument("--dry-run", None, "only say what would be forgotten"),
     ),

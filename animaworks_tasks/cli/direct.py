@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -20,6 +21,7 @@ from animaworks_tasks.cli.tools import named_anima, registry_of
 from animaworks_tasks.errors import TasksError, UsageError
 from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE, Layout
 from animaworks_tasks.notifications.render import one_line
+from animaworks_tasks.store.memory import MemoryWorkspace
 from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.task.model import Cause, Task
 from animaworks_tasks.task.pending import new_id
@@ -92,7 +94,8 @@ def _call(tool: Tool, argv: Sequence[str], *, as_data: bool) -> int:
         terminal.clear()
     if terminal.refused is not None:
         raise terminal.refused
-    result = report.result if terminal.kept is None else terminal.kept.decode("utf-8", "replace")
+    whole = terminal.results.get("result.txt")
+    result = report.result if whole is None else whole.decode("utf-8", "replace")
     if as_data:
         outcome = "cancelled" if report.cancelled else "failed" if report.cause else "completed"
         why = {"cause": report.cause and report.cause.value, "error": report.error, "hint": report.hint}
@@ -115,23 +118,21 @@ def _verdict(tool: Tool, report: Report) -> int:
     return 2 if report.cause is Cause.ARGUMENTS else 1
 
 
-class _Terminal:
+class _Terminal(MemoryWorkspace):
     """
-    The workspace of a tool that is called directly: the streams of this process, and no store.
+    The workspace of a tool that is called directly: the streams of this process; large results stay in memory.
 
     Attributes:
-        kept: A result that would be too large for a record.
         refused: Why its output could not be written; the call is of no use then.
     """
 
     def __init__(self) -> None:
+        super().__init__(cancelled=lambda: False, clock=utc_now)  # Ctrl-C raises an exception instead
         # Taken now: while the tool runs, sys.stdout and sys.stderr are redirected to us.
         self._out: BinaryIO | None = None if sys.stdout is None else sys.stdout.buffer
         self._err: BinaryIO | None = None if sys.stderr is None else sys.stderr.buffer
         self._shows_progress = sys.stderr is not None and sys.stderr.isatty()
         self._progress_stands = False
-        self._scratch: Path | None = None
-        self.kept: bytes | None = None
         self.refused: OSError | None = None
 
     def print(self, data: bytes) -> None:
@@ -145,25 +146,24 @@ class _Terminal:
             raise
 
     def write_log(self, data: bytes) -> None:
-        """Write to stderr all that is not the result."""
+        """Write to stderr all that is not the result; that nobody reads it is no reason to stop."""
         self.clear()
-        self._write(data)
+        with contextlib.suppress(OSError):
+            if self._err is not None:
+                write_all(self._err, data)
 
     def report_progress(self, fraction: float | None, message: str) -> None:
         """Show it in a line that the next one replaces, on a terminal only."""
         if self._shows_progress:
             percent = "" if fraction is None else f"{fraction:.0%} "
-            self._write(f"\r\x1b[K{percent}{one_line(message, 70)}".encode("utf-8", "backslashreplace"))
+            self.write_log(f"\r\x1b[K{percent}{one_line(message, 70)}".encode("utf-8", "backslashreplace"))
             self._progress_stands = True
 
-    def cancel_requested(self) -> bool:
-        """Return False: Ctrl-C raises an exception instead."""
-        return False
-
-    def keep_result(self, data: bytes) -> str:
-        """Keep all of it in memory."""
-        self.kept = data
-        return ""
+    def clear(self) -> None:
+        """Remove the line of progress."""
+        if self._progress_stands:
+            self._progress_stands = False
+            self.write_log(b"\r\x1b[K")
 
     def scratch(self) -> Path:
         """Return a directory of this call's own; it stays, because the result may name files in it."""
@@ -172,25 +172,12 @@ class _Terminal:
             say(f"files of this call are kept in {self._scratch}")
         return self._scratch
 
-    def clear(self) -> None:
-        """Remove the line of progress."""
-        if self._progress_stands:
-            self._progress_stands = False
-            self._write(b"\r\x1b[K")
-
-    def _write(self, data: bytes) -> None:
-        try:
-            if self._err is not None:
-                write_all(self._err, data)
-        except OSError:
-            pass  # nobody reads stderr, which is no reason to stop
-
 
 def _unknown(name: str, registry: Registry) -> TasksError:
     for where, reason in registry.problems:
         if Path(where).stem == name:
             return TasksError(f"{where} is no tool that can be called: {one_line(reason, 500)}")
-    names = list(dict.fromkeys([*COMMANDS, *(tool.name for tool in registry.tools())]))
+    names = {**COMMANDS, **{tool.name: None for tool in registry.tools()}}
     near = [each for each in names if each.startswith(name)] or get_close_matches(name, names)
     guess = f": did you mean {' or '.join(near)}?" if near else "; `animaworks-tool tools` lists the tools"
     return UsageError(f"{name!r} is neither a command nor a tool{guess}", USAGE)

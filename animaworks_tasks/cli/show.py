@@ -1,10 +1,12 @@
-"""``animaworks-tool show`` and ``events``: everything about one task, what happened to it, and what to do next."""
+"""``animaworks-tool show``, ``events``, ``logs`` and ``wait``: all that is known of a task, now or until it is done."""
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -12,6 +14,7 @@ from animaworks_tasks.cli.basics import put, say
 from animaworks_tasks.cli.stores import find, obstacle, open_store
 from animaworks_tasks.cli.text import TaskView, as_json, described, duration, moment, said, views_of
 from animaworks_tasks.errors import TaskNotFoundError, TasksError
+from animaworks_tasks.fs import files
 from animaworks_tasks.notifications.delivery import Delivery, Fate, delivery_status, noted_at
 from animaworks_tasks.notifications.render import ENGLISH, one_line, preview, said_by_tool
 from animaworks_tasks.store.directory import TaskStore
@@ -19,6 +22,9 @@ from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.store.workspace import kept_result
 from animaworks_tasks.task.model import Cause, Outcome, State, Task, is_task_id
 
+_POLL_INTERVAL: Final = 0.2  # seconds between two looks; people do not notice less
+_NOT_DONE: Final = 3  # exit status
+_CHUNK: Final = 1 << 16  # bytes
 _COMMON: Final = ("at", "event", "task_id", "pid")
 
 
@@ -35,8 +41,7 @@ def show_(options: SimpleNamespace) -> int:
         put(as_json({**described(view, store), "next": next_step}))
         return 0
     lines = [f"{label + ':':<13} {text}" for label, text in [*_facts(view, store), ("next", next_step)] if text]
-    text = preview(task)
-    if text:
+    if text := preview(task):
         lines += ["", text]
     put("\n".join(lines) + "\n")
     return 0
@@ -78,15 +83,14 @@ def _options(task: Task) -> Iterator[str]:
 
 def _next_step(store: TaskStore, task: Task) -> str:
     """Return the next step."""
+    if task.outcome is Outcome.COMPLETED:
+        return f"`animaworks-tool show --result {task.id}` prints the whole result" if task.result else "nothing"
+    if task.cause in {Cause.ARGUMENTS, Cause.REJECTED}:
+        return "correct the call, and submit it again"
     if task.state is State.DONE:
-        if task.outcome is Outcome.COMPLETED:
-            return f"`animaworks-tool show --result {task.id}` prints the whole result" if task.result else "nothing"
-        if task.cause in {Cause.ARGUMENTS, Cause.REJECTED}:
-            return "correct the call, and submit it again"
         log = f"`animaworks-tool logs {task.id}`, then " if task.attempt else ""
         return f"{log}`animaworks-tool retry {task.id}` submits it once more"
-    blocked = obstacle(store, task)
-    if blocked is not None:
+    if blocked := obstacle(store, task):
         return blocked
     if task.state is State.PENDING:
         return f"nothing: it is started when its turn comes; `animaworks-tool cancel {task.id}` takes it back"
@@ -115,14 +119,12 @@ def _whole_result(store: TaskStore, task: Task) -> bytes:
             f"the whole result, of {task.result_size} bytes, was not stored; `animaworks-tool show {task.id}` prints "
             "its beginning and its end, and `retry` makes it anew"
         )
-    if task.result is None:
-        if task.state is not State.DONE:
-            raise TasksError(f"task {task.id} is {task.state.value}: `animaworks-tool wait {task.id}`, then ask again")
-        if task.outcome is not Outcome.COMPLETED:
-            raise TasksError(f"task {task.id} has no result; `animaworks-tool show {task.id}` says why")
-        return b""
-    data = task.result.encode("utf-8")
-    return data if data.endswith(b"\n") or not data else data + b"\n"
+    if task.state is not State.DONE:
+        raise TasksError(f"task {task.id} is {task.state.value}: `animaworks-tool wait {task.id}`, then ask again")
+    if task.result is None and task.outcome is not Outcome.COMPLETED:
+        raise TasksError(f"task {task.id} has no result; `animaworks-tool show {task.id}` says why")
+    text = task.result or ""
+    return (text if text.endswith("\n") or not text else f"{text}\n").encode()
 
 
 def events_(options: SimpleNamespace) -> int:
@@ -141,9 +143,7 @@ def events_(options: SimpleNamespace) -> int:
         return 0
     put("".join(f"{_line(event)}\n" for event in events))
     if delivery is not None:
-        put(
-            (delivery.fate.value if delivery.fate is Fate.NOT_YET else f"its notification {_in_words(delivery)}") + "\n"
-        )
+        put(f"{'' if delivery.fate is Fate.NOT_YET else 'its notification '}{_in_words(delivery)}\n")
     elif not events:
         say(f"nothing was noted in {store.location}" + (" since then" if options.since else ""))
     return 0
@@ -185,12 +185,98 @@ def _line(event: Mapping[str, Any]) -> str:
 
 
 def _in_words(delivery: Delivery) -> str:
-    """Return whether the notification of a task that has ended was delivered, when and to which program, in words."""
-    if delivery.fate is Fate.DELIVERED:
-        when = f" at {moment(delivery.at)}" if delivery.at else "; the journal does not say when"
-        program = f" to {one_line(delivery.by, 100)}" if delivery.by else ""
-        return f"{delivery.fate.value}{program}{f' (process {delivery.pid})' if delivery.pid else ''}{when}"
-    since = f" since {moment(delivery.at)}" if delivery.at and delivery.fate is Fate.WAITING else ""
-    left = f"; it was left at {moment(delivery.at)}" if delivery.at and delivery.fate is Fate.TAKEN else ""
-    todo = "; see `animaworks-tool doctor`" if delivery.fate in {Fate.MISSING, Fate.UNKNOWN} else ""
-    return f"{delivery.fate.value}{since}{left}{todo}"
+    """Return whether the notification of a task was delivered, when and to which program, in words."""
+    at = moment(delivery.at) if delivery.at else ""
+    by = f" to {one_line(delivery.by, 100)}" if delivery.by else ""
+    process = f" (process {delivery.pid})" if delivery.pid else ""
+    more = {
+        Fate.DELIVERED: by + process + (f" at {at}" if at else "; the journal does not say when"),
+        Fate.WAITING: at and f" since {at}",
+        Fate.TAKEN: at and f"; it was left at {at}",
+        Fate.MISSING: "; see `animaworks-tool doctor`",
+        Fate.UNKNOWN: "; see `animaworks-tool doctor`",
+    }
+    return delivery.fate.value + more.get(delivery.fate, "")
+
+
+def logs_(options: SimpleNamespace) -> int:
+    """Print what the tool wrote so far; with ``--follow`` until the task is done."""
+    store = open_store(options)
+    task = find(store, options.id)
+    if options.json:
+        if options.follow:
+            *_, task = _looks(store, task.id)
+        log = store.read_log(task.id).decode("utf-8", "replace")
+        put(as_json({"task_id": task.id, "state": task.state.value, "log": log}))
+        return 0
+    if not (_follow(store, task) if options.follow else _copy(store.layout.log(task.id), 0)):
+        yet = "" if task.state is State.DONE or options.follow else " yet"
+        say(f"task {task.id} is {task.state.value}, and its tool has written nothing{yet}")
+    return 0
+
+
+def wait_(options: SimpleNamespace) -> int:
+    """Wait until all tasks are done and say how each ended."""
+    store = open_store(options)
+    tasks = {task.id: task for task in (find(store, text) for text in options.ids)}
+    deadline = time.monotonic() + (math.inf if options.timeout is None else options.timeout)
+    waiting = list(tasks)
+    _warn(store, tasks.values())
+    while True:
+        for task_id in list(waiting):
+            tasks[task_id] = store.get(task_id)
+            if tasks[task_id].state is State.DONE:
+                waiting.remove(task_id)
+                if not options.json:
+                    put(one_line(tasks[task_id].summary(), 400) + "\n")
+        if not waiting or time.monotonic() >= deadline:
+            break
+        time.sleep(_POLL_INTERVAL)
+    if options.json:
+        put(as_json([described(view, store) for view in views_of(store, tasks.values())]))
+    for task_id in waiting:
+        why = obstacle(store, tasks[task_id]) or f"it goes on (`animaworks-tool show {task_id}` says more)"
+        say(f"not done after {options.timeout:g} s: {task_id}: {why}")
+    if waiting:
+        return _NOT_DONE
+    return 0 if all(task.outcome is Outcome.COMPLETED for task in tasks.values()) else 1
+
+
+def _warn(store: TaskStore, tasks: Iterable[Task]) -> None:
+    """Write to stderr which of *tasks* may never finish as things are, and why."""
+    for task in tasks:
+        if blocked := obstacle(store, task):
+            say(f"task {task.id} is {task.state.value}: {blocked}; waiting")
+
+
+def _looks(store: TaskStore, task_id: str) -> Iterator[Task]:
+    """Yield the task at each poll, up to and including DONE."""
+    while True:
+        task = store.get(task_id)
+        yield task
+        if task.state is State.DONE:
+            return
+        time.sleep(_POLL_INTERVAL)
+
+
+def _follow(store: TaskStore, task: Task) -> int:
+    _warn(store, [task])
+    written = 0
+    for look in _looks(store, task.id):  # read before the log: a done task has written all of it
+        written = _copy(store.layout.log(task.id), written)
+        task = look
+    say(f"task {one_line(task.summary(), 400)}")
+    return written
+
+
+def _copy(path: str, offset: int) -> int:
+    """Print what *path* holds from *offset* on, and return where it ends now."""
+    try:
+        fd = files.open_file(path)
+    except FileNotFoundError:
+        return offset
+    with open(fd, "rb", buffering=0) as log:
+        log.seek(offset)
+        while data := log.read(_CHUNK):
+            put(data)
+        return log.tell()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from animaworks_tasks import State, Task, TaskStore
-from animaworks_tasks.cli import follow, main
+from animaworks_tasks.cli import main, show
 from animaworks_tasks.task.states import Event
 from tests.cli.conftest import Tool, complete, fail
 from tests.conftest import begin, die, own
@@ -37,7 +37,7 @@ def test_a_log_is_followed_from_pending_to_done(
     """Each look of the follower finds the task one step further."""
     task = store.submit("web", "fetch")
     steps = _steps(store, task)
-    monkeypatch.setattr(follow.time, "sleep", lambda _: next(steps))
+    monkeypatch.setattr(show.time, "sleep", lambda _: next(steps))
     said = tool("logs", *options, task.id)
     assert 0 == said.status
     assert "one\ntwo\nthree\n" == (said.data["log"] if "-j" in options else said.out)
@@ -68,7 +68,7 @@ def test_wait_ends_when_all_are_done_and_tells_how(
             lambda: store.finish(first, Event.COMPLETE, result="1"),
         ]
     )
-    monkeypatch.setattr(follow.time, "sleep", lambda _: next(steps)())
+    monkeypatch.setattr(show.time, "sleep", lambda _: next(steps)())
     said = tool("wait", first.task.id, done.id[:6], second.task.id)
     assert (0, "") == (said.status, said.err)
     assert [done.id, second.task.id, first.task.id] == [line.split()[0] for line in said.out.splitlines()]
