@@ -90,22 +90,19 @@ class Command:
 
     Attributes:
         module: Where it is carried out, by the function that has its name and an underscore.
-        takes: What the overview shows of its arguments.
+        takes: What the overview and the usage line show of its arguments.
         summary: What the overview says of it.
         description: What its ``--help`` says of it.
         arguments: What it takes.
         exits: Its exit statuses, where it has others than most.
-        usage: How it is called, where that is not seen from its arguments.
-        example: How it is called, say.
     """
 
     def __init__(
         self, module: str, takes: str, summary: str, description: str, *arguments: Argument,
-        exits: str = "0 done, 1 failed, 2 wrong usage; `animaworks-tool --help` lists all", usage: str = "",
-        example: str = "",
+        exits: str = "0 done, 1 failed, 2 wrong usage; `animaworks-tool --help` lists all",
     ) -> None:  # fmt: skip
         self.module, self.takes, self.summary, self.description = module, takes, summary, description
-        self.arguments, self.exits, self.usage, self.example = (*_COMMON, *arguments), exits, usage, example
+        self.arguments, self.exits = (*_COMMON, *arguments), exits
 
 
 def scan(
@@ -199,7 +196,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "submit", "TOOL [ARGS...]", "queue a call of a tool; prints a receipt at once",
         "Queue a call of a tool and return at once. A host (`animaworks-tool run`, or one that embeds the library) "
         "runs it, and leaves a notification when it is done. Prints a receipt as JSON. Everything after TOOL belongs "
-        "to the tool.",
+        "to the tool: animaworks-tool submit --timeout 900 transcribe audio talk.wav",
         Argument("tool", "TOOL", "the tool; `animaworks-tool tools` lists them"),
         Argument("argv", "ARGS", "what the tool takes: its subcommand, and what that takes", many=True),
         Argument("--key", "KEY", "a name for this work: while a task with it is kept, there will be no second one"),
@@ -208,8 +205,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
         Argument("--timeout", "SECONDS", "longest run of one attempt; default: the tool's value", least=0.001),
         Argument("--retries", "N", "how often a failure is run again; default: the tool's value", least=0),
         exits="0 it is queued; 1 it is not, or a power cut may still take it away, as stderr says; 2 wrong usage",
-        usage="animaworks-tool [--anima-dir DIR] submit [OPTIONS] TOOL [ARGS...]",
-        example="animaworks-tool submit --timeout 900 transcribe audio talk.wav",
     ),
     "run": Command(
         "host", "", "run what is submitted, in the foreground, until Ctrl-C",
@@ -303,3 +298,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
         Argument("shell", "SHELL", "bash, zsh or fish", choices=("bash", "zsh", "fish")),
     ),
 }  # fmt: skip
+
+
+def usage(name: str) -> str:
+    """Return the usage line of a command."""
+    return f"animaworks-tool [--anima-dir DIR] {name} [OPTIONS] {COMMANDS[name].takes}".rstrip()

@@ -12,8 +12,9 @@ runs in every Python program on Tab, and what shtab writes knows no task.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from animaworks_tasks.cli.basics import put
 from animaworks_tasks.cli.commands import COMMANDS, ENTRANCE, Argument, scan
@@ -31,45 +32,24 @@ _MOST: Final = 60  # tasks of one state
 _LONGEST: Final = 80  # characters of a candidate's summary
 _PLACES: Final = {"cancel": ("running", "pending"), "retry": ("done",)}  # whose tasks a command is for; else all
 
-_Words = list[tuple[str, str]]
-
-
-class Offer(NamedTuple):
-    """
-    What may stand in a place.
-
-    Attributes:
-        words: Candidates, with what each is.
-        besides: ``files``, ``directories`` or ``nothing``.
-    """
-
-    words: Sequence[tuple[str, str]] = ()
-    besides: str = "nothing"
-
-
-_NOTHING: Final = Offer()
-_FILES: Final = Offer(besides="files")
+_Words = list[tuple[str, str]]  # candidates, with what each is
+_Offer = tuple[str, _Words]  # what else may stand there, files, directories or nothing; and the candidates
 
 
 def complete(words: Sequence[str]) -> int:
     """Print what the last of *words* may become; *words* begin with the name of the shell."""
+    before = ""
     try:
-        shell, typed = words[0], _joined([_unquoted(word) for word in words[1:]])
-        current = typed[-1]
+        shell, *typed, current = words[0], *_joined([_unquoted(word) for word in words[1:]])
         option, equals, value = current.partition("=")
         if equals and option.startswith("--"):  # --option=value: bash asks for the value only
-            offer = _offer([*typed[:-1], option], value)
-            before = "" if shell == "bash" else f"{option}="
-        else:
-            offer, before, value = _offer(typed[:-1], current), "", current
+            typed, current, before = [*typed, option], value, "" if shell == "bash" else f"{option}="
+        besides, candidates = _offer(typed, current)
     except Exception:  # noqa: BLE001 - somebody types: a message would land in the command line
-        offer, before, value = _NOTHING, "", ""
-    lines = [
-        f"{before}{word}\t{_plain(summary)}"
-        for word, summary in offer.words
-        if word.startswith(value) and word.isprintable() and word
-    ]
-    put("\n".join([offer.besides, *dict.fromkeys(lines)]) + "\n")
+        besides, candidates, current = "nothing", [], ""
+    fitting = [(word, what) for word, what in candidates if word.startswith(current) and word.isprintable() and word]
+    lines = [f"{before}{word}\t{_plain(what)}" for word, what in fitting]
+    put("\n".join([besides, *dict.fromkeys(lines)]) + "\n")
     return 0
 
 
@@ -86,10 +66,6 @@ def _joined(words: Sequence[str]) -> list[str]:
 
 def _unquoted(word: str) -> str:
     """Return *word* without its quotes; nothing in it is expanded."""
-    if not any(quote in word for quote in "'\"\\"):
-        return word
-    import shlex
-
     try:
         return " ".join(shlex.split(word))
     except ValueError:  # a quote that is still open
@@ -103,7 +79,7 @@ def _plain(text: str) -> str:
 # What may stand where.
 
 
-def _offer(before: Sequence[str], current: str) -> Offer:
+def _offer(before: Sequence[str], current: str) -> _Offer:
     free, anima, _ = _read(before, ENTRANCE, leading=True)
     if not free:
         command = Argument("command", "COMMAND", "a command, or a tool")
@@ -119,16 +95,16 @@ def _offer(before: Sequence[str], current: str) -> Offer:
     return _next(store, name, arguments, words, current)
 
 
-def _next(store: _Store, name: str, arguments: Sequence[Argument], words: Sequence[str], current: str) -> Offer:
+def _next(store: _Store, name: str, arguments: Sequence[Argument], words: Sequence[str], current: str) -> _Offer:
     """Return what may stand after *words*, which are those of the command *name*."""
     free, _, awaited = _read(words, arguments)
     if awaited is not None:
         return _values(store, name, awaited)
     if current.startswith("-"):
-        return Offer([(word, each.summary) for each in arguments for word in each.words if word.startswith("--")])
+        return "nothing", [(word, each.summary) for each in arguments for word in each.words if word.startswith("--")]
     positionals = [each for each in arguments if not each.is_option]
     expected = positionals[len(free) :] or [each for each in positionals if each.many]
-    return _values(store, name, expected[0]) if expected else _NOTHING
+    return _values(store, name, expected[0]) if expected else ("nothing", [])
 
 
 def _read(
@@ -143,28 +119,28 @@ def _read(
     return free, anima, valued.get(option) if value is None else None
 
 
-def _values(store: _Store, command: str, argument: Argument) -> Offer:
+def _values(store: _Store, command: str, argument: Argument) -> _Offer:
     if argument.choices is not None:
-        return Offer([(str(choice), "") for choice in argument.choices])
+        return "nothing", [(str(choice), "") for choice in argument.choices]
     if argument.value == "ID":
-        return Offer(store.tasks(*_PLACES.get(command, ("running", "pending", "done"))))
+        return "nothing", store.tasks(*_PLACES.get(command, ("running", "pending", "done")))
     if argument.value in {"COMMAND", "TOOL"}:
         commands = [(name, each.summary) for name, each in COMMANDS.items() if argument.value == "COMMAND"]
-        return Offer([*commands, *store.tool_names()])
-    return Offer(besides={"DIR": "directories", "FILE": "files"}.get(argument.value or "", "nothing"))
+        return "nothing", [*commands, *store.tool_names()]
+    return {"DIR": "directories", "FILE": "files"}.get(argument.value or "", "nothing"), []
 
 
-def _of_tool(store: _Store, tool: str, words: Sequence[str], current: str) -> Offer:
+def _of_tool(store: _Store, tool: str, words: Sequence[str], current: str) -> _Offer:
     subcommands = store.tools().get(tool)
     if subcommands is None:
-        return _FILES
+        return "files", []
     position = arguments.locate(subcommands, words)
     if position is None:
         specs = subcommands.items()
-        return Offer([(name, ("⚠ " if spec["long_running"] else "") + spec["summary"]) for name, spec in specs])
+        return "nothing", [(name, ("⚠ " if spec["long_running"] else "") + spec["summary"]) for name, spec in specs]
     parameters = subcommands[words[position]]["parameters"]
     if parameters is None:
-        return _FILES
+        return "files", []
     return _next(store, "", [*map(_argument, parameters)], words[position + 1 :], current)
 
 
@@ -227,11 +203,9 @@ class _Store:
 def _summary(path: str, place: str) -> str:
     """Return what the task of a record is; empty where it cannot be read, or has just moved on."""
     try:
-        record = json.load(files.read(path, limit=pending.SIZE_LIMIT))
-    except (OSError, ValueError):
-        record = None
-    if not isinstance(record, dict):
+        record: Any = json.load(files.read(path, limit=pending.SIZE_LIMIT))
+        words = [record["tool_name"], record.get("subcommand")]
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):  # anybody may have written it
         return ""
-    words = [record.get("tool_name"), record.get("subcommand")]
     name = ":".join(word for word in words if isinstance(word, str) and word)
     return f"{name} {record.get('outcome', 'done') if place == 'done' else place}"

@@ -12,7 +12,7 @@ from animaworks_tasks.cli.basics import put, say
 from animaworks_tasks.cli.live import Lines, Screen, Signals, is_terminal, screen
 from animaworks_tasks.cli.stores import open_store
 from animaworks_tasks.cli.text import TaskView, as_json, described, moment, table, views_of
-from animaworks_tasks.errors import RecordError, TaskNotFoundError, UsageError
+from animaworks_tasks.errors import RecordError, TasksError, UsageError
 from animaworks_tasks.notifications.render import one_line, several
 from animaworks_tasks.store.directory import TaskStore
 from animaworks_tasks.store.place import ids
@@ -107,10 +107,8 @@ def _remarks(store: TaskStore, views: Sequence[TaskView], options: SimpleNamespa
 def _is_unreadable(store: TaskStore, task_id: str) -> bool:
     try:
         store.get(task_id)
-    except TaskNotFoundError:  # pruned just now
-        return False
-    except (RecordError, OSError):
-        return True
+    except TasksError as error:
+        return isinstance(error, RecordError)  # else it was pruned just now
     return False  # it ended just now
 
 
@@ -118,14 +116,14 @@ def _tasks(store: TaskStore, options: SimpleNamespace) -> Sequence[Task]:
     wanted = options.state
     if wanted is None:
         done = store.list(State.DONE, limit=options.limit if options.all else _DONE_SHOWN)
-        return [*not_done(store), *done][: options.limit]
-    if wanted == "done":
-        return store.list(State.DONE, limit=options.limit)
-    tasks = not_done(store) if wanted in {"pending", "running"} else store.list(State.DONE)
-    return [task for task in tasks if (task.outcome or task.state).value == wanted][: options.limit]
+        return [*store.list(State.RUNNING), *waiting(store), *done][: options.limit]
+    if wanted == "pending":
+        return waiting(store)[: options.limit]
+    tasks = store.list(State.RUNNING if wanted == "running" else State.DONE)
+    chosen = [task for task in tasks if wanted in {task.state.value, task.outcome and task.outcome.value}]
+    return chosen[: options.limit]
 
 
-def not_done(store: TaskStore) -> list[Task]:
-    """Return what runs, and then what waits, in the order in which it is started."""
-    waiting = sorted(store.list(State.PENDING), key=lambda task: (-task.priority, task.submitted_at, task.id))
-    return [*store.list(State.RUNNING), *waiting]
+def waiting(store: TaskStore) -> list[Task]:
+    """Return what waits, in the order in which it is started."""
+    return sorted(store.list(State.PENDING), key=lambda task: (-task.priority, task.submitted_at, task.id))

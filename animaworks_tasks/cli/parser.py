@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Final
 
 from animaworks_tasks.cli.basics import put
-from animaworks_tasks.cli.commands import COMMANDS, ENTRANCE, EXITS, USAGE, Argument, take
+from animaworks_tasks.cli.commands import COMMANDS, ENTRANCE, EXITS, USAGE, Argument, take, usage
 from animaworks_tasks.errors import UsageError
 
 _WIDTH: Final = 80  # columns
@@ -25,41 +25,30 @@ def execute(name: str, words: Sequence[str]) -> int:
     if "-h" in words or "--help" in words:  # before an argument is found missing
         put(help_of(name))
         return 0
-    usage = usage_of(name)
-    given, left = take(words, COMMANDS[name].arguments, usage)
+    given, left = take(words, COMMANDS[name].arguments, usage(name))
     for each in COMMANDS[name].arguments:
         if each.required and given[each.name] in (None, []):
-            raise UsageError(f"required: {_shown(each, each.words)}, {each.summary}", usage)
+            raise UsageError(f"required: {_shown(each)}, {each.summary}", usage(name))
     if left:
-        raise UsageError(f"{left[0]!r} is one word too many; --help shows what can be given", usage)
+        raise UsageError(f"{left[0]!r} is one word too many; --help shows what can be given", usage(name))
     module = import_module(f"animaworks_tasks.cli.{COMMANDS[name].module}")
     status: int = getattr(module, f"{name}_")(SimpleNamespace(**given))
     return status
 
 
-def usage_of(name: str) -> str:
-    """Return how the command *name* is called, in one line."""
-    if COMMANDS[name].usage:
-        return COMMANDS[name].usage
-    shown = [(each, _shown(each, each.words[:1]) + (" ..." if each.many else "")) for each in COMMANDS[name].arguments]
-    return " ".join([f"animaworks-tool {name}", *(text if each.required else f"[{text}]" for each, text in shown)])
-
-
 def help_of(name: str) -> str:
     """Return what ``animaworks-tool NAME --help`` prints."""
     command = COMMANDS[name]
-    usage = textwrap.fill(f"usage: {usage_of(name)}", _WIDTH, subsequent_indent=" " * 7, break_on_hyphens=False)
-    rows = _rows(((_shown(each, each.words), each.summary) for each in command.arguments), 24)
-    example = f"\nexample: {command.example}\n" if command.example else ""
     description = textwrap.fill(command.description, _WIDTH)
-    return f"{usage}\n\n{description}\n\n{rows}{example}\nexit status: {command.exits}\n"
+    rows = _rows(((_shown(each), each.summary) for each in command.arguments), 24)
+    return f"usage: {usage(name)}\n\n{description}\n\n{rows}\nexit status: {command.exits}\n"
 
 
 def overview() -> str:
     """Return what ``animaworks-tool --help`` prints."""
     commands = [(f"{name} {command.takes}".strip(), command.summary) for name, command in COMMANDS.items()]
     commands.insert(1, ("TOOL SUBCOMMAND [ARGS...]", "call a tool here and now, and wait for it"))
-    options = [(_shown(each, each.words), each.summary) for each in ENTRANCE]
+    options = [(_shown(each), each.summary) for each in ENTRANCE]
     return f"""\
 usage: {USAGE}
 
@@ -76,9 +65,9 @@ exit status:
 {_rows(EXITS.items(), 3)}"""
 
 
-def _shown(argument: Argument, words: Sequence[str]) -> str:
+def _shown(argument: Argument) -> str:
     value = argument.value or ("{" + ",".join(argument.choices) + "}" if argument.choices else "")
-    return f"{', '.join(words)} {value}".rstrip() if argument.is_option else value
+    return f"{', '.join(argument.words)} {value}".rstrip() if argument.is_option else value
 
 
 def _rows(rows: Iterable[tuple[str, str]], width: int) -> str:

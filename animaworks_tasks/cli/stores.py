@@ -70,8 +70,8 @@ def find(store: TaskStore, text: str) -> Task:
         return store.get(beginning)
     if len(beginning) < _SHORTEST:
         raise UsageError(f"{text!r} is too short for a task's id: at least its first {_SHORTEST} digits are needed")
-    places = ((store.layout.pending, ".json"), (store.layout.running, ".task"), (store.layout.done, ".task"))
-    found = sorted({task_id for place in places for task_id in ids(*place) if task_id.startswith(beginning)})
+    known = store.pending_ids() | ids(store.layout.running, ".task") | ids(store.layout.done, ".task")
+    found = sorted(task_id for task_id in known if task_id.startswith(beginning))
     if not found:
         raise TaskNotFoundError(text, store.location)
     if len(found) > 1:

@@ -11,9 +11,9 @@ import os
 import time
 
 from animaworks_tasks.cli.basics import anima_dir, put, remedy, say
-from animaworks_tasks.cli.commands import COMMANDS, take
+from animaworks_tasks.cli.commands import COMMANDS, take, usage
 from animaworks_tasks.errors import PartlySubmittedError, StoreError, TasksError, UsageError
-from animaworks_tasks.fs import files, json
+from animaworks_tasks.fs import json
 from animaworks_tasks.fs.disk import Disk
 from animaworks_tasks.fs.journal import Journal
 from animaworks_tasks.fs.layout import Layout
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Final
 
-_USAGE: Final = COMMANDS["submit"].usage
+_USAGE: Final = usage("submit")
 
 
 def submit(words: Sequence[str]) -> int:
@@ -91,16 +91,13 @@ def _checked(tools: Mapping[str, Mapping[str, Mapping[str, Any]]], tool: str, ar
 
 def _call_of(layout: Layout, task_id: str) -> tuple[str, str, list[str]] | None:
     """Return tool, subcommand and arguments of a task that is there; None where its record cannot be read."""
-    # In the order in which a record moves.
-    for path in (layout.pending_record(task_id), layout.running_record(task_id), layout.done_record(task_id)):
-        try:
-            record: Any = json.load(files.read(path, limit=pending.SIZE_LIMIT))
-            call = record.get("tool_args", record)  # as it stands from the claim on, or before
-            tool, subcommand, argv = record["tool_name"], call.get("subcommand") or "", list(call["raw_args"])
-            return tool.removesuffix(f":{subcommand}") if call is not record else str(tool), subcommand, argv
-        except (OSError, ValueError, AttributeError, KeyError, TypeError):  # anybody may have written it
-            continue
-    return None
+    from animaworks_tasks.store.directory import TaskStore  # here: few submits meet a task that has their key
+
+    try:
+        task = TaskStore(layout.anima, durability="process").get(task_id)
+    except (TasksError, OSError):
+        return None
+    return task.tool, task.subcommand, list(task.argv)
 
 
 def print_receipt(task_id: str, tool: str, subcommand: str) -> int:

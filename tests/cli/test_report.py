@@ -253,7 +253,7 @@ def test_a_bar_tells_what_it_is() -> None:
     assert "000000000000 completed, 50 s, from 2026-03-01 11:58:20" in titles
     assert 10 == len(titles)
     assert "000000000064 overdue, 10 min, from 2026-03-01 11:50:00" in titles
-    assert "image_gen:3d: 1 running, 9 completed, 1 overdue" in [
+    assert "image_gen:3d: 1 running, 1 overdue, 9 completed" in [
         each.attributes.get("aria-label") for each in found.elements
     ]
     (mark,) = (title.text for title in document(never_started()).all("title")[1:])

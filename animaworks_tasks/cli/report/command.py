@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Final
 
 from animaworks_tasks.cli.basics import put, remedy, say
-from animaworks_tasks.cli.listing import not_done
+from animaworks_tasks.cli.listing import waiting
 from animaworks_tasks.cli.report.page import page
 from animaworks_tasks.cli.stores import open_store
 from animaworks_tasks.cli.text import TaskView, as_json, duration, views_of
@@ -58,9 +58,7 @@ def _report(store: TaskStore, options: SimpleNamespace) -> tuple[Sequence[TaskVi
     latest = store.list(State.DONE, limit=limit)
     since = None if options.since is None else now - options.since
     done = [task for task in latest if since is None or (task.finished_at is not None and task.finished_at >= since)]
-    unfinished = not_done(store)
-    running = [task for task in unfinished if task.state is State.RUNNING]
-    waiting = [task for task in unfinished if task.state is State.PENDING]
+    pending = waiting(store)
     older, beyond = len(latest) - len(done), max(0, kept - limit)
     if older and options.since is not None:  # so all that is not older is here
         gone = (older + beyond, "task", f"done more than {duration(options.since.total_seconds())} ago (--since)")
@@ -68,11 +66,11 @@ def _report(store: TaskStore, options: SimpleNamespace) -> tuple[Sequence[TaskVi
         gone = (beyond, "task", f"done before the last {limit}; a larger --limit shows more")
     left_out = [
         gone,
-        (len(waiting) - limit, "task", "that wait; a larger --limit shows more"),
+        (len(pending) - limit, "task", "that wait; a larger --limit shows more"),
         (min(kept, limit) - len(latest), "record", "that cannot be read; `animaworks-tool doctor` says why"),
     ]
     remarks = [f"left out: {several(number, one, f'{one}s')} {why}" for number, one, why in left_out if number > 0]
-    views = views_of(store, (*running, *waiting[:limit], *done))
+    views = views_of(store, (*store.list(State.RUNNING), *pending[:limit], *done))
     return views, remarks, page(store.location, now, views, remarks)
 
 

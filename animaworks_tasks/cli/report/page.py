@@ -17,7 +17,7 @@ from itertools import zip_longest
 from typing import Final
 
 from animaworks_tasks.cli.report.html import Content, Markup, tag
-from animaworks_tasks.cli.report.timeline import STATUSES, counts, grouped, shown_status, swatch, timeline
+from animaworks_tasks.cli.report.timeline import counts, grouped, shown_status, swatch, timeline
 from animaworks_tasks.cli.text import TaskView, duration, moment
 from animaworks_tasks.notifications.render import ENGLISH, one_line
 from animaworks_tasks.task.model import Cause, Outcome
@@ -84,11 +84,10 @@ def _section(name: str, heading: str, content: Markup) -> Markup:
 
 
 def _counts(views: Sequence[TaskView]) -> Iterator[Markup]:
-    found = counts(views)
-    for status in STATUSES:
-        number = tag("b", str(found[status]), id=f"count-{status}")
-        late = [", ", tag("b", str(found["overdue"]), id="count-overdue"), " overdue"] if status == "running" else []
-        yield tag("li", swatch(status), number, " ", status, late)
+    """Yield how many tasks there are of each status, with the mark that stands for it on the page."""
+    words = {"overdue": "of them overdue", "pending": "waiting to start"}
+    for status, number in counts(views).items():
+        yield tag("li", swatch(status), tag("b", str(number), id=f"count-{status}"), " ", words.get(status, status))
     yield tag("li", tag("b", str(len(views)), id="count-all"), " in all")
 
 

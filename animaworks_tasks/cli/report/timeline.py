@@ -19,7 +19,7 @@ from animaworks_tasks.task.model import State
 
 K = TypeVar("K")
 
-STATUSES: Final = ("running", "pending", "completed", "failed", "cancelled")
+STATUSES: Final = ("running", "overdue", "pending", "completed", "failed", "cancelled")
 _LANES: Final = 6  # bars above each other in one row
 _LANE: Final = 16  # pixels
 _GAP: Final = 0.2  # percent between two bars in one lane
@@ -89,10 +89,10 @@ def grouped(views: Iterable[TaskView], key: Callable[[TaskView], K]) -> dict[K, 
     return groups
 
 
-def counts(views: Iterable[TaskView]) -> dict[str, int]:
-    """Return how many tasks there are of each status, and how many are overdue."""
-    found = Counter(view.status for view in views)
-    return {**{status: found[status] for status in STATUSES}, "overdue": sum(view.overdue for view in views)}
+def counts(views: Sequence[TaskView]) -> dict[str, int]:
+    """Return how many tasks there are of each status; those that are overdue run."""
+    found = Counter([*(view.status for view in views), *("overdue" for view in views if view.overdue)])
+    return {status: found[status] for status in STATUSES}
 
 
 def bars(views: Sequence[TaskView], span: Span) -> list[tuple[TaskView, float, float, int]]:
@@ -113,7 +113,7 @@ def bars(views: Sequence[TaskView], span: Span) -> list[tuple[TaskView, float, f
 
 
 def timeline(views: Sequence[TaskView]) -> Markup:
-    """Return the rows, in the order in which they begin, the axis, and what the marks mean."""
+    """Return the rows, in the order in which they begin, and the axis."""
     span = Span(views)
     rows = sorted(grouped(views, lambda view: view.task.name).items(), key=lambda row: min(map(stretch, row[1])))
     ticks = list(span.ticks())
@@ -122,8 +122,8 @@ def timeline(views: Sequence[TaskView]) -> Markup:
         f"From {moment(span.first)} to {moment(span.last)}. A bar is the last attempt of a task; failures are taller; "
         "what never started is a mark at its end."
     )
-    content = (_legend(), tag("div", _axis(span, ticks), drawn, class_="timeline"), tag("figcaption", caption))
-    return tag("figure", *content)
+    body = tag("div", _axis(span, ticks), drawn, class_="timeline")
+    return tag("figure", body, tag("figcaption", caption))
 
 
 def swatch(status: str) -> Markup:
@@ -135,12 +135,6 @@ def swatch(status: str) -> Markup:
 def shown_status(view: TaskView) -> str:
     """Return the status, or that it is overdue."""
     return "overdue" if view.overdue else view.status
-
-
-def _legend() -> Markup:
-    words = {"overdue": "running, overdue", "pending": "waiting to start"}
-    marks = ("completed", "failed", "cancelled", "running", "overdue", "pending")
-    return tag("ul", [tag("li", swatch(mark), " ", words.get(mark, mark)) for mark in marks], class_="legend")
 
 
 def _axis(span: Span, ticks: Sequence[datetime]) -> Markup:
