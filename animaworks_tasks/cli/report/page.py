@@ -22,8 +22,6 @@ from animaworks_tasks.cli.text import TaskView, duration, moment
 from animaworks_tasks.notifications.render import ENGLISH, one_line
 from animaworks_tasks.task.model import Cause, Outcome
 
-_STRIP: Final = 160  # pixels, how wide the runs of a tool are drawn
-_ROOM: Final = 1.05  # of the longest run, how long the drawing goes
 _STRIPES: Final = Markup(  # what distinguishes a failure from a success without colour; the other rows refer to it
     '<svg class="stripes" width="0" height="0" aria-hidden="true"><defs>'
     '<pattern id="failed" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
@@ -123,38 +121,20 @@ def _durations(views: Sequence[TaskView]) -> Markup:
     if not runs:
         return tag("p", "No task has completed.", class_="empty")
     numbers = ("Completed", "Median", "9 of 10 within", "Longest", "Expected", "Took longer")
-    columns = {"Tool": None, **dict.fromkeys(numbers, "num"), "Runs": None}
-    note = (
-        "Only of what completed. Each row is drawn from 0 to its longest time: "
-        "a stroke is a run, the tall one the median, the dashed line the expectation."
-    )
+    columns = {"Tool": None, **dict.fromkeys(numbers, "num")}
     rows = (_durations_row(tool, those) for tool, those in sorted(grouped(runs, lambda run: run.task.name).items()))
-    return tag("div", tag("p", note), _table("durations", columns, rows))
+    return tag("div", tag("p", "Only of what completed."), _table("durations", columns, rows))
 
 
 def _durations_row(tool: str, runs: Sequence[TaskView]) -> Sequence[Content]:
     seconds = sorted(run.seconds for run in runs)
-    number, median = len(seconds), statistics.median(seconds)
-    times = map(duration, (median, seconds[-(-number * 9 // 10) - 1], seconds[-1]))
+    number = len(seconds)
+    times = map(duration, (statistics.median(seconds), seconds[-(-number * 9 // 10) - 1], seconds[-1]))
     expected = Counter(run.expected for run in runs).most_common(1)[0][0]  # of most of them
     over = sum(run.expected is not None and run.seconds > run.expected for run in runs)
     late = tag("span", f"{over} of {number}", class_="late" if over else None)
     promise = ("-", "-") if expected is None else (duration(expected), late)
-    return one_line(tool, 60), str(number), *times, *promise, _strip(seconds, median, expected)
-
-
-def _strip(seconds: Sequence[float], median: float, expected: float | None) -> Markup:
-    longest = max(seconds[-1], expected or 0.0) * _ROOM or 1.0
-
-    def stroke(at: float, kind: str, top: int, bottom: int) -> Markup:
-        x = f"{at / longest * _STRIP:.1f}"
-        return tag("line", x1=x, x2=x, y1=top, y2=bottom, class_=kind)
-
-    base = tag("line", x1=0, x2=_STRIP, y1=16, y2=16, class_="grid")
-    runs = dict.fromkeys(stroke(each, "run", 6, 16) for each in seconds)  # those in one place once
-    promise = [] if expected is None else [stroke(expected, "expected", 0, 22)]
-    content = (base, runs, stroke(median, "median", 2, 20), promise)
-    return tag("svg", *content, width=_STRIP, height=22, class_="strip", aria_hidden="true")
+    return one_line(tool, 60), str(number), *times, *promise
 
 
 def _failures(views: Sequence[TaskView]) -> Markup:
