@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final
 
 from animaworks_tasks.cli.basics import put, say, write_all
 from animaworks_tasks.cli.commands import COMMANDS, USAGE
+from animaworks_tasks.cli.parser import help_text
 from animaworks_tasks.cli.text import as_json, duration
 from animaworks_tasks.cli.tools import named_anima, registry_of
 from animaworks_tasks.errors import TasksError, UsageError
@@ -192,13 +193,13 @@ def _help(
     A tool that is here and parses its own arguments has its own; what only the host has is always to be submitted.
     """
 
-    def usage(subcommand: str) -> str:
+    def called(subcommand: str) -> str:
         spec = subcommands[subcommand]
         submit = "submit " if spec["long_running"] or not is_here else ""
-        return f"usage: animaworks-tool {submit}{arguments.usage(f'{name} {subcommand}', spec['parameters'])}\n"
+        return f"animaworks-tool {submit}{arguments.usage(f'{name} {subcommand}', spec['parameters'])}"
 
     if wanted or (argv and argv[0] in _HELP):
-        return "".join(map(usage, subcommands))
+        return "".join(f"usage: {called(subcommand)}\n" for subcommand in subcommands)
     words = argv[: argv.index("--")] if "--" in argv else argv
     position = arguments.locate(subcommands, words)
     if position is None or not any(word in _HELP for word in words):
@@ -206,10 +207,10 @@ def _help(
     spec = subcommands[words[position]]
     if spec["parameters"] is None and is_here:
         return ""
-    lines = [usage(words[position]), *([spec["summary"] + "\n"] if spec["summary"] else [])]
-    for parameter in spec["parameters"] or ():
-        text, default = parameter.get("help", ""), parameter.get("default")
-        if default not in (None, False, []):
-            text = f"{text} (default: {default})".strip()
-        lines.append(f"  {arguments.usage('', [parameter]).strip():<24} {text}".rstrip())
-    return "\n".join(lines) + "\n"
+    return help_text(called(words[position]), spec["summary"], map(_row, spec["parameters"] or ()))
+
+
+def _row(parameter: Mapping[str, Any]) -> tuple[str, str]:
+    text, default = parameter.get("help", ""), parameter.get("default")
+    more = "" if default in (None, False, []) else f"(default: {default})"
+    return arguments.usage("", [parameter]).strip(), f"{text} {more}".strip()

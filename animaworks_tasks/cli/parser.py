@@ -39,9 +39,14 @@ def execute(name: str, words: Sequence[str]) -> int:
 def help_of(name: str) -> str:
     """Return what ``animaworks-tool NAME --help`` prints."""
     command = COMMANDS[name]
-    description = textwrap.fill(command.description, _WIDTH)
-    rows = _rows(((_shown(each), each.summary) for each in command.arguments), 24)
-    return f"usage: {usage(name)}\n\n{description}\n\n{rows}\nexit status: {command.exits}\n"
+    rows = [(_shown(each), each.summary) for each in command.arguments]
+    return f"{help_text(usage(name), command.description, rows)}\nexit status: {command.exits}\n"
+
+
+def help_text(called: str, description: str, rows: Iterable[tuple[str, str]]) -> str:
+    """Return the help of a command or of a tool: how it is *called*, what it does, and what it takes."""
+    parts = (f"usage: {called}", textwrap.fill(description, _WIDTH), _rows(rows, 23).rstrip())
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def overview() -> str:
@@ -71,4 +76,4 @@ def _shown(argument: Argument) -> str:
 
 
 def _rows(rows: Iterable[tuple[str, str]], width: int) -> str:
-    return "".join(f"  {left:<{width}}  {right}\n" for left, right in rows)
+    return "".join(f"  {left:<{width}}  {right}".rstrip() + "\n" for left, right in rows)
