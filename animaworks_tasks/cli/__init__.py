@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Final
 
-FAILED: Final = 1
-WRONG_USAGE: Final = 2
-INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
-UNREAD: Final = 141  # 128 + SIGPIPE: the reader of our output has left
 _REMEDIES: Final = {  # the next step after errors that do not say so themselves
     RecordError: "`animaworks-tool doctor` says what can be done",
     ToolLoadError: "correct the tool, or what names it",
@@ -40,15 +36,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         given, called = take(words, ENTRANCE, USAGE, leading=True)
         status = _dispatch(words[: len(words) - len(called)], given, called)
     except KeyboardInterrupt:
-        status = INTERRUPTED
+        status = 130  # 128 + SIGINT, as shells have it
     except BrokenPipeError:
-        status = UNREAD
+        status = 141  # 128 + SIGPIPE: the reader of our output has left
     except UsageError as error:
         say(str(error))
-        status = WRONG_USAGE
+        status = 2
     except (TasksError, OSError) as error:
         say(_in_one_line(error))
-        status = FAILED
+        status = 1
     abandon_unwritable()
     if argv is None and called[:1] == ["submit"]:
         os._exit(status)  # all is flushed, and an interpreter that ends in order takes 1.6 ms more (measured), of 16

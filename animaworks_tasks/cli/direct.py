@@ -58,8 +58,8 @@ def call(options: Mapping[str, Any], name: str, argv: Sequence[str]) -> int:
     tools = found if is_here or anima is None else known_tools(Layout(anima)) or {}
     if name not in tools:
         raise _unknown(name, registry)
-    if help_text := _help(name, argv, tools[name], wanted=options["help"], is_here=is_here):
-        put(help_text)
+    if text := _help(name, argv, tools[name], wanted=options["help"], is_here=is_here):
+        put(text)
         return 0
     line = one_line(shlex.join([name, *argv]), 200)
     if not is_here:

@@ -23,7 +23,6 @@ from animaworks_tasks.store.workspace import kept_result
 from animaworks_tasks.task.model import Cause, Outcome, State, Task, is_task_id
 
 _POLL_INTERVAL: Final = 0.2  # seconds between two looks; people do not notice less
-_NOT_DONE: Final = 3  # exit status
 _CHUNK: Final = 1 << 16  # bytes
 _COMMON: Final = ("at", "event", "task_id", "pid")
 
@@ -238,7 +237,7 @@ def wait_(options: SimpleNamespace) -> int:
         why = obstacle(store, tasks[task_id]) or f"it goes on (`animaworks-tool show {task_id}` says more)"
         say(f"not done after {options.timeout:g} s: {task_id}: {why}")
     if waiting:
-        return _NOT_DONE
+        return 3
     return 0 if all(task.outcome is Outcome.COMPLETED for task in tasks.values()) else 1
 
 

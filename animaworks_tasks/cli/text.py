@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final
@@ -23,11 +23,6 @@ from animaworks_tasks.task.model import Outcome, State, Task
 from animaworks_tasks.tools.catalogue import known_tools
 
 _UNITS: Final = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
-_DESCRIBED: Final = (
-    "tool", "subcommand", "argv", "state", "outcome", "cause", "error", "hint", "result", "result_file", "result_size",
-    "result_tail", "submitted_at", "not_before", "started_at", "finished_at", "attempt", "retries", "timeout_seconds",
-    "priority", "key", "retry_of", "cwd", "owner_pid",
-)  # fmt: skip
 _EXACT_BELOW: Final = 10  # seconds; shorter times are shown to a tenth
 
 
@@ -175,17 +170,21 @@ def described(view: TaskView, store: TaskStore) -> dict[str, Any]:
     task, progress = view.task, view.progress
     return {
         "task_id": task.id,
-        **{name: _plain(getattr(task, name)) for name in _DESCRIBED},
-        "argv": list(task.argv),
+        **_plain(task, but={"id", "extra"}),
         "result_file": task.result_file and os.path.join(store.layout.root, task.result_file),
         "log": store.layout.log(task.id) if task.attempt else None,
         "seconds": None if view.is_unknown else round(view.seconds, 3),
         "expected_seconds": view.expected,
         "overdue": view.overdue,
         "orphaned": view.orphaned,
-        "progress": progress and {name: _plain(getattr(progress, name)) for name in ("fraction", "message", "at")},
+        "progress": progress and _plain(progress),
     }
 
 
-def _plain(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else value.value if isinstance(value, Enum) else value
+def _plain(data: Task | Progress, but: Container[str] = ()) -> dict[str, object]:
+    """Return the attributes of *data* as JSON has them, *but* some."""
+    found = attrs.asdict(data, recurse=False, filter=lambda attribute, _: attribute.name not in but)
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value.value if isinstance(value, Enum) else value
+        for name, value in found.items()
+    }

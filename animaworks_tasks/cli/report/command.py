@@ -21,7 +21,6 @@ from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.task.model import State
 
 _LIMIT: Final = 1000  # done tasks, and waiting ones; a browser shows so many at once
-_STDOUT: Final = "-"
 
 
 def report_(options: SimpleNamespace) -> int:
@@ -33,7 +32,7 @@ def report_(options: SimpleNamespace) -> int:
         TasksError: It could not be written; what stood there before is as it was.
     """
     store = open_store(options)
-    if options.html == _STDOUT:
+    if options.html == "-":
         if options.json:
             raise UsageError("-j says where the page is, and with --html - that is stdout: leave out one")
         put(_report(store, options)[-1])
