@@ -83,12 +83,11 @@ def _dispatch(options: Sequence[str], given: Mapping[str, Any], called: Sequence
 
 def _in_one_line(error: TasksError | OSError) -> str:
     """Return what happened and, where the error itself does not say it, what to do next."""
-    text = " ".join(str(error).split())
     if isinstance(error, StoreError):
         step = f"; {remedy(error.__cause__)}" if isinstance(error.__cause__, OSError) else ""
         return f"{error}{step}, or name another Anima with --anima-dir"
     if isinstance(error, TasksError):
-        return text + next((f"; {step}" for kind, step in _REMEDIES.items() if isinstance(error, kind)), "")
-    path = getattr(error, "filename", None)
-    reason = getattr(error, "strerror", None) or str(error)
-    return f"{reason}{f': {path}' if path else ''}; {remedy(error)}"
+        step = next((f"; {step}" for kind, step in _REMEDIES.items() if isinstance(error, kind)), "")
+        return " ".join(str(error).split()) + step
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{where}; {remedy(error)}"

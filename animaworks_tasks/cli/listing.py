@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
@@ -51,7 +52,7 @@ def _watch(store: TaskStore, options: SimpleNamespace) -> int:
         say("this shows more, and in place, with rich: pip install 'animaworks_tasks[rich]'")
     with Signals(picture) as signals:
         _look(store, options, signals, picture)
-    signals.let_through()
+    signal.raise_signal(signals.taken[0])  # now it has its usual effect
     return 0
 
 

@@ -182,11 +182,6 @@ class Signals:
             signal.signal(signal.SIGTSTP, self._take)
             self._screen.__enter__()
 
-    def let_through(self) -> None:
-        """Raise the first signal again, after the ``with`` block, so that it has its usual effect."""
-        for number in self.taken[:1]:
-            signal.raise_signal(number)
-
 
 def picture(views: Sequence[TaskView], remarks: Sequence[str], width: int, height: int) -> RenderableType:
     """Return what a terminal of *width* columns and *height* lines has room for."""
