@@ -109,17 +109,23 @@ def scan(
     words: Sequence[str], arguments: Sequence[Argument], *, leading: bool = False
 ) -> Iterator[tuple[str, str | None]]:
     """
-    Yield each option in *words* with its value, if it has one, and each word of no option as ("", word).
+    Yield each option in *words* with its value, if it has one, and each word of no option as ("", word): all after --.
 
     Args:
         words: As typed.
         arguments: What may be given; other options are taken for flags.
         leading: Whether the first word of no option ends the options.
     """
-    valued = {word for each in arguments for word in each.words if each.is_option and each.value is not None}
+    options = {word: each for each in arguments for word in each.words if each.is_option}
+    valued = {word for word, each in options.items() if each.value is not None}
     rest = list(words)
     while rest:
         word = rest.pop(0)
+        if word == "--":
+            break
+        if word[:2] in options.keys() - valued and word[2:]:  # several flags in one word: -fj
+            rest[:0] = [f"-{letter}" for letter in word[1:]]
+            continue
         option, equals, value = word.partition("=")
         if not word.startswith("-"):
             yield "", word
