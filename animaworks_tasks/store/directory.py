@@ -19,7 +19,7 @@ import functools
 import itertools
 import os
 import sys
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Unpack
 
@@ -31,11 +31,11 @@ from animaworks_tasks.fs.disk import NO_LINKS
 from animaworks_tasks.fs.layout import Layout
 from animaworks_tasks.notifications.inbox import DirectoryNotifications
 from animaworks_tasks.notifications.render import MarkdownRenderer, Renderer
-from animaworks_tasks.store import enqueue, keys, recovery, rejection, transitions
+from animaworks_tasks.store import enqueue, keys, recovery, rejection, rules, transitions
 from animaworks_tasks.store.newest import newest, times
 from animaworks_tasks.store.place import Place, ids
 from animaworks_tasks.store.protocol import Claim, Progress, Recovery
-from animaworks_tasks.store.rules import Clock, SubmitOptions, changed_at, new_task, new_tasks, utc_now
+from animaworks_tasks.store.rules import Clock, Question, SubmitOptions, never, utc_now
 from animaworks_tasks.store.watch import DirectoryWatch
 from animaworks_tasks.store.workspace import DirectoryWorkspace, kept_result, progress_from
 from animaworks_tasks.task import codec
@@ -110,7 +110,7 @@ class TaskStore:
     # Submitting and looking.
 
     def submit(self, tool: str, *argv: str, **options: Unpack[SubmitOptions]) -> Task:
-        task = new_task(tool, argv, options, anima_dir=self.layout.anima, at=self.place.clock())
+        task = rules.new_task(tool, argv, options, anima_dir=self.layout.anima, at=self.place.clock())
         data = codec.written(task, room=2 * ROOM)  # claimed again after a requeue, it is a little larger
         check = functools.partial(codec.read_back, data, task.id)
         if task.key is None:
@@ -126,7 +126,7 @@ class TaskStore:
     def submit_many(
         self, tool: str, argvs: Iterable[Sequence[str]], **options: Unpack[SubmitOptions]
     ) -> Sequence[Task]:
-        coming = new_tasks(tool, argvs, options, anima_dir=self.layout.anima, at=self.place.clock())
+        coming = rules.new_tasks(tool, argvs, options, anima_dir=self.layout.anima, at=self.place.clock())
         tasks: list[Task] = []
 
         def records() -> Iterator[tuple[str, bytes]]:
@@ -179,7 +179,7 @@ class TaskStore:
                         continue
                     with contextlib.suppress(FileNotFoundError, RecordError):
                         found[task_id] = find(task_id)
-        return sorted(found.values(), key=changed_at, reverse=True)[:limit]
+        return sorted(found.values(), key=rules.changed_at, reverse=True)[:limit]
 
     def pending_ids(self) -> set[str]:
         return ids(self.layout.pending, ".json")
@@ -218,11 +218,7 @@ class TaskStore:
     # Recovering, cancelling and forgetting.
 
     def recover(
-        self,
-        may_run_again: Callable[[Task], bool] = lambda _: False,
-        *,
-        concerns: Callable[[Task], bool] | None = None,
-        only: Iterable[str] | None = None,
+        self, may_run_again: Question = never, *, concerns: Question | None = None, only: Iterable[str] | None = None
     ) -> Recovery:
         if not self._swept:
             self.sweep()

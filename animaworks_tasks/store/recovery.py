@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from animaworks_tasks.errors import RecordError
@@ -19,8 +19,8 @@ from animaworks_tasks.fs import files, locks
 from animaworks_tasks.store import keys, leftovers, views
 from animaworks_tasks.store.place import Place, decoded, ids, running_task
 from animaworks_tasks.store.protocol import Recovery
-from animaworks_tasks.store.rejection import NOTE, end_unreadable, orphan_ends, quarantine_outcome, reject
-from animaworks_tasks.store.rules import requeued
+from animaworks_tasks.store.rejection import NOTE, end_unreadable, quarantine_outcome, reject
+from animaworks_tasks.store.rules import Question, orphan_ends, requeued
 from animaworks_tasks.store.transitions import commit, drop, notify, remove_artifacts, requeue_record
 from animaworks_tasks.task import codec
 from animaworks_tasks.task.model import State, Task, is_task_id
@@ -30,8 +30,6 @@ from animaworks_tasks.task.states import advance
 logger = logging.getLogger("animaworks_tasks")
 
 STALE_DRAFT: Final = 3600.0  # seconds after which a file in tmp/ belongs to nobody
-
-Question = Callable[[Task], bool]
 
 
 def recover(
@@ -148,7 +146,7 @@ def _decide(place: Place, submitted: Task, running: Task, may_run_again: Questio
     # It has its name in running/, so its tool may have begun.
     if not place.cancelled(task_id) and may_run_again(running):
         return requeue_record(place, requeued(running, now=place.clock()))
-    event, changes = orphan_ends(place, task_id)
+    event, changes = orphan_ends(cancelled=place.cancelled(task_id))
     task = commit(place, advance(running, event, finished_at=place.clock(), **changes))
     drop(place, task_id)
     return task

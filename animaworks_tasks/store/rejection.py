@@ -19,8 +19,9 @@ from animaworks_tasks.fs import files, locks
 from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.store import views
 from animaworks_tasks.store.place import Place
+from animaworks_tasks.store.rules import orphan_ends
 from animaworks_tasks.store.transitions import commit, drop, notify
-from animaworks_tasks.task.model import OWNER_DIED, Cause, Task
+from animaworks_tasks.task.model import Cause, Task
 from animaworks_tasks.task.states import Event, advance
 
 RIPE_AFTER: Final = 5.0  # seconds; an unreadable file younger than this may still be being written by a plain writer
@@ -106,7 +107,7 @@ def _verdict(place: Place, task_id: str, reason: str) -> Task:
         error, hint = f"{where} is not a task record: {why}", f"submit its call anew; {kept}"
         changes: dict[str, Any] = {"cause": Cause.REJECTED, "error": error, "hint": hint}
         return advance(_unknown(place, task_id), Event.REJECT, finished_at=place.clock(), **changes)
-    event, changes = orphan_ends(place, task_id)
+    event, changes = orphan_ends(cancelled=place.cancelled(task_id))
     error = f"{changes['error']}, and running/{task_id}.task cannot be read any more: {reason}"
     hint = f"it may have run: see what it did before you submit its call anew; {kept}"
     task = advance(_unknown(place, task_id), Event.CLAIM, attempt=1)
@@ -114,13 +115,6 @@ def _verdict(place: Place, task_id: str, reason: str) -> Task:
         seen = views.read(place.layout, task_id)
         task = attrs.evolve(task, tool=seen.tool, subcommand=seen.subcommand, argv=seen.argv)
     return advance(task, event, finished_at=place.clock(), **{**changes, "error": error, "hint": hint})
-
-
-def orphan_ends(place: Place, task_id: str) -> tuple[Event, dict[str, Any]]:
-    """Return how a task ends whose owner died and that may not run again."""
-    if place.cancelled(task_id):
-        return Event.CANCEL, {"error": OWNER_DIED}
-    return Event.FAIL, {"cause": Cause.INTERRUPTED, "error": OWNER_DIED}
 
 
 def _unknown(place: Place, task_id: str) -> Task:

@@ -7,11 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypedDict
 
-from animaworks_tasks.task.model import OnInterrupt, Task, words_of
+from animaworks_tasks.task.model import OWNER_DIED, Cause, OnInterrupt, Task, words_of
 from animaworks_tasks.task.pending import first_word, new_id
 from animaworks_tasks.task.states import Event, advance
 
 Clock = Callable[[], datetime]
+Question = Callable[[Task], bool]
+
+
+def never(_: Task) -> bool:
+    """Answer that no task may run again."""
+    return False
 
 
 def utc_now() -> datetime:
@@ -47,6 +53,13 @@ def may_begin_again(task: Task, *, on_interrupt: OnInterrupt, max_attempts: int)
     policy = task.on_interrupt or on_interrupt
     limit = task.max_attempts or max(max_attempts, (task.retries or 0) + 1)
     return policy is OnInterrupt.RETRY and task.attempt < limit
+
+
+def orphan_ends(*, cancelled: bool) -> tuple[Event, dict[str, Any]]:
+    """Return how a task ends whose owner died and that may not run again; whether it was to be cancelled."""
+    if cancelled:
+        return Event.CANCEL, {"error": OWNER_DIED}
+    return Event.FAIL, {"cause": Cause.INTERRUPTED, "error": OWNER_DIED}
 
 
 def requeued(task: Task, *, pause: float = 0.0, began: bool = True, now: datetime) -> Task:
