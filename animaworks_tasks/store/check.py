@@ -25,7 +25,7 @@ from animaworks_tasks.notifications.delivery import Fate, delivery_status
 from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.store import enqueue, recovery, rejection, transitions, views
 from animaworks_tasks.store.finding import Finding, about, problem, shown, some, warning
-from animaworks_tasks.store.place import Place, ids
+from animaworks_tasks.store.place import Place, ids, unfit
 from animaworks_tasks.store.rejection import NOTE
 from animaworks_tasks.store.rules import changed_at, is_due, may_begin_again
 from animaworks_tasks.store.watch import is_hosted
@@ -159,19 +159,11 @@ def _file_system(place: Place) -> Iterator[Finding]:
     """Find what the file system cannot do, with a probe in tmp/; and whether it is full."""
     root = place.layout.root
     try:
-        probe = place.disk.write("check.probe", "probe", b"")
+        trouble = unfit(place.disk, "check.probe")
     except OSError as error:
         what = f"{root} cannot be written: {error.strerror}; so no task is submitted, run or ended"
         yield problem(root, what, "free some room, or see that it is mounted for writing")
         return
-    try:
-        trouble = locks.lock_trouble(probe)
-        os.link(probe, f"{probe}.link")
-        files.discard(f"{probe}.link")
-    except PermissionError:
-        trouble = "its file system has no hard links"
-    finally:
-        files.discard(probe)
     if trouble is not None:
         yield problem(root, f"{trouble}, so no host works in {root}", "move the Anima to a local file system")
     status = os.statvfs(root)

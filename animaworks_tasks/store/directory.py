@@ -26,14 +26,12 @@ from typing import Any, Literal, Unpack
 import attrs
 
 from animaworks_tasks.errors import PartlySubmittedError, RecordError, StoreError, TaskNotFoundError
-from animaworks_tasks.fs import files, json, locks
-from animaworks_tasks.fs.disk import NO_LINKS
+from animaworks_tasks.fs import files, json
 from animaworks_tasks.fs.layout import Layout
 from animaworks_tasks.notifications.inbox import DirectoryNotifications
 from animaworks_tasks.notifications.render import MarkdownRenderer, Renderer
 from animaworks_tasks.store import enqueue, keys, recovery, rejection, rules, transitions
-from animaworks_tasks.store.newest import newest, times
-from animaworks_tasks.store.place import Place, ids
+from animaworks_tasks.store.place import Place, ids, newest, times, unfit
 from animaworks_tasks.store.protocol import Claim, Progress, Recovery
 from animaworks_tasks.store.rules import Clock, Question, SubmitOptions, never, utc_now
 from animaworks_tasks.store.watch import DirectoryWatch
@@ -174,7 +172,7 @@ class TaskStore:
         ):
             if state in {None, wanted}:
                 # A running record is as old as its submit, so its file does not tell when it was claimed; they are few.
-                for task_id in _chosen(directory, ending, None if wanted is State.RUNNING else limit):
+                for task_id in newest(directory, ending, None if wanted is State.RUNNING else limit):
                     if wanted is State.PENDING and task_id in found:
                         continue
                     with contextlib.suppress(FileNotFoundError, RecordError):
@@ -242,47 +240,36 @@ class TaskStore:
     def prune(
         self, *, finished_before: datetime | None = None, keep: int | None = None, limit: int | None = None
     ) -> Sequence[str]:
-        ripe = (
-            task
-            for task_id, before in self._ripe(finished_before, keep)
-            if transitions.is_prunable(self.place, task_id) and (task := self._ended_before(task_id, before))
-        )
-        pruned = transitions.prune(self.place, itertools.islice(ripe, limit))
+        pruned = transitions.prune(self.place, itertools.islice(self._ripe(finished_before, keep, unread=False), limit))
         self.place.journal.rotate()
         return pruned
 
     def prunable(self, *, finished_before: datetime | None = None, keep: int | None = None) -> Prunable:
         """Return what :meth:`prune` would forget now, and what it would not only because of its notification."""
-        found: dict[bool, list[str]] = {False: [], True: []}
-        for task_id, before in self._ripe(finished_before, keep):
-            if not (self.place.runs(task_id) or self.place.waits(task_id)) and self._ended_before(task_id, before):
-                found[self.notifications.waits(task_id)].append(task_id)
-        return Prunable(tuple(found[False]), tuple(found[True]))
+        forget, unread = (
+            tuple(task.id for task in self._ripe(finished_before, keep, unread=unread)) for unread in (False, True)
+        )
+        return Prunable(forget, unread)
 
-    def _ripe(self, finished_before: datetime | None, keep: int | None) -> Sequence[tuple[str, datetime | None]]:
+    def _ripe(self, finished_before: datetime | None, keep: int | None, *, unread: bool) -> Iterator[Task]:
         """
-        Return what may be pruned by the times of the files, and before which moment the record must say that it ended.
+        Yield the tasks that may be forgotten, or that may not because of their notification alone, the oldest first.
 
         The file of a done record has the time at which its task ended, or, if it was copied, a later one: so no record
-        need be read that is to stay. None: whatever it says, it is not among the newest.
+        need be read that is to stay.
         """
         oldest_first = sorted(times(self.layout.done, ".task"))
-        besides = 0 if keep is None else max(0, len(oldest_first) - keep)
+        besides = 0 if keep is None else len(oldest_first) - keep
         limit = -1 if finished_before is None else files.file_time(finished_before.timestamp())
-        return [
-            (task_id, None if place < besides else finished_before)
-            for place, (at, task_id) in enumerate(oldest_first)
-            if place < besides or at <= limit
-        ]
-
-    def _ended_before(self, task_id: str, finished_before: datetime | None) -> Task | None:
-        """Return the task if it ended earlier; None too where its record cannot be read."""
-        try:
-            task = self.place.done(task_id)
-        except (RecordError, FileNotFoundError):
-            return None
-        late = finished_before is not None and (task.finished_at is None or task.finished_at >= finished_before)
-        return None if late else task
+        for number, (at, task_id) in enumerate(oldest_first):
+            if (number >= besides and at > limit) or self.place.runs(task_id) or self.place.waits(task_id):
+                continue
+            if self.notifications.waits(task_id) is unread:
+                with contextlib.suppress(RecordError, FileNotFoundError):
+                    task = self.place.done(task_id)
+                    ended = task.finished_at
+                    if number < besides or (finished_before and ended and ended < finished_before):
+                        yield task
 
     # What belongs to a task besides its record.
 
@@ -322,25 +309,9 @@ class TaskStore:
         return DirectoryWatch(self.layout)
 
     def _probe(self) -> None:
-        """Refuse a file system on which a lock keeps nobody out, or a file cannot have two names."""
-        probe = self.place.disk.write("create.probe", "probe", b"")
-        try:
-            trouble = locks.lock_trouble(probe)
-            try:
-                os.link(probe, f"{probe}.link")
-                files.discard(f"{probe}.link")
-            except OSError as error:
-                if error.errno not in NO_LINKS:
-                    raise
-                raise StoreError(self.layout.root, enqueue.LINKLESS) from None
-        finally:
-            files.discard(probe)
+        trouble = unfit(self.place.disk, "create.probe")
         if trouble is not None:
             raise StoreError(self.layout.root, f"{trouble}; use a local one")
-
-
-def _chosen(directory: str, ending: str, limit: int | None) -> Iterable[str]:
-    return ids(directory, ending) if limit is None else newest(directory, ending, limit)
 
 
 @attrs.frozen

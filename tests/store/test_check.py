@@ -272,7 +272,7 @@ def test_what_the_file_system_cannot_do_is_found(files: TaskStore, monkeypatch: 
     for name, replacement, what in (
         ("hold", lambda path: hold(str(other)) if os.unlink(other) or write(other) else path, "locks do not work on"),
         ("hold", refuse(errno.ENOLCK), "its file system has no locks"),
-        ("hold", refuse(errno.EIO), f"{files.layout.root} cannot be looked at: Input/output error"),
+        ("hold", refuse(errno.EIO), f"{files.layout.root} cannot be written: Input/output error"),
         ("link", refuse(errno.EPERM), "its file system has no hard links"),
         ("statvfs", lambda _: room(f_bavail=16 << 8), "the disk is nearly full: there is room for 16 MiB"),
         ("statvfs", lambda _: room(f_favail=3), "the disk is nearly full: there is room for 3 more files"),

@@ -160,7 +160,7 @@ def unreadable(path: Path) -> None:
     path.chmod(0)
 
 
-NOT_AN_ID: Final = "not 12 lowercase hex digits"
+NOT_AN_ID: Final = "it names another task: task_id is "
 
 REJECTED: Final[dict[str, tuple[bytes | Leave, str]]] = {
     "empty": (b"", "it is empty"),
@@ -209,7 +209,7 @@ REJECTED: Final[dict[str, tuple[bytes | Leave, str]]] = {
     "arguments that are numbers": (record(raw_args=[1, 2]), "raw_args must be a list of texts"),
     "arguments in an object": (record(raw_args={"0": "echo"}), "raw_args must be a list of texts"),
     "arguments in lists": (record(raw_args=[["echo"]]), "raw_args must be a list of texts"),
-    "no arguments": (raw("raw_args", "null"), "raw_args must be a list of texts"),
+    "no arguments": (raw("raw_args", "null"), "raw_args is missing"),
     "a record that says it runs": (claimed(status="running"), "it says that the task is running"),
     "a record that says it is done": (claimed(status="completed"), "it says that the task is done"),
     "a record of a newer release": (record(version=99), "it was written by a newer release"),
