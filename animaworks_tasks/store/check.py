@@ -337,7 +337,7 @@ def _recover(task_id: str, place: Place) -> str:
         rejection.reject(place, f"{task_id}.json", task_id, error.reason)
     if place.runs(task_id):
         recovery.recover_one(place, task_id, _MAY_RUN_AGAIN)
-    elif place.ended(task_id) and not rejection.quarantine_outcome(place, task_id):
-        transitions.notify(place, place.done(task_id))
+    elif (task := rejection.outcome(place, task_id)) is not None:
+        transitions.notify(place, task)
     where = place.directory_of(task_id) or place.layout.quarantine
     return f"recovered task {task_id}: it is in {os.path.basename(where)}/ now"

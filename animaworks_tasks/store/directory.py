@@ -28,7 +28,6 @@ import attrs
 from animaworks_tasks.errors import PartlySubmittedError, RecordError, StoreError, TaskNotFoundError
 from animaworks_tasks.fs import files, json
 from animaworks_tasks.fs.layout import Layout
-from animaworks_tasks.notifications.inbox import DirectoryNotifications
 from animaworks_tasks.notifications.render import MarkdownRenderer, Renderer
 from animaworks_tasks.store import enqueue, keys, recovery, rejection, rules, transitions
 from animaworks_tasks.store.place import Place, ids, newest, times, unfit
@@ -45,6 +44,10 @@ from animaworks_tasks.task.states import Event
 class TaskStore:
     """
     Tasks in ``<anima_dir>/state/background_tasks``, shared by all processes that name this directory.
+
+    Attributes:
+        location: The Anima's directory.
+        notifications: What finished tasks left for the heartbeat.
 
     Args:
         anima_dir: The Anima's directory; made if it is not there.
@@ -78,6 +81,7 @@ class TaskStore:
         self.place = Place.at(
             self.layout, durable=durability == "full", render=render or MarkdownRenderer(language), clock=clock
         )
+        self.location, self.notifications = self.layout.anima, self.place.notifications
         self._swept = False
         try:
             enqueue.create(self.layout, self.place.disk)
@@ -94,16 +98,6 @@ class TaskStore:
 
     def __repr__(self) -> str:
         return f"TaskStore({self.layout.anima!r})"
-
-    @property
-    def notifications(self) -> DirectoryNotifications:
-        """What finished tasks left for the heartbeat."""
-        return self.place.notifications
-
-    @property
-    def location(self) -> str:
-        """The Anima's directory."""
-        return self.layout.anima
 
     # Submitting and looking.
 
@@ -292,11 +286,7 @@ class TaskStore:
         return task.result if whole is None else whole.decode("utf-8", "replace")
 
     def read_progress(self, task_id: str) -> Progress | None:
-        try:
-            value = json.load(files.read(self.workspace(task_id).progress_path, limit=SIZE_LIMIT))
-        except (OSError, ValueError):
-            return None
-        return progress_from(value)
+        return progress_from(self.workspace(task_id).progress_path)
 
     def publish_catalogue(self, catalogue: Mapping[str, object]) -> None:
         data = json.dump({**catalogue, "language": self._language})  # of the notifications that other processes leave

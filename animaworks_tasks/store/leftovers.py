@@ -14,17 +14,18 @@ import functools
 import os
 import select
 import signal
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Final
 
 import attrs
+from attrs import validators
 
 from animaworks_tasks.fs.process import pid
 
 _STARTED: Final = 19  # the field of /proc/PID/stat after its name, "state" being 0: proc(5), starttime
 _SESSION: Final = 3
 _PATIENCE: Final = 5.0  # seconds for which a process that was killed is waited for: it may hang in the kernel
-_OF_A_SESSION: Final = ("session", "session_started")
+_POSITIVE: Final = [validators.instance_of(int), validators.not_(validators.instance_of(bool)), validators.gt(0)]
 
 
 @attrs.frozen
@@ -40,11 +41,11 @@ class Owner:
         session_started: When that one started, in the same ticks.
     """
 
-    pid: int
-    started: int
-    boot: str
-    session: int | None = None
-    session_started: int | None = None
+    pid: int = attrs.field(validator=_POSITIVE)
+    started: int = attrs.field(validator=_POSITIVE)
+    boot: str = attrs.field(validator=validators.instance_of(str))
+    session: int | None = attrs.field(default=None, validator=validators.optional(_POSITIVE))
+    session_started: int | None = attrs.field(default=None, validator=validators.optional(_POSITIVE))
 
     @classmethod
     def me(cls, session: int | None = None) -> Owner | None:
@@ -58,13 +59,10 @@ class Owner:
     @classmethod
     def of(cls, facts: object) -> Owner | None:
         """Return the owner that a view names; None where it names none, or anybody has written it."""
-        if not isinstance(facts, dict):
+        try:
+            return cls(**facts) if isinstance(facts, dict) else None
+        except (TypeError, ValueError):
             return None
-        values: dict[str, Any] = {name: facts.get(name) for name in ("pid", "started", "boot", *_OF_A_SESSION)}
-        numbers = [value for name, value in values.items() if name != "boot" and (value or name not in _OF_A_SESSION)]
-        if all(type(value) is int and value > 0 for value in numbers) and isinstance(values["boot"], str):
-            return cls(**values)
-        return None
 
     def is_dead(self) -> bool:
         """Return whether this process has surely ended."""
@@ -81,10 +79,9 @@ def kill_holders(path: str) -> int:
         How many were killed.
     """
     try:
-        status = os.stat(path)
+        return _kill_all(functools.partial(_holds, os.stat(path)))
     except OSError:
         return 0
-    return sum(_kill(pid, lambda pid: _holds(pid, status)) for pid in _pids() if _holds(pid, status))
 
 
 def kill_session(owner: Owner | None) -> int:
@@ -103,10 +100,14 @@ def kill_session(owner: Owner | None) -> int:
         facts = _stat(pid)
         return facts is not None and facts[0] == owner.session and facts[1] >= (owner.session_started or 0)
 
-    return sum(_kill(pid, belongs) for pid in _pids() if belongs(pid))
+    return _kill_all(belongs)
 
 
-def _kill(pid: int, is_meant: Any) -> bool:  # noqa: ANN401 - a question about a process id
+def _kill_all(is_meant: Callable[[int], bool]) -> int:
+    return sum(_kill(pid, is_meant) for pid in _pids() if is_meant(pid))
+
+
+def _kill(pid: int, is_meant: Callable[[int], bool]) -> bool:
     """Kill *pid* and wait for its end, if it still is the process that is meant once nobody else can get its number."""
     try:
         fd = os.pidfd_open(pid)
@@ -140,8 +141,8 @@ def _pids() -> Iterator[int]:
                     yield int(name)
 
 
-def _holds(pid: int, status: os.stat_result) -> bool:
-    """Return whether *pid* has the file open for writing, by a descriptor that holds its lock (proc(5), fdinfo)."""
+def _holds(status: os.stat_result, pid: int) -> bool:
+    """Return whether *pid* has the file of that *status* open for writing, by a descriptor that holds its lock."""
     with contextlib.suppress(OSError):
         for fd in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):

@@ -33,6 +33,10 @@ class MemoryTaskStore:
     """
     A store without files, threads of its own, or anything to clean up.
 
+    Attributes:
+        location: Where the tasks are kept, for messages.
+        notifications: What finished tasks left for the heartbeat.
+
     Args:
         language: Of the notifications, ``"ja"`` or ``"en"``.
         render: Writes the notification of a done task instead, as for :class:`TaskStore`.
@@ -41,6 +45,8 @@ class MemoryTaskStore:
     Raises:
         ValueError: *language* is none of these words.
     """
+
+    location = "memory"
 
     def __init__(self, *, language: str = "ja", render: Renderer | None = None, clock: Clock = utc_now) -> None:
         self._render: Renderer = render or MarkdownRenderer(language)
@@ -62,21 +68,13 @@ class MemoryTaskStore:
             "a MemoryTaskStore cannot go to another process; use a TaskStore, or InlineBackend or ThreadBackend"
         )
 
-    @property
-    def location(self) -> str:
-        """Where the tasks are kept, for messages."""
-        return "memory"
-
     def submit(self, tool: str, *argv: str, **options: Unpack[SubmitOptions]) -> Task:
         task = rules.new_task(tool, argv, options, anima_dir=self.location, at=self._clock())
         codec.check(task, room=2 * ROOM)
         with self._mutex:
-            if task.key is not None:
-                task_id = self._keys.setdefault(task.key, task.id)
-                task = self._tasks.get(task_id, task)
-            self._tasks[task.id] = task
-        self._changed(task.id)
-        return task
+            if task.key is not None and (known := self._keys.setdefault(task.key, task.id)) in self._tasks:
+                return self._tasks[known]
+            return self._keep(task)
 
     def submit_many(
         self, tool: str, argvs: Iterable[Sequence[str]], **options: Unpack[SubmitOptions]
@@ -85,15 +83,18 @@ class MemoryTaskStore:
         for task in tasks:
             codec.check(task, room=2 * ROOM)
         with self._mutex:
-            self._tasks.update((task.id, task) for task in tasks)
-        for task in tasks:
-            self._changed(task.id)
-        return tasks
+            return [self._keep(task) for task in tasks]
+
+    def _keep(self, task: Task) -> Task:
+        self._tasks[task.id] = task
+        for watch in list(self._watches):
+            watch.changed(task.id)
+        return task
 
     def begin(self, task: Task, *, durably: bool = True) -> Claim:  # noqa: ARG002 - memory survives nothing
         codec.check(task, room=ROOM)
         with self._mutex:
-            self._tasks[task.id] = task
+            self._tasks[task.id] = task  # nobody need see it wait
             claim = self.claim(task.id)
         assert claim is not None  # noqa: S101 - for the type checker: nobody else has seen it
         return claim
@@ -151,23 +152,19 @@ class MemoryTaskStore:
             self._lock_of(claim)
             task = advance(claim.task, event, finished_at=self._clock(), **changes)
             codec.check(task)
-            self._release(claim, task)
             self._cancelled.discard(task.id)
             self.notifications.publish(task, rendered(self._render, task))
-        self._changed(task.id)
-        return task
+            return self._release(claim, task)
 
     def requeue(self, claim: Claim, *, pause: float = 0.0, began: bool = True) -> Task:
         with self._mutex:
             self._lock_of(claim)
-            task = rules.requeued(claim.task, pause=pause, began=began, now=self._clock())
-            self._release(claim, task)
-        self._changed(task.id)
-        return task
+            return self._release(claim, rules.requeued(claim.task, pause=pause, began=began, now=self._clock()))
 
-    def _release(self, claim: Claim, task: Task) -> None:
-        self._tasks[task.id], claim.lock = task, None
+    def _release(self, claim: Claim, task: Task) -> Task:
+        claim.lock = None
         del self._owned[task.id]
+        return self._keep(task)
 
     def _lock_of(self, claim: Claim) -> None:
         lock = self._owned.get(claim.task.id)
@@ -251,10 +248,6 @@ class MemoryTaskStore:
         watch = MemoryWatch(self._watches.remove)
         self._watches.append(watch)
         return watch
-
-    def _changed(self, task_id: str) -> None:
-        for watch in list(self._watches):
-            watch.changed(task_id)
 
 
 class MemoryLock:

@@ -19,7 +19,7 @@ from animaworks_tasks.fs import files, locks
 from animaworks_tasks.store import keys, leftovers, views
 from animaworks_tasks.store.place import Place, decoded, ids, running_task
 from animaworks_tasks.store.protocol import Recovery
-from animaworks_tasks.store.rejection import NOTE, end_unreadable, quarantine_outcome, reject
+from animaworks_tasks.store.rejection import NOTE, end_unreadable, outcome, reject
 from animaworks_tasks.store.rules import Question, orphan_ends, requeued
 from animaworks_tasks.store.transitions import commit, drop, notify, remove_artifacts, requeue_record
 from animaworks_tasks.task import codec
@@ -44,41 +44,34 @@ def recover(
     for task_id in sorted(ids(place.layout.running, ".task") if only is None else only):
         with going_on(f"task {task_id} cannot be looked at"):
             found = recover_one(place, task_id, may_run_again, concerns)
-            if found is None:
-                alive.append(task_id)
-            elif isinstance(found, Task):
+            if isinstance(found, Task):
                 (finished if found.state is State.DONE else requeued).append(found)
+            elif found:
+                alive.append(task_id)
     if only is None:
         finished += _reject_misnamed(place)  # after the others, of which one may have come half way
     return Recovery(tuple(alive), tuple(finished), tuple(requeued))
 
 
-class _Left:
-    """What became of a task that was left to others."""
-
-
-def recover_one(
-    place: Place, task_id: str, may_run_again: Question, concerns: Question | None = None
-) -> Task | type[_Left] | None:
+def recover_one(place: Place, task_id: str, may_run_again: Question, concerns: Question | None = None) -> Task | bool:
     """
     Finish, or requeue, a running task whose owner died; return it as it is then.
 
-    None: its owner lives, or somebody recovers it just now. _Left: it is not running any more, concerns others, or
-    waits already.
+    True: its owner lives, or somebody recovers it just now. False: it does not run any more, or concerns others.
     """
     try:
         lock = _lock(place, task_id)
     except FileNotFoundError:
-        return _Left
+        return False
     except files.UnreadableFileError as error:  # a link, a directory: it cannot be locked, nor be anybody's
-        return _Left if concerns is not None else end_unreadable(place, task_id, error.strerror or "it cannot be read")
+        return concerns is None and end_unreadable(place, task_id, error.strerror or "it cannot be read")
     if lock is None:
         if place.ended(task_id):  # its outcome is recorded: any process may complete it
             complete(place, task_id)
-        return None
+        return True
     try:
         if not lock.names(place.layout.running_record(task_id)):
-            return _Left
+            return False
         return _recover_locked(place, task_id, lock, may_run_again, concerns)
     finally:
         lock.release()
@@ -107,39 +100,36 @@ def complete(place: Place, task_id: str) -> None:
 
 def _recover_locked(
     place: Place, task_id: str, lock: locks.Lock, may_run_again: Question, concerns: Question | None
-) -> Task | type[_Left]:
+) -> Task | bool:
+    running, reason = None, ""
     try:
-        submitted = decoded(lock.read(limit=SIZE_LIMIT), task_id)
-    except (RecordError, files.UnreadableFileError) as error:
-        if concerns is not None:
-            return _Left
-        leftovers.kill_session(views.owner_of(place.layout, task_id))
-        _sync_all(place)
-        reason = error.reason if isinstance(error, RecordError) else error.strerror
-        return end_unreadable(place, task_id, reason or "it cannot be read")
-    running = running_task(place.layout, submitted)
-    if concerns is not None and not concerns(running):
-        return _Left
+        running = running_task(place.layout, decoded(lock.read(limit=SIZE_LIMIT), task_id))
+    except RecordError as error:
+        reason = error.reason
+    except files.UnreadableFileError as error:
+        reason = error.strerror or "it cannot be read"
+    if concerns is not None and (running is None or not concerns(running)):
+        return False
     leftovers.kill_session(views.owner_of(place.layout, task_id))
     # What a dead process left need not be durable, and we are about to build on it. Once for each: an owner may have
     # died, and left something, while we dealt with the one before.
     _sync_all(place)
     try:
-        return _decide(place, submitted, running, may_run_again)
+        if running is not None:
+            return _decide(place, running, may_run_again)
     except RecordError as error:  # it could be read, but cannot be written again: too large, say
-        return end_unreadable(place, task_id, error.reason)
+        reason = error.reason
+    return end_unreadable(place, task_id, reason)
 
 
-def _decide(place: Place, submitted: Task, running: Task, may_run_again: Question) -> Task | type[_Left]:
+def _decide(place: Place, running: Task, may_run_again: Question) -> Task:
     """Finish, or requeue, an orphan: what it has come to stands in done/ and pending/."""
-    task_id = submitted.id
-    unreadable = quarantine_outcome(place, task_id)
-    if not unreadable and place.ended(task_id):
-        task = place.done(task_id)
+    task_id = running.id
+    if (task := outcome(place, task_id)) is not None:
         notify(place, task)
         drop(place, task_id)
         return task
-    if not unreadable and (waiting := _requeued(place, submitted)) is not None:
+    if (waiting := _requeued(place, running)) is not None:
         views.hide(place.layout, task_id)
         place.disk.unlink("requeue.unlink", place.layout.running_record(task_id))
         return waiting
@@ -152,23 +142,19 @@ def _decide(place: Place, submitted: Task, running: Task, may_run_again: Questio
     return task
 
 
-def _requeued(place: Place, submitted: Task) -> Task | None:
+def _requeued(place: Place, running: Task) -> Task | None:
     """Return the pending record of a task whose owner died after it had requeued it: one with a higher number."""
     try:
-        waiting = place.pending(submitted.id)
+        waiting = place.pending(running.id)
     except (FileNotFoundError, RecordError):
         return None
-    return waiting if waiting.requeued > submitted.requeued else None
+    return waiting if waiting.requeued > running.requeued else None
 
 
 def _sync_all(place: Place) -> None:
     layout = place.layout
-    place.disk.sync("recover.sync-keys", layout.keys)
-    place.disk.sync("recover.sync-pending", layout.pending)
-    place.disk.sync("recover.sync-running", layout.running)
-    place.disk.sync("recover.sync-done", layout.done)
-    place.disk.sync("recover.sync-notifications", layout.notifications)
-    place.disk.sync("recover.sync-read", layout.read)
+    for name in ("keys", "pending", "running", "done", "notifications", "read"):
+        place.disk.sync(f"recover.sync-{name}", getattr(layout, name))
 
 
 def _reject_misnamed(place: Place) -> list[Task]:

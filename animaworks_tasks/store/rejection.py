@@ -29,7 +29,6 @@ NOTE: Final = ".why.txt"  # the ending of an explanation's name
 REJECTED: Final = "it is not a task record"  # how that of a file that never ran begins
 UNREAD_OUTCOME: Final = "the outcome could not be read"  # and that of a done record
 MAY_HAVE_RUN: Final = "its task may have run"  # and that of a running one
-_KEPT: Final = "the file is kept as state/background_tasks/quarantine/{}"
 
 
 def reject(place: Place, name: str, task_id: str, reason: str) -> Task | None:
@@ -89,54 +88,46 @@ def end_unreadable(place: Place, task_id: str, reason: str = "") -> Task:
 
     One that was rejected never ran. Of any other nobody knows, and its view tells what it was.
     """
-    if place.ended(task_id) and not quarantine_outcome(place, task_id):
-        task = place.done(task_id)
-        notify(place, task)
-    else:
+    task = outcome(place, task_id)
+    if task is None:
         task = commit(place, _verdict(place, task_id, reason))
-    quarantine(place, place.layout.running_record(task_id), f"{task_id}.json", _why(place, task_id, reason))
+    else:
+        notify(place, task)
+    why = _note(place, f"{task_id}.json").strip() or f"{MAY_HAVE_RUN}: {reason}"
+    quarantine(place, place.layout.running_record(task_id), f"{task_id}.json", why)
     drop(place, task_id)
     return task
 
 
 def _verdict(place: Place, task_id: str, reason: str) -> Task:
     note = _note(place, f"{task_id}.json")
-    kept = _KEPT.format(f"{task_id}.json")
+    kept = f"the file is kept as state/background_tasks/quarantine/{task_id}.json"
+    name, directory = os.path.basename(place.layout.anima), place.layout.anima
+    task = Task(id=task_id, tool="unknown", anima_name=name, anima_dir=directory, submitted_at=place.clock())
     if note.startswith(REJECTED):
         where, _, why = note.removeprefix(f"{REJECTED}: ").strip().partition(": ")
         error, hint = f"{where} is not a task record: {why}", f"submit its call anew; {kept}"
         changes: dict[str, Any] = {"cause": Cause.REJECTED, "error": error, "hint": hint}
-        return advance(_unknown(place, task_id), Event.REJECT, finished_at=place.clock(), **changes)
+        return advance(task, Event.REJECT, finished_at=place.clock(), **changes)
     event, changes = orphan_ends(cancelled=place.cancelled(task_id))
     error = f"{changes['error']}, and running/{task_id}.task cannot be read any more: {reason}"
     hint = f"it may have run: see what it did before you submit its call anew; {kept}"
-    task = advance(_unknown(place, task_id), Event.CLAIM, attempt=1)
+    task = advance(task, Event.CLAIM, attempt=1)
     with contextlib.suppress(OSError, RecordError):
         seen = views.read(place.layout, task_id)
         task = attrs.evolve(task, tool=seen.tool, subcommand=seen.subcommand, argv=seen.argv)
     return advance(task, event, finished_at=place.clock(), **{**changes, "error": error, "hint": hint})
 
 
-def _unknown(place: Place, task_id: str) -> Task:
-    return Task(
-        id=task_id,
-        tool="unknown",
-        anima_name=os.path.basename(place.layout.anima),
-        anima_dir=place.layout.anima,
-        submitted_at=place.clock(),
-    )
-
-
-def quarantine_outcome(place: Place, task_id: str) -> bool:
-    """Make room for an outcome where one lies that cannot be read; return whether one did."""
+def outcome(place: Place, task_id: str) -> Task | None:
+    """Return the task that has ended; None where it has not. An outcome that cannot be read is put aside."""
     try:
-        place.done(task_id)
+        return place.done(task_id)
     except FileNotFoundError:
-        return False
+        return None
     except RecordError:
         quarantine(place, place.layout.done_record(task_id), f"{task_id}.task", UNREAD_OUTCOME)
-        return True
-    return False
+        return None
 
 
 def quarantine(place: Place, path: str, name: str, reason: str) -> None:
@@ -172,7 +163,3 @@ def _note(place: Place, name: str) -> str:
         return files.read(os.path.join(place.layout.quarantine, name + NOTE), limit=1 << 16).decode("utf-8", "replace")
     except (FileNotFoundError, files.UnreadableFileError):
         return ""
-
-
-def _why(place: Place, task_id: str, reason: str) -> str:
-    return _note(place, f"{task_id}.json").strip() or f"{MAY_HAVE_RUN}: {reason}"
