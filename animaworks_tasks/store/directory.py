@@ -103,15 +103,12 @@ class TaskStore:
 
     def submit(self, tool: str, *argv: str, **options: Unpack[SubmitOptions]) -> Task:
         task = rules.new_task(tool, argv, options, anima_dir=self.layout.anima, at=self.place.clock())
-        data = codec.written(task, room=2 * ROOM)  # claimed again after a requeue, it is a little larger
-        check = functools.partial(codec.read_back, data, task.id)
+        data = codec.check(task, room=2 * ROOM)  # claimed again after a requeue, it is a little larger
         if task.key is None:
-            enqueue.submit(self.layout, self.place.disk, self.place.journal, task.id, data, check=check)
+            enqueue.submit(self.layout, self.place.disk, self.place.journal, task.id, data)
             return task
         while True:
-            task_id = keys.submit(
-                self.layout, self.place.disk, self.place.journal, task.id, task.key, data, check=check
-            )
+            task_id = keys.submit(self.layout, self.place.disk, self.place.journal, task.id, task.key, data)
             with contextlib.suppress(TaskNotFoundError):  # pruned just now, and its key with it
                 return task if task_id == task.id else self.get(task_id)
 

@@ -17,13 +17,12 @@ from animaworks_tasks.fs.layout import FORMAT
 TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import Final
 
     from animaworks_tasks.fs.journal import Journal
     from animaworks_tasks.fs.layout import Layout
 
-LINKLESS: Final = "its file system has no hard links; use a local one"
 _EARLIER: Final = "locks"  # a directory that stores of the format before have, and this one has not
 
 
@@ -58,7 +57,9 @@ def create(layout: Layout, disk: Disk) -> None:
         try:
             lasting.publish("create", layout.root, "format", FORMAT)
         except OSError as error:
-            raise StoreError(layout.root, LINKLESS) if error.errno in NO_LINKS else error from None
+            if error.errno not in NO_LINKS:
+                raise
+            raise StoreError(layout.root, "its file system has no hard links; use a local one") from None
     disk.sync("create.sync-all", *changed)
 
 
@@ -69,9 +70,7 @@ def _format(layout: Layout) -> bytes | None:
         return None
 
 
-def submit(
-    layout: Layout, disk: Disk, journal: Journal, task_id: str, data: bytes, *, check: Callable[[], None] | None = None
-) -> None:
+def submit(layout: Layout, disk: Disk, journal: Journal, task_id: str, data: bytes) -> None:
     """
     Publish a pending record: once this has returned, it is not lost.
 
@@ -81,13 +80,12 @@ def submit(
         journal: Of the store.
         task_id: The task, whose id is new.
         data: Its record.
-        check: Called while the disk takes the record; if it raises, there is none.
 
     Raises:
         PartlySubmittedError: It is queued, and may be running by now, but its name could not be made durable.
         OSError: It is not queued.
     """
-    draft = disk.write("submit.write", f"{task_id}.json", data, meanwhile=check)
+    draft = disk.write("submit.write", f"{task_id}.json", data)
     try:
         appear(layout, disk, task_id, draft)
     finally:

@@ -15,7 +15,7 @@ import os
 import select
 import signal
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import attrs
 from attrs import validators
@@ -25,7 +25,11 @@ from animaworks_tasks.fs.process import pid
 _STARTED: Final = 19  # the field of /proc/PID/stat after its name, "state" being 0: proc(5), starttime
 _SESSION: Final = 3
 _PATIENCE: Final = 5.0  # seconds for which a process that was killed is waited for: it may hang in the kernel
-_POSITIVE: Final = [validators.instance_of(int), validators.not_(validators.instance_of(bool)), validators.gt(0)]
+_POSITIVE: Final[list[Any]] = [
+    validators.instance_of(int),
+    validators.not_(validators.instance_of(bool)),
+    validators.gt(0),
+]
 
 
 @attrs.frozen
