@@ -126,15 +126,7 @@ def _permissions(place: Place) -> Iterator[Finding]:
             finding = problem if mode & 0o022 or ~mode & files.DIRECTORY_MODE else warning
             effect = "write there, and so have tools run" if mode & 0o022 else "read there what tools said"
             what = f"{path} has mode {mode:04o}: " + (f"others can {effect}" if mode & 0o077 else "we cannot use it")
-            yield finding(path, what, f"{_FIX}, or `chmod 700 {path}`", partial(_chmod, {path: files.DIRECTORY_MODE}))
-    for directory in (layout.done, layout.logs, layout.progress, layout.notifications, layout.read):
-        modes = {}
-        for name in filter(lambda name: is_task_id(name.partition(".")[0]), files.names(directory)):
-            with contextlib.suppress(FileNotFoundError):
-                status = os.lstat(f"{directory}/{name}")
-                if stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) != files.FILE_MODE:
-                    modes[f"{directory}/{name}"] = files.FILE_MODE
-        yield from about(warning, modes, "its mode is not 0600", f"{_FIX} makes it so", partial(_chmod, modes))
+            yield finding(path, what, f"{_FIX}, or `chmod 700 {path}`", partial(_chmod, path, files.DIRECTORY_MODE))
     for above in Path(layout.root).resolve().parents:
         status = above.stat()
         group = status.st_mode & stat.S_IWGRP and status.st_gid != os.getegid()
@@ -145,14 +137,13 @@ def _permissions(place: Place) -> Iterator[Finding]:
             is_ours = above.is_relative_to(Path(layout.anima).resolve())
             finding, who = (problem, "anybody") if status.st_mode & stat.S_IWOTH else (warning, "its group")
             what, todo = f"{who} may write to {above}, and so can replace the whole store", f"`chmod go-w {above}`"
-            mend = partial(_chmod, {str(above): stat.S_IMODE(status.st_mode) & ~0o022}) if is_ours else None
+            mend = partial(_chmod, str(above), stat.S_IMODE(status.st_mode) & ~0o022) if is_ours else None
             yield finding(str(above), what, todo if mend is None else f"{_FIX}, or {todo}", mend)
 
 
-def _chmod(modes: Mapping[str, int], _: Place) -> str:
-    for path, mode in modes.items():
-        os.chmod(path, mode)
-    return f"closed to others: {some(modes)}"
+def _chmod(path: str, mode: int, _: Place) -> str:
+    os.chmod(path, mode)
+    return f"closed to others: {shown(path)}"
 
 
 def _file_system(place: Place) -> Iterator[Finding]:
@@ -245,10 +236,8 @@ def _is_orphan(place: Place, task_id: str) -> bool:
     if lock is None:
         owner = views.owner_of(place.layout, task_id)
         return owner is not None and owner.is_dead()
-    try:
-        return lock.names(path)
-    finally:
-        lock.release()
+    lock.release()
+    return place.runs(task_id)
 
 
 def _late(place: Place, task: Task, tools: Mapping[str, Any]) -> Iterator[Finding]:

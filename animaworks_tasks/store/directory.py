@@ -29,7 +29,8 @@ from animaworks_tasks.errors import PartlySubmittedError, RecordError, StoreErro
 from animaworks_tasks.fs import files, json
 from animaworks_tasks.fs.layout import Layout
 from animaworks_tasks.notifications.render import MarkdownRenderer, Renderer
-from animaworks_tasks.store import enqueue, keys, recovery, rejection, rules, transitions
+from animaworks_tasks.store import enqueue, keys, recovery, rejection, rules, transitions, views
+from animaworks_tasks.store.leftovers import Owner
 from animaworks_tasks.store.place import Place, ids, newest, times, unfit
 from animaworks_tasks.store.protocol import Claim, Progress, Recovery
 from animaworks_tasks.store.rules import Clock, Question, SubmitOptions, never, utc_now
@@ -115,17 +116,9 @@ class TaskStore:
     def submit_many(
         self, tool: str, argvs: Iterable[Sequence[str]], **options: Unpack[SubmitOptions]
     ) -> Sequence[Task]:
-        coming = rules.new_tasks(tool, argvs, options, anima_dir=self.layout.anima, at=self.place.clock())
-        tasks: list[Task] = []
-
-        def records() -> Iterator[tuple[str, bytes]]:
-            for task in coming:
-                # What a reader would say of the first it says of all, but for their words.
-                whole = not tasks or not all(type(word) is str for word in task.argv)
-                tasks.append(task)
-                yield task.id, (codec.check if whole else codec.written)(task, room=2 * ROOM)
-
-        submitted, problem = enqueue.submit_many(self.layout, self.place.disk, self.place.journal, records())
+        tasks = rules.new_tasks(tool, argvs, options, anima_dir=self.layout.anima, at=self.place.clock())
+        records = ((task.id, codec.check(task, room=2 * ROOM)) for task in tasks)
+        submitted, problem = enqueue.submit_many(self.layout, self.place.disk, self.place.journal, records)
         if problem is not None:
             raise PartlySubmittedError(tuple(submitted), str(problem))
         return tasks
@@ -196,7 +189,7 @@ class TaskStore:
 
     def publish_view(self, claim: Claim, *, session: int | None = None) -> None:
         transitions.lock_of(claim)
-        transitions.show(self.place, claim.task, session)
+        views.show(self.layout, self.place.disk, claim.task, Owner.me(session))
 
     def finish(self, claim: Claim, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - attributes of the task
         return transitions.finish(self.place, claim, event, **changes)

@@ -11,19 +11,15 @@ import os
 from animaworks_tasks.errors import PartlySubmittedError, StoreError
 from animaworks_tasks.fs import files
 from animaworks_tasks.fs.disk import NO_LINKS, Disk
-from animaworks_tasks.fs.journal import line
-from animaworks_tasks.fs.layout import FORMAT
+from animaworks_tasks.fs.journal import Journal, line
+from animaworks_tasks.fs.layout import FORMAT, Layout
 
 TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Final
 
-    from animaworks_tasks.fs.journal import Journal
-    from animaworks_tasks.fs.layout import Layout
-
-_EARLIER: Final = "locks"  # a directory that stores of the format before have, and this one has not
+_EARLIER = "locks"  # a directory that stores of the format before have, and this one has not
 
 
 def create(layout: Layout, disk: Disk) -> None:

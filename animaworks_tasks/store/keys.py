@@ -11,15 +11,10 @@ import os
 
 from animaworks_tasks.fs import files, json, locks
 from animaworks_tasks.fs.disk import Disk
-from animaworks_tasks.fs.journal import line
+from animaworks_tasks.fs.journal import Journal, line
+from animaworks_tasks.fs.layout import Layout
 from animaworks_tasks.store.enqueue import appear
 from animaworks_tasks.task.pending import SIZE_LIMIT, digest
-
-TYPE_CHECKING = False  # typing's own would import typing
-
-if TYPE_CHECKING:
-    from animaworks_tasks.fs.journal import Journal
-    from animaworks_tasks.fs.layout import Layout
 
 
 def submit(layout: Layout, disk: Disk, journal: Journal, task_id: str, key: str, data: bytes) -> str:

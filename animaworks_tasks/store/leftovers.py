@@ -25,11 +25,11 @@ from animaworks_tasks.fs.process import pid
 _STARTED: Final = 19  # the field of /proc/PID/stat after its name, "state" being 0: proc(5), starttime
 _SESSION: Final = 3
 _PATIENCE: Final = 5.0  # seconds for which a process that was killed is waited for: it may hang in the kernel
-_POSITIVE: Final[list[Any]] = [
-    validators.instance_of(int),
-    validators.not_(validators.instance_of(bool)),
-    validators.gt(0),
-]
+
+
+def _positive(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if type(value) is not int or value <= 0:
+        raise TypeError(f"{attribute.name} must be a positive number, not {value!r}")
 
 
 @attrs.frozen
@@ -45,11 +45,11 @@ class Owner:
         session_started: When that one started, in the same ticks.
     """
 
-    pid: int = attrs.field(validator=_POSITIVE)
-    started: int = attrs.field(validator=_POSITIVE)
+    pid: int = attrs.field(validator=_positive)
+    started: int = attrs.field(validator=_positive)
     boot: str = attrs.field(validator=validators.instance_of(str))
-    session: int | None = attrs.field(default=None, validator=validators.optional(_POSITIVE))
-    session_started: int | None = attrs.field(default=None, validator=validators.optional(_POSITIVE))
+    session: int | None = attrs.field(default=None, validator=validators.optional(_positive))
+    session_started: int | None = attrs.field(default=None, validator=validators.optional(_positive))
 
     @classmethod
     def me(cls, session: int | None = None) -> Owner | None:

@@ -79,7 +79,7 @@ class MemoryTaskStore:
     def submit_many(
         self, tool: str, argvs: Iterable[Sequence[str]], **options: Unpack[SubmitOptions]
     ) -> Sequence[Task]:
-        tasks = list(rules.new_tasks(tool, argvs, options, anima_dir=self.location, at=self._clock()))
+        tasks = rules.new_tasks(tool, argvs, options, anima_dir=self.location, at=self._clock())
         for task in tasks:
             codec.check(task, room=2 * ROOM)
         with self._mutex:

@@ -244,21 +244,15 @@ def _mend_views(place: Place) -> None:
     for task_id in ids(place.layout.root, ".json"):
         with going_on(f"the view of task {task_id} cannot be mended"):
             # One that neither waits, runs nor has ended here is of a pruned task, or another program's.
-            if place.directory_of(task_id) is not None or views.was_ours(place.layout, task_id):
-                mend_view(place, task_id)
+            if place.runs(task_id):
+                continue  # its owner, or recovery, sees to that
+            if place.ended(task_id):
+                with contextlib.suppress(RecordError):
+                    views.show(place.layout, place.disk, place.done(task_id))
+            elif place.waits(task_id) or views.was_ours(place.layout, task_id):  # others look in pending/ themselves
+                views.hide(place.layout, task_id)
     with going_on("all views will be looked at again"):
         place.disk.show(place.layout.boot, boot)
-
-
-def mend_view(place: Place, task_id: str) -> None:
-    """Let the view of a task show how it stands, unless it runs: then its owner, or recovery, sees to that."""
-    if place.runs(task_id):
-        return
-    if place.ended(task_id):
-        with contextlib.suppress(RecordError):
-            views.show(place.layout, place.disk, place.done(task_id))
-    else:  # pending, where others look for themselves; or pruned
-        views.hide(place.layout, task_id)
 
 
 @contextlib.contextmanager

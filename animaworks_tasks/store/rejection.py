@@ -51,7 +51,10 @@ def reject(place: Place, name: str, task_id: str, reason: str) -> Task | None:
     shown = one_line(name.encode("utf-8", "backslashreplace").decode(), 300)
     with locks.directory(place.layout.quarantine, shared=True):  # so that nobody takes the note for one about nothing
         _explain(place, f"{task_id}.json", f"{REJECTED}: pending/{shown}: {reason}")
-        if not _take(place, path, running):
+        try:
+            if not _take(place, "reject.link", path, running):
+                return None
+        except FileNotFoundError:  # it has gone
             return None
     if not _is(running, status):  # replaced meanwhile: it is looked at again
         place.disk.unlink("reject.unexplain", os.path.join(place.layout.quarantine, f"{task_id}.json{NOTE}"))
@@ -62,17 +65,18 @@ def reject(place: Place, name: str, task_id: str, reason: str) -> Task | None:
     return end_unreadable(place, task_id)
 
 
-def _take(place: Place, path: str, running: str) -> bool:
-    """Give the file its name in running/, so that it is nobody else's; False where that is taken, or it has gone."""
-    try:
-        return place.disk.link("reject.link", path, running)
-    except FileNotFoundError:
+def _take(place: Place, step: str, path: str, target: str) -> bool:
+    """Give a bad file the name *target* too; a directory, which has one name only, instead. False where it is taken."""
+    if not _is_directory(path):
+        return place.disk.link(step, path, target)
+    if os.path.lexists(target):
         return False
-    except PermissionError:  # a directory, which has one name only
-        if os.path.islink(path) or not os.path.isdir(path) or os.path.lexists(running):
-            raise
-        place.disk.rename("reject.link", path, running)
-        return True
+    place.disk.rename(step, path, target)
+    return True
+
+
+def _is_directory(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
 
 
 def _is(path: str, status: os.stat_result) -> bool:
@@ -142,13 +146,9 @@ def quarantine(place: Place, path: str, name: str, reason: str) -> None:
         target = os.path.join(place.layout.quarantine, name)
     # First: killed in between, the next process finds the file where it was and goes on from there.
     _explain(place, name, reason)
-    try:
-        place.disk.link("quarantine.link", path, target)
-    except PermissionError:  # a directory
-        if not os.path.lexists(target):
-            place.disk.rename("quarantine.link", path, target)
+    _take(place, "quarantine.link", path, target)
     place.disk.sync("quarantine.sync", place.layout.quarantine)
-    if not os.path.isdir(path) or os.path.islink(path):
+    if not _is_directory(path):
         place.disk.unlink("quarantine.unlink", path)
     place.disk.sync("quarantine.sync-from", os.path.dirname(path))
 

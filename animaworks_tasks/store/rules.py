@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypedDict
 
@@ -115,10 +115,7 @@ def new_task(tool: str, argv: Sequence[str], options: SubmitOptions, *, anima_di
     for option in options:
         if option not in _OPTIONS:
             raise TypeError(f"submit has no option {option!r}; it takes {', '.join(_OPTIONS)}")
-    key = options.get("key")
-    if key is not None and not isinstance(key, str):
-        raise TypeError(f"key must be text, not {key!r}")
-    if key == "":
+    if options.get("key") == "":
         raise ValueError("key must not be empty: it would be the same for all that have none")
     given: dict[str, Any] = {"subcommand": first_word(words), "cwd": _cwd(), **options}
     return Task(
@@ -144,8 +141,8 @@ def _cwd() -> str | None:
 
 def new_tasks(
     tool: str, argvs: Iterable[Sequence[str]], options: SubmitOptions, *, anima_dir: str, at: datetime
-) -> Iterator[Task]:
-    """Return the PENDING tasks for several calls, with ids of their own, each made when it is asked for."""
+) -> list[Task]:
+    """Return the PENDING tasks for several calls, with ids of their own."""
     if options.get("key") is not None:
         raise ValueError("a key names one task: submit such tasks one by one")
-    return (new_task(tool, argv, options, anima_dir=anima_dir, at=at) for argv in list(argvs))
+    return [new_task(tool, argv, options, anima_dir=anima_dir, at=at) for argv in argvs]

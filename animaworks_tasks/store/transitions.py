@@ -21,7 +21,6 @@ from animaworks_tasks.fs.journal import line
 from animaworks_tasks.fs.process import pid
 from animaworks_tasks.notifications.render import rendered
 from animaworks_tasks.store import keys, views
-from animaworks_tasks.store.leftovers import Owner
 from animaworks_tasks.store.place import Place, decoded
 from animaworks_tasks.store.protocol import Claim
 from animaworks_tasks.store.rules import is_due, never_began, requeued
@@ -165,11 +164,6 @@ def lock_of(claim: Claim) -> locks.Lock:
     if not isinstance(claim.lock, locks.Lock) or not claim.lock.is_held:
         raise ClaimLostError(claim.task.id)
     return claim.lock
-
-
-def show(place: Place, task: Task, session: int | None = None) -> None:
-    """Publish the view of a task that we run, whose tool process is *session*."""
-    views.show(place.layout, place.disk, task, Owner.me(session))
 
 
 def finish(place: Place, own: Claim, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - attributes of the task

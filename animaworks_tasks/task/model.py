@@ -203,7 +203,7 @@ class Task:
     submitted_at: datetime = attrs.field(validator=_aware)
     priority: int = attrs.field(default=0, validator=_whole)
     not_before: datetime | None = attrs.field(default=None, validator=_aware)
-    key: str | None = None
+    key: str | None = attrs.field(default=None, validator=_text)
     retry_of: str | None = attrs.field(default=None, validator=_text)
     expected_seconds: float | None = attrs.field(default=None, validator=_seconds)
     timeout_seconds: float | None = attrs.field(default=None, validator=_seconds)

@@ -193,7 +193,6 @@ FINDINGS: Final[Sequence[tuple[str, Callable[[Path], object], str, str]]] = (
     ("done", lambda path: path.chmod(0o755), "warning", "{} has mode 0755: others can read there what tools said"),
     ("done", lambda path: path.chmod(0o770), "problem", "{} has mode 0770: others can write there, and so have tools"),
     ("done", lambda path: path.chmod(0o500), "problem", "{} has mode 0500: we cannot use it"),
-    (f"logs/{ID}.log", lambda path: write(path, mode=0o644), "warning", f"its mode is not 0600: logs/{ID}.log"),
     (f"pending/{ID}.json", Path.touch, "warning", f"pending/{ID}.json cannot be read: it is empty"),
     (f"{INBOX}/a.md", lambda path: path.symlink_to("x"), "problem", "background_notifications/a.md cannot be read: "),
     (f"{INBOX}/{ID}.md", Path.mkdir, "problem", f"background_notifications/{ID}.md cannot be read: "),
