@@ -77,8 +77,7 @@ class TaskStore:
             raise ValueError(f"durability is 'full' or 'process', not {durability!r}")
         self.layout = Layout(anima_dir)
         # By its whole path: a supervisor, or this process later on, may be in another directory.
-        self._language = language
-        self._arguments = (self.layout.anima, language, durability, render, clock)
+        self._options: Any = {"language": language, "durability": durability, "render": render, "clock": clock}
         self.place = Place.at(
             self.layout, durable=durability == "full", render=render or MarkdownRenderer(language), clock=clock
         )
@@ -94,8 +93,8 @@ class TaskStore:
 
     def __reduce__(self) -> tuple[object, ...]:
         # A supervisor is sent its store with every task, and need not look at the place each time.
-        rebuild = _remembered if all(isinstance(argument, Hashable) for argument in self._arguments) else _rebuild
-        return rebuild, self._arguments
+        is_hashable = all(isinstance(option, Hashable) for option in self._options.values())
+        return functools.partial(_remembered if is_hashable else TaskStore, **self._options), (self.layout.anima,)
 
     def __repr__(self) -> str:
         return f"TaskStore({self.layout.anima!r})"
@@ -279,7 +278,8 @@ class TaskStore:
         return progress_from(self.workspace(task_id).progress_path)
 
     def publish_catalogue(self, catalogue: Mapping[str, object]) -> None:
-        data = json.dump({**catalogue, "language": self._language})  # of the notifications that other processes leave
+        # The language is that of the notifications that other processes leave.
+        data = json.dump({**catalogue, "language": self._options["language"]})
         with contextlib.suppress(OSError):
             if files.read(self.layout.catalogue, limit=SIZE_LIMIT) == data:
                 return
@@ -308,12 +308,6 @@ class Prunable:
     unread: tuple[str, ...]
 
 
-def _rebuild(
-    anima_dir: str, language: str, durability: Literal["full", "process"], render: Renderer | None, clock: Clock
-) -> TaskStore:
-    return TaskStore(anima_dir, language=language, durability=durability, render=render, clock=clock)
-
-
 @functools.lru_cache(maxsize=16)
-def _remembered(*arguments: Any) -> TaskStore:  # noqa: ANN401 - those of _rebuild
-    return _rebuild(*arguments)
+def _remembered(anima_dir: str, **options: Any) -> TaskStore:  # noqa: ANN401 - those of a TaskStore
+    return TaskStore(anima_dir, **options)

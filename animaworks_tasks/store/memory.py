@@ -112,12 +112,10 @@ class MemoryTaskStore:
         return self.pending(task_id) is not None
 
     def runs(self, task_id: str) -> bool:
-        with self._mutex:
-            return task_id in self._owned
+        return task_id in self._owned
 
     def pending(self, task_id: str) -> Task | None:
-        with self._mutex:
-            task = self._tasks.get(task_id)
+        task = self._tasks.get(task_id)
         return task if task is not None and task.state is State.PENDING else None
 
     def list(self, state: State | None = None, *, limit: int | None = None) -> Sequence[Task]:

@@ -17,7 +17,7 @@ from typing import Final
 from animaworks_tasks.errors import RecordError
 from animaworks_tasks.fs import files, locks
 from animaworks_tasks.store import keys, leftovers, views
-from animaworks_tasks.store.place import Place, decoded, ids, running_task
+from animaworks_tasks.store.place import Place, decoded, ids, read, running_task
 from animaworks_tasks.store.protocol import Recovery
 from animaworks_tasks.store.rejection import NOTE, end_unreadable, outcome, reject
 from animaworks_tasks.store.rules import Question, orphan_ends, requeued
@@ -175,11 +175,9 @@ def _reject_misnamed(place: Place) -> list[Task]:
 def _is_foreign(place: Place, name: str) -> bool:
     """Return whether the file *name* in pending/ is a task of another program, which is left alone."""
     try:
-        codec.decode(files.read(os.path.join(place.layout.pending, name), limit=SIZE_LIMIT), name)
-    except codec.ForeignRecordError:
-        return True
-    except (OSError, RecordError):
-        pass
+        codec.decode(read(os.path.join(place.layout.pending, name), name), name)
+    except RecordError as error:
+        return isinstance(error, codec.ForeignRecordError)
     return False
 
 

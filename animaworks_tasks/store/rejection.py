@@ -51,10 +51,7 @@ def reject(place: Place, name: str, task_id: str, reason: str) -> Task | None:
     shown = one_line(name.encode("utf-8", "backslashreplace").decode(), 300)
     with locks.directory(place.layout.quarantine, shared=True):  # so that nobody takes the note for one about nothing
         _explain(place, f"{task_id}.json", f"{REJECTED}: pending/{shown}: {reason}")
-        try:
-            if not _take(place, "reject.link", path, running):
-                return None
-        except FileNotFoundError:  # it has gone
+        if not _take(place, "reject.link", path, running):
             return None
     if not _is(running, status):  # replaced meanwhile: it is looked at again
         place.disk.unlink("reject.unexplain", os.path.join(place.layout.quarantine, f"{task_id}.json{NOTE}"))
@@ -66,13 +63,18 @@ def reject(place: Place, name: str, task_id: str, reason: str) -> Task | None:
 
 
 def _take(place: Place, step: str, path: str, target: str) -> bool:
-    """Give a bad file the name *target* too; a directory, which has one name only, instead. False where it is taken."""
-    if not _is_directory(path):
-        return place.disk.link(step, path, target)
-    if os.path.lexists(target):
-        return False
-    place.disk.rename(step, path, target)
-    return True
+    """
+    Give a bad file the name *target* too; a directory, which has one name only, instead.
+
+    False where that name is taken, or the file has gone.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not _is_directory(path):
+            return place.disk.link(step, path, target)
+        if not os.path.lexists(target):
+            place.disk.rename(step, path, target)
+            return True
+    return False
 
 
 def _is_directory(path: str) -> bool:

@@ -178,14 +178,13 @@ def finish(place: Place, own: Claim, event: Event, **changes: Any) -> Task:  # n
 
 def commit(place: Place, task: Task) -> Task:
     """Publish the outcome of a task and notify of it; return what is on disk: what an earlier try wrote stands."""
-    data = codec.written(task)
+    data = codec.check(task)
     published = place.disk.publish(
         "finish",
         place.layout.done,
         f"{task.id}.task",
         data,
         at=None if task.finished_at is None else task.finished_at.timestamp(),  # so that a prune need not read it
-        meanwhile=lambda: codec.read_back(data, task.id),
     )
     if not published:
         task = place.done(task.id)

@@ -162,22 +162,6 @@ def test_a_publish_for_processes_syncs_nothing(final: Path, tmp: Path, monkeypat
     assert [] == paths
 
 
-def test_while_the_disk_takes_the_bytes_there_is_time_for_a_look_that_may_stop_it(
-    final: Path, tmp: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # given
-    paths = synced(monkeypatch)
-
-    def look() -> None:
-        assert ([], 1) == (paths, len(os.listdir(tmp)))
-        raise ValueError("nobody could read it")
-
-    # then
-    with pytest.raises(ValueError, match="nobody could read it"):
-        Disk(str(tmp), durable=True).publish("submit", str(final), "a", b"data", meanwhile=look)
-    assert ([], []) == (os.listdir(final), os.listdir(tmp))
-
-
 def test_a_file_has_the_time_that_it_is_given(final: Path, tmp: Path) -> None:
     Disk(str(tmp), durable=False).publish("finish", str(final), "a", b"data", at=1767225600.25)
     assert files.file_time(1767225600.25) == (final / "a").stat().st_mtime_ns
