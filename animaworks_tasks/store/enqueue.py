@@ -33,7 +33,10 @@ def create(layout: Layout, disk: Disk) -> None:
         StoreError: Its format is none that this release reads, or it is at work in the format before.
         OSError: The disk said no.
     """
-    found = _format(layout)
+    try:
+        found = files.read(layout.format, limit=100)
+    except FileNotFoundError:
+        found = None
     lasting = Disk(layout.tmp, durable=True)  # in any case: later processes rely on what the first one made
     if found is None and os.path.lexists(os.path.join(layout.root, _EARLIER)):
         from animaworks_tasks.store.convert import convert
@@ -57,13 +60,6 @@ def create(layout: Layout, disk: Disk) -> None:
                 raise
             raise StoreError(layout.root, "its file system has no hard links; use a local one") from None
     disk.sync("create.sync-all", *changed)
-
-
-def _format(layout: Layout) -> bytes | None:
-    try:
-        return files.read(layout.format, limit=100)
-    except FileNotFoundError:
-        return None
 
 
 def submit(layout: Layout, disk: Disk, journal: Journal, task_id: str, data: bytes) -> None:

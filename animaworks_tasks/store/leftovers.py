@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import select
 import signal
@@ -20,6 +21,7 @@ from typing import Any, Final
 import attrs
 from attrs import validators
 
+from animaworks_tasks.fs import files
 from animaworks_tasks.fs.process import pid
 
 _STARTED: Final = 19  # the field of /proc/PID/stat after its name, "state" being 0: proc(5), starttime
@@ -112,32 +114,19 @@ def _kill_all(is_meant: Callable[[int], bool]) -> int:
 
 def _kill(pid: int, is_meant: Callable[[int], bool]) -> bool:
     """Kill *pid* and wait for its end, if it still is the process that is meant once nobody else can get its number."""
-    try:
-        fd = os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return False
-    try:
-        if not is_meant(pid):
-            return False
-        signal.pidfd_send_signal(fd, signal.SIGKILL)
-        # A process that was killed works on, and keeps its locks, until it has ended.
-        ended = select.poll()
-        ended.register(fd, select.POLLIN)
-        ended.poll(_PATIENCE * 1000)
-    except OSError:
-        return False
-    else:
-        return True
-    finally:
-        os.close(fd)
+    with contextlib.suppress(AttributeError, OSError), io.FileIO(os.pidfd_open(pid)) as process:  # which closes it
+        if is_meant(pid):
+            signal.pidfd_send_signal(process.fileno(), signal.SIGKILL)
+            # A process that was killed works on, and keeps its locks, until it has ended.
+            ended = select.poll()
+            ended.register(process, select.POLLIN)
+            ended.poll(_PATIENCE * 1000)
+            return True
+    return False
 
 
 def _pids() -> Iterator[int]:
-    try:
-        names = os.listdir("/proc")
-    except OSError:
-        return
-    for name in names:
+    for name in files.names("/proc"):
         if name.isdigit() and int(name) != os.getpid():
             with contextlib.suppress(OSError):
                 if os.stat(f"/proc/{name}").st_uid == os.geteuid():

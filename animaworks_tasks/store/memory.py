@@ -54,7 +54,6 @@ class MemoryTaskStore:
         self._mutex = threading.RLock()
         self._tasks: dict[str, Task] = {}
         self._owned: dict[str, MemoryLock] = {}
-        self._keys: dict[str, str] = {}
         self._cancelled: set[str] = set()
         self._workspaces: dict[str, MemoryWorkspace] = {}
         self._watches: list[MemoryWatch] = []
@@ -72,9 +71,8 @@ class MemoryTaskStore:
         task = rules.new_task(tool, argv, options, anima_dir=self.location, at=self._clock())
         codec.check(task, room=2 * ROOM)
         with self._mutex:
-            if task.key is not None and (known := self._keys.setdefault(task.key, task.id)) in self._tasks:
-                return self._tasks[known]
-            return self._keep(task)
+            same = [each for each in self._tasks.values() if task.key is not None and each.key == task.key]
+            return same[0] if same else self._keep(task)
 
     def submit_many(
         self, tool: str, argvs: Iterable[Sequence[str]], **options: Unpack[SubmitOptions]
@@ -215,9 +213,7 @@ class MemoryTaskStore:
                 and (place >= newest or (finished_before and task.finished_at and task.finished_at < finished_before))
             ][:limit]
             for task_id in pruned:
-                key = self._tasks.pop(task_id).key
-                if key is not None and self._keys.get(key) == task_id:
-                    del self._keys[key]
+                del self._tasks[task_id]
                 self._workspaces.pop(task_id, None)
         return pruned
 

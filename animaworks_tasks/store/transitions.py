@@ -241,9 +241,8 @@ def requeue_record(place: Place, task: Task) -> Task:
         draft = place.disk.write("requeue.write", f"{task.id}.json", data)
         try:
             place.disk.rename("requeue.rename", draft, place.layout.pending_record(task.id))
-        except BaseException:
-            files.discard(draft)
-            raise
+        finally:
+            files.discard(draft)  # where it could not be renamed
         place.disk.sync("requeue.sync", place.layout.pending)
         views.hide(place.layout, task.id)
         place.disk.unlink("requeue.unlink", place.layout.running_record(task.id))
