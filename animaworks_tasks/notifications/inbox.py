@@ -155,8 +155,8 @@ def within(waiting: list[Notification], budget: int | None) -> Drained:
     head = _digest_head(order, left=len(order)) if many else ""
     room = budget
     if many and budget is not None:
-        room = budget - len(head) if budget >= _SMALL + len(head) else min(budget, _SMALL)
         head = head if budget >= _SMALL + len(head) else ""
+        room = budget - len(head) if head else min(budget, _SMALL)
     texts = _lines(order, room, many=many)
     shown = order[: len(texts)]
     if len(shown) == len(order):

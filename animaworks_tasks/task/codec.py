@@ -103,7 +103,7 @@ def leaves_room(data: bytes) -> bool:
 
 
 def _pending(task: Task) -> dict[str, object]:
-    fields = pending_fields(
+    first = pending_fields(
         task_id=task.id,
         tool=task.tool,
         subcommand=task.subcommand,
@@ -112,7 +112,7 @@ def _pending(task: Task) -> dict[str, object]:
         anima_dir=task.anima_dir,
         at=task.submitted_at.timestamp(),
     )
-    return {**fields, "version": VERSION}
+    return {**first, "version": VERSION}
 
 
 def _claimed(task: Task) -> dict[str, object]:
