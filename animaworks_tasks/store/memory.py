@@ -192,25 +192,22 @@ class MemoryTaskStore:
 
     def request_cancel(self, task_id: str) -> Task:
         with self._mutex:
-            task = self.get(task_id)
-            claim = self.claim(task_id)
-            if claim is not None:
-                return self.finish(claim, Event.CANCEL, **rules.never_began(claim.task))
-            if task.state is State.RUNNING:
+            if self.get(task_id).state is not State.DONE:
                 self._cancelled.add(task_id)
-            return task
+                self.claim(task_id)  # one that waits ends with this
+            return self.get(task_id)
 
     def prune(
         self, *, finished_before: datetime | None = None, keep: int | None = None, limit: int | None = None
     ) -> Sequence[str]:
         with self._mutex:
             newest_first = self.list(State.DONE)
-            newest = len(newest_first) if keep is None else keep
+            newest = {task.id for task in newest_first[:keep]}
             pruned = [
                 task.id
-                for place, task in reversed([*enumerate(newest_first)])
+                for task in reversed(newest_first)
                 if not self.notifications.waits(task.id)
-                and (place >= newest or (finished_before and task.finished_at and task.finished_at < finished_before))
+                and (task.id not in newest or (finished_before and rules.changed_at(task)[0] < finished_before))
             ][:limit]
             for task_id in pruned:
                 del self._tasks[task_id]

@@ -133,7 +133,7 @@ def running_task(layout: Layout, submitted: Task) -> Task:
 
 def times(directory: str, ending: str) -> Iterator[tuple[int, str]]:
     """Yield for each record in *directory*, whose name ends in *ending*, its file's time, in ns, and its id."""
-    with os.scandir(directory) as entries:
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
         for entry in entries:
             task_id = entry.name.removesuffix(ending)
             if task_id != entry.name and is_task_id(task_id):

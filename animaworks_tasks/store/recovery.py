@@ -66,8 +66,7 @@ def recover_one(place: Place, task_id: str, may_run_again: Question, concerns: Q
     except files.UnreadableFileError as error:  # a link, a directory: it cannot be locked, nor be anybody's
         return concerns is None and end_unreadable(place, task_id, error.strerror or "it cannot be read")
     if lock is None:
-        if place.ended(task_id):  # its outcome is recorded: any process may complete it
-            complete(place, task_id)
+        complete(place, task_id)
         return True
     try:
         if not lock.names(place.layout.running_record(task_id)):
@@ -90,8 +89,8 @@ def _lock(place: Place, task_id: str) -> locks.Lock | None:
 
 
 def complete(place: Place, task_id: str) -> None:
-    """Take away what else is left of a task that has ended: its outcome is recorded, so any process may do so."""
-    with contextlib.suppress(RecordError):  # its owner, or recovery, deals with that
+    """Take away what else is left of a task whose outcome is recorded, if it is: then any process may do so."""
+    with contextlib.suppress(FileNotFoundError, RecordError):  # its owner, or recovery, deals with what is unreadable
         task = place.done(task_id)
         place.disk.sync("recover.sync-done", place.layout.done)
         notify(place, task)
