@@ -10,9 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from animaworks_tasks.task.states import diagram
+from animaworks_tasks import State
+from animaworks_tasks.task.states import TRANSITIONS
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def diagram() -> str:
+    """Draw the table as a Mermaid state diagram."""
+    edges: dict[tuple[State, State], list[str]] = {}
+    for (source, event), (target, outcome) in TRANSITIONS.items():
+        label = event.value if outcome is None else f"{event.value} ({outcome.value})"
+        edges.setdefault((source, target), []).append(label)
+    lines = [f"    {a.value} --> {b.value}: {', '.join(labels)}" for (a, b), labels in edges.items()]
+    start = f"    [*] --> {State.PENDING.value}: submit"
+    return "\n".join(["stateDiagram-v2", start, *lines, f"    {State.DONE.value} --> [*]: prune"])
 
 
 def test_the_diagram_in_the_architecture_is_made_from_the_table() -> None:

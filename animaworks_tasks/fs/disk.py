@@ -23,7 +23,7 @@ from animaworks_tasks.fs import files
 TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from animaworks_tasks.fs.locks import Lock
 
@@ -59,15 +59,7 @@ class Disk:
     def __init__(self, tmp: str, *, durable: bool) -> None:
         self.tmp, self.durable = tmp, durable
 
-    def write(
-        self,
-        step: str,
-        name: str,
-        data: bytes,
-        *,
-        at: float | None = None,
-        meanwhile: Callable[[], None] | None = None,
-    ) -> str:
+    def write(self, step: str, name: str, data: bytes, *, at: float | None = None) -> str:
         """
         Write a draft and make its bytes durable; return its path. Who calls links it, and unlinks the draft.
 
@@ -76,12 +68,11 @@ class Disk:
             name: What the draft's name begins with.
             data: All of it.
             at: Unix seconds that the file has as its time; None for now.
-            meanwhile: Called while the disk takes the bytes, before they are waited for; if it raises, none is left.
         """
         del step  # every step has a name, also where only a test asks for it
         path = self.draft(name)
         try:
-            files.write(path, data, sync=self.durable, at=at, meanwhile=meanwhile)
+            files.write(path, data, sync=self.durable, at=at)
         except BaseException:
             files.discard(path)
             raise
@@ -122,16 +113,7 @@ class Disk:
             for directory in directories:
                 files.sync_directory(directory)
 
-    def publish(
-        self,
-        row: str,
-        directory: str,
-        name: str,
-        data: bytes,
-        *,
-        at: float | None = None,
-        meanwhile: Callable[[], None] | None = None,
-    ) -> bool:
+    def publish(self, row: str, directory: str, name: str, data: bytes, *, at: float | None = None) -> bool:
         """
         Make *data* appear whole as *directory*/*name*: the steps ``<row>.write``, ``<row>.link`` and ``<row>.sync``.
 
@@ -141,7 +123,6 @@ class Disk:
             name: Its final name; what has it already stays.
             data: All of it.
             at: As for :meth:`write`.
-            meanwhile: As for :meth:`write`.
 
         Returns:
             Whether it was published now; False: the name was taken, and what has it is durable now.
@@ -151,7 +132,7 @@ class Disk:
                 not be synced: then the name may stand, and a further try makes it durable.
         """
         with files.AboutToSync(directory):
-            draft = self.write(f"{row}.write", name, data, at=at, meanwhile=meanwhile)
+            draft = self.write(f"{row}.write", name, data, at=at)
             try:
                 published = self.link(f"{row}.link", draft, f"{directory}/{name}")
             finally:

@@ -12,11 +12,6 @@ import stat
 import time
 from _thread import LockType, allocate_lock
 
-TYPE_CHECKING = False  # typing's own would import typing
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -289,9 +284,7 @@ def file_time(at: float) -> int:
     return round(at * 1e9)
 
 
-def write(
-    path: str, data: bytes, *, sync: bool, at: float | None = None, meanwhile: Callable[[], None] | None = None
-) -> None:
+def write(path: str, data: bytes, *, sync: bool, at: float | None = None) -> None:
     """
     Write the new file *path*.
 
@@ -300,17 +293,12 @@ def write(
         data: All of it.
         sync: Make its bytes durable; its name is its directory's.
         at: Unix seconds that the file has as its time; None for now.
-        meanwhile: Called while the disk takes the bytes, before they are waited for.
     """
     fd = os.open(path, _CREATE, FILE_MODE)
     try:
         _write_to(fd, data)
         if at is not None:
             os.utime(fd, ns=(file_time(at), file_time(at)))
-        if meanwhile is not None:
-            if sync:
-                _begin_to_write_back(fd)
-            meanwhile()
         if sync:
             os.fsync(fd)
     finally:

@@ -155,8 +155,8 @@ def within(waiting: list[Notification], budget: int | None) -> Drained:
     head = _digest_head(order, left=len(order)) if many else ""
     room = budget
     if many and budget is not None:
-        room = budget - len(head) if budget >= _SMALL + len(head) else min(budget, _SMALL)
         head = head if budget >= _SMALL + len(head) else ""
+        room = budget - len(head) if head else min(budget, _SMALL)
     texts = _lines(order, room, many=many)
     shown = order[: len(texts)]
     if len(shown) == len(order):
@@ -304,34 +304,22 @@ class MemoryNotifications:
 
     def __init__(self) -> None:
         self._waiting: dict[str, Notification] = {}
-        self._read: dict[str, Notification] = {}
         self._draining = threading.Lock()
-        self._moving = threading.Lock()
 
-    def publish(self, task: Task, text: str) -> bool:
-        """Publish the notification of *task* unless that was done before; return whether it was published now."""
-        name = task.id + ".md"
-        if name in self._waiting or name in self._read:
-            return False
-        self._waiting[name] = Notification.of(name, text)
-        return True
+    def publish(self, task: Task, text: str) -> None:
+        """Publish the notification of *task*, which has just ended."""
+        self._waiting[f"{task.id}.md"] = Notification.of(f"{task.id}.md", text)
 
     def waits(self, task_id: str) -> bool:
         """Return whether the notification of *task_id* waits to be acknowledged."""
-        return task_id + ".md" in self._waiting
-
-    def forget(self, task_id: str) -> None:
-        """Forget an acknowledged notification."""
-        self._read.pop(task_id + ".md", None)
+        return f"{task_id}.md" in self._waiting
 
     def peek(self) -> list[Notification]:
         return list(self._waiting.values())
 
     def acknowledge(self, notifications: Iterable[Notification]) -> None:
-        with self._moving:
-            for notification in notifications:
-                if notification.name in self._waiting:
-                    self._read[notification.name] = self._waiting.pop(notification.name)
+        for notification in notifications:
+            self._waiting.pop(notification.name, None)
 
     @contextlib.contextmanager
     def drain(self, budget: int | None = None) -> Iterator[Drained]:

@@ -25,7 +25,7 @@ from animaworks_tasks.notifications.delivery import Fate, delivery_status
 from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.store import enqueue, recovery, rejection, transitions, views
 from animaworks_tasks.store.finding import Finding, about, problem, shown, some, warning
-from animaworks_tasks.store.place import Place, ids
+from animaworks_tasks.store.place import Place, ids, unfit
 from animaworks_tasks.store.rejection import NOTE
 from animaworks_tasks.store.rules import changed_at, is_due, may_begin_again
 from animaworks_tasks.store.watch import is_hosted
@@ -126,15 +126,7 @@ def _permissions(place: Place) -> Iterator[Finding]:
             finding = problem if mode & 0o022 or ~mode & files.DIRECTORY_MODE else warning
             effect = "write there, and so have tools run" if mode & 0o022 else "read there what tools said"
             what = f"{path} has mode {mode:04o}: " + (f"others can {effect}" if mode & 0o077 else "we cannot use it")
-            yield finding(path, what, f"{_FIX}, or `chmod 700 {path}`", partial(_chmod, {path: files.DIRECTORY_MODE}))
-    for directory in (layout.done, layout.logs, layout.progress, layout.notifications, layout.read):
-        modes = {}
-        for name in filter(lambda name: is_task_id(name.partition(".")[0]), files.names(directory)):
-            with contextlib.suppress(FileNotFoundError):
-                status = os.lstat(f"{directory}/{name}")
-                if stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) != files.FILE_MODE:
-                    modes[f"{directory}/{name}"] = files.FILE_MODE
-        yield from about(warning, modes, "its mode is not 0600", f"{_FIX} makes it so", partial(_chmod, modes))
+            yield finding(path, what, f"{_FIX}, or `chmod 700 {path}`", partial(_chmod, path, files.DIRECTORY_MODE))
     for above in Path(layout.root).resolve().parents:
         status = above.stat()
         group = status.st_mode & stat.S_IWGRP and status.st_gid != os.getegid()
@@ -145,33 +137,24 @@ def _permissions(place: Place) -> Iterator[Finding]:
             is_ours = above.is_relative_to(Path(layout.anima).resolve())
             finding, who = (problem, "anybody") if status.st_mode & stat.S_IWOTH else (warning, "its group")
             what, todo = f"{who} may write to {above}, and so can replace the whole store", f"`chmod go-w {above}`"
-            mend = partial(_chmod, {str(above): stat.S_IMODE(status.st_mode) & ~0o022}) if is_ours else None
+            mend = partial(_chmod, str(above), stat.S_IMODE(status.st_mode) & ~0o022) if is_ours else None
             yield finding(str(above), what, todo if mend is None else f"{_FIX}, or {todo}", mend)
 
 
-def _chmod(modes: Mapping[str, int], _: Place) -> str:
-    for path, mode in modes.items():
-        os.chmod(path, mode)
-    return f"closed to others: {some(modes)}"
+def _chmod(path: str, mode: int, _: Place) -> str:
+    os.chmod(path, mode)
+    return f"closed to others: {shown(path)}"
 
 
 def _file_system(place: Place) -> Iterator[Finding]:
     """Find what the file system cannot do, with a probe in tmp/; and whether it is full."""
     root = place.layout.root
     try:
-        probe = place.disk.write("check.probe", "probe", b"")
+        trouble = unfit(place.disk, "check.probe")
     except OSError as error:
         what = f"{root} cannot be written: {error.strerror}; so no task is submitted, run or ended"
         yield problem(root, what, "free some room, or see that it is mounted for writing")
         return
-    try:
-        trouble = locks.lock_trouble(probe)
-        os.link(probe, f"{probe}.link")
-        files.discard(f"{probe}.link")
-    except PermissionError:
-        trouble = "its file system has no hard links"
-    finally:
-        files.discard(probe)
     if trouble is not None:
         yield problem(root, f"{trouble}, so no host works in {root}", "move the Anima to a local file system")
     status = os.statvfs(root)
@@ -253,10 +236,8 @@ def _is_orphan(place: Place, task_id: str) -> bool:
     if lock is None:
         owner = views.owner_of(place.layout, task_id)
         return owner is not None and owner.is_dead()
-    try:
-        return lock.names(path)
-    finally:
-        lock.release()
+    lock.release()
+    return place.runs(task_id)
 
 
 def _late(place: Place, task: Task, tools: Mapping[str, Any]) -> Iterator[Finding]:
@@ -345,7 +326,7 @@ def _recover(task_id: str, place: Place) -> str:
         rejection.reject(place, f"{task_id}.json", task_id, error.reason)
     if place.runs(task_id):
         recovery.recover_one(place, task_id, _MAY_RUN_AGAIN)
-    elif place.ended(task_id) and not rejection.quarantine_outcome(place, task_id):
-        transitions.notify(place, place.done(task_id))
+    elif (task := rejection.outcome(place, task_id)) is not None:
+        transitions.notify(place, task)
     where = place.directory_of(task_id) or place.layout.quarantine
     return f"recovered task {task_id}: it is in {os.path.basename(where)}/ now"

@@ -14,13 +14,8 @@ import stat
 from animaworks_tasks.errors import StoreError
 from animaworks_tasks.fs import files, json, locks
 from animaworks_tasks.fs.disk import Disk
-from animaworks_tasks.fs.layout import FORMAT
+from animaworks_tasks.fs.layout import FORMAT, Layout
 from animaworks_tasks.task.pending import SIZE_LIMIT, digest
-
-TYPE_CHECKING = False  # typing's own would import typing
-
-if TYPE_CHECKING:
-    from animaworks_tasks.fs.layout import Layout
 
 
 def convert(layout: Layout, disk: Disk) -> None:

@@ -19,23 +19,21 @@ import functools
 import itertools
 import os
 import sys
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Unpack
 
 import attrs
 
 from animaworks_tasks.errors import PartlySubmittedError, RecordError, StoreError, TaskNotFoundError
-from animaworks_tasks.fs import files, json, locks
-from animaworks_tasks.fs.disk import NO_LINKS
+from animaworks_tasks.fs import files, json
 from animaworks_tasks.fs.layout import Layout
-from animaworks_tasks.notifications.inbox import DirectoryNotifications
 from animaworks_tasks.notifications.render import MarkdownRenderer, Renderer
-from animaworks_tasks.store import enqueue, keys, recovery, rejection, transitions
-from animaworks_tasks.store.newest import newest, times
-from animaworks_tasks.store.place import Place, ids
+from animaworks_tasks.store import enqueue, keys, recovery, rejection, rules, transitions, views
+from animaworks_tasks.store.leftovers import Owner
+from animaworks_tasks.store.place import Place, ids, newest, times, unfit
 from animaworks_tasks.store.protocol import Claim, Progress, Recovery
-from animaworks_tasks.store.rules import Clock, SubmitOptions, changed_at, new_task, new_tasks, utc_now
+from animaworks_tasks.store.rules import Clock, Question, SubmitOptions, never, utc_now
 from animaworks_tasks.store.watch import DirectoryWatch
 from animaworks_tasks.store.workspace import DirectoryWorkspace, kept_result, progress_from
 from animaworks_tasks.task import codec
@@ -47,6 +45,10 @@ from animaworks_tasks.task.states import Event
 class TaskStore:
     """
     Tasks in ``<anima_dir>/state/background_tasks``, shared by all processes that name this directory.
+
+    Attributes:
+        location: The Anima's directory.
+        notifications: What finished tasks left for the heartbeat.
 
     Args:
         anima_dir: The Anima's directory; made if it is not there.
@@ -75,11 +77,11 @@ class TaskStore:
             raise ValueError(f"durability is 'full' or 'process', not {durability!r}")
         self.layout = Layout(anima_dir)
         # By its whole path: a supervisor, or this process later on, may be in another directory.
-        self._language = language
-        self._arguments = (self.layout.anima, language, durability, render, clock)
+        self._options: Any = {"language": language, "durability": durability, "render": render, "clock": clock}
         self.place = Place.at(
             self.layout, durable=durability == "full", render=render or MarkdownRenderer(language), clock=clock
         )
+        self.location, self.notifications = self.layout.anima, self.place.notifications
         self._swept = False
         try:
             enqueue.create(self.layout, self.place.disk)
@@ -91,52 +93,31 @@ class TaskStore:
 
     def __reduce__(self) -> tuple[object, ...]:
         # A supervisor is sent its store with every task, and need not look at the place each time.
-        rebuild = _remembered if all(isinstance(argument, Hashable) for argument in self._arguments) else _rebuild
-        return rebuild, self._arguments
+        is_hashable = all(isinstance(option, Hashable) for option in self._options.values())
+        return functools.partial(_remembered if is_hashable else TaskStore, **self._options), (self.layout.anima,)
 
     def __repr__(self) -> str:
         return f"TaskStore({self.layout.anima!r})"
 
-    @property
-    def notifications(self) -> DirectoryNotifications:
-        """What finished tasks left for the heartbeat."""
-        return self.place.notifications
-
-    @property
-    def location(self) -> str:
-        """The Anima's directory."""
-        return self.layout.anima
-
     # Submitting and looking.
 
     def submit(self, tool: str, *argv: str, **options: Unpack[SubmitOptions]) -> Task:
-        task = new_task(tool, argv, options, anima_dir=self.layout.anima, at=self.place.clock())
-        data = codec.written(task, room=2 * ROOM)  # claimed again after a requeue, it is a little larger
-        check = functools.partial(codec.read_back, data, task.id)
+        task = rules.new_task(tool, argv, options, anima_dir=self.layout.anima, at=self.place.clock())
+        data = codec.check(task, room=2 * ROOM)  # claimed again after a requeue, it is a little larger
         if task.key is None:
-            enqueue.submit(self.layout, self.place.disk, self.place.journal, task.id, data, check=check)
+            enqueue.submit(self.layout, self.place.disk, self.place.journal, task.id, data)
             return task
         while True:
-            task_id = keys.submit(
-                self.layout, self.place.disk, self.place.journal, task.id, task.key, data, check=check
-            )
+            task_id = keys.submit(self.layout, self.place.disk, self.place.journal, task.id, task.key, data)
             with contextlib.suppress(TaskNotFoundError):  # pruned just now, and its key with it
                 return task if task_id == task.id else self.get(task_id)
 
     def submit_many(
         self, tool: str, argvs: Iterable[Sequence[str]], **options: Unpack[SubmitOptions]
     ) -> Sequence[Task]:
-        coming = new_tasks(tool, argvs, options, anima_dir=self.layout.anima, at=self.place.clock())
-        tasks: list[Task] = []
-
-        def records() -> Iterator[tuple[str, bytes]]:
-            for task in coming:
-                # What a reader would say of the first it says of all, but for their words.
-                whole = not tasks or not all(type(word) is str for word in task.argv)
-                tasks.append(task)
-                yield task.id, (codec.check if whole else codec.written)(task, room=2 * ROOM)
-
-        submitted, problem = enqueue.submit_many(self.layout, self.place.disk, self.place.journal, records())
+        tasks = rules.new_tasks(tool, argvs, options, anima_dir=self.layout.anima, at=self.place.clock())
+        records = ((task.id, codec.check(task, room=2 * ROOM)) for task in tasks)
+        submitted, problem = enqueue.submit_many(self.layout, self.place.disk, self.place.journal, records)
         if problem is not None:
             raise PartlySubmittedError(tuple(submitted), str(problem))
         return tasks
@@ -174,12 +155,12 @@ class TaskStore:
         ):
             if state in {None, wanted}:
                 # A running record is as old as its submit, so its file does not tell when it was claimed; they are few.
-                for task_id in _chosen(directory, ending, None if wanted is State.RUNNING else limit):
+                for task_id in newest(directory, ending, None if wanted is State.RUNNING else limit):
                     if wanted is State.PENDING and task_id in found:
                         continue
                     with contextlib.suppress(FileNotFoundError, RecordError):
                         found[task_id] = find(task_id)
-        return sorted(found.values(), key=changed_at, reverse=True)[:limit]
+        return sorted(found.values(), key=rules.changed_at, reverse=True)[:limit]
 
     def pending_ids(self) -> set[str]:
         return ids(self.layout.pending, ".json")
@@ -207,7 +188,7 @@ class TaskStore:
 
     def publish_view(self, claim: Claim, *, session: int | None = None) -> None:
         transitions.lock_of(claim)
-        transitions.show(self.place, claim.task, session)
+        views.show(self.layout, self.place.disk, claim.task, Owner.me(session))
 
     def finish(self, claim: Claim, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - attributes of the task
         return transitions.finish(self.place, claim, event, **changes)
@@ -218,11 +199,7 @@ class TaskStore:
     # Recovering, cancelling and forgetting.
 
     def recover(
-        self,
-        may_run_again: Callable[[Task], bool] = lambda _: False,
-        *,
-        concerns: Callable[[Task], bool] | None = None,
-        only: Iterable[str] | None = None,
+        self, may_run_again: Question = never, *, concerns: Question | None = None, only: Iterable[str] | None = None
     ) -> Recovery:
         if not self._swept:
             self.sweep()
@@ -246,47 +223,36 @@ class TaskStore:
     def prune(
         self, *, finished_before: datetime | None = None, keep: int | None = None, limit: int | None = None
     ) -> Sequence[str]:
-        ripe = (
-            task
-            for task_id, before in self._ripe(finished_before, keep)
-            if transitions.is_prunable(self.place, task_id) and (task := self._ended_before(task_id, before))
-        )
-        pruned = transitions.prune(self.place, itertools.islice(ripe, limit))
+        pruned = transitions.prune(self.place, itertools.islice(self._ripe(finished_before, keep, unread=False), limit))
         self.place.journal.rotate()
         return pruned
 
     def prunable(self, *, finished_before: datetime | None = None, keep: int | None = None) -> Prunable:
         """Return what :meth:`prune` would forget now, and what it would not only because of its notification."""
-        found: dict[bool, list[str]] = {False: [], True: []}
-        for task_id, before in self._ripe(finished_before, keep):
-            if not (self.place.runs(task_id) or self.place.waits(task_id)) and self._ended_before(task_id, before):
-                found[self.notifications.waits(task_id)].append(task_id)
-        return Prunable(tuple(found[False]), tuple(found[True]))
+        forget, unread = (
+            tuple(task.id for task in self._ripe(finished_before, keep, unread=unread)) for unread in (False, True)
+        )
+        return Prunable(forget, unread)
 
-    def _ripe(self, finished_before: datetime | None, keep: int | None) -> Sequence[tuple[str, datetime | None]]:
+    def _ripe(self, finished_before: datetime | None, keep: int | None, *, unread: bool) -> Iterator[Task]:
         """
-        Return what may be pruned by the times of the files, and before which moment the record must say that it ended.
+        Yield the tasks that may be forgotten, or that may not because of their notification alone, the oldest first.
 
         The file of a done record has the time at which its task ended, or, if it was copied, a later one: so no record
-        need be read that is to stay. None: whatever it says, it is not among the newest.
+        need be read that is to stay.
         """
         oldest_first = sorted(times(self.layout.done, ".task"))
-        besides = 0 if keep is None else max(0, len(oldest_first) - keep)
+        besides = 0 if keep is None else len(oldest_first) - keep
         limit = -1 if finished_before is None else files.file_time(finished_before.timestamp())
-        return [
-            (task_id, None if place < besides else finished_before)
-            for place, (at, task_id) in enumerate(oldest_first)
-            if place < besides or at <= limit
-        ]
-
-    def _ended_before(self, task_id: str, finished_before: datetime | None) -> Task | None:
-        """Return the task if it ended earlier; None too where its record cannot be read."""
-        try:
-            task = self.place.done(task_id)
-        except (RecordError, FileNotFoundError):
-            return None
-        late = finished_before is not None and (task.finished_at is None or task.finished_at >= finished_before)
-        return None if late else task
+        for number, (at, task_id) in enumerate(oldest_first):
+            if (number >= besides and at > limit) or self.place.runs(task_id) or self.place.waits(task_id):
+                continue
+            if self.notifications.waits(task_id) is unread:
+                with contextlib.suppress(RecordError, FileNotFoundError):
+                    task = self.place.done(task_id)
+                    ended = task.finished_at
+                    if number < besides or (finished_before and ended and ended < finished_before):
+                        yield task
 
     # What belongs to a task besides its record.
 
@@ -309,14 +275,11 @@ class TaskStore:
         return task.result if whole is None else whole.decode("utf-8", "replace")
 
     def read_progress(self, task_id: str) -> Progress | None:
-        try:
-            value = json.load(files.read(self.workspace(task_id).progress_path, limit=SIZE_LIMIT))
-        except (OSError, ValueError):
-            return None
-        return progress_from(value)
+        return progress_from(self.workspace(task_id).progress_path)
 
     def publish_catalogue(self, catalogue: Mapping[str, object]) -> None:
-        data = json.dump({**catalogue, "language": self._language})  # of the notifications that other processes leave
+        # The language is that of the notifications that other processes leave.
+        data = json.dump({**catalogue, "language": self._options["language"]})
         with contextlib.suppress(OSError):
             if files.read(self.layout.catalogue, limit=SIZE_LIMIT) == data:
                 return
@@ -326,25 +289,9 @@ class TaskStore:
         return DirectoryWatch(self.layout)
 
     def _probe(self) -> None:
-        """Refuse a file system on which a lock keeps nobody out, or a file cannot have two names."""
-        probe = self.place.disk.write("create.probe", "probe", b"")
-        try:
-            trouble = locks.lock_trouble(probe)
-            try:
-                os.link(probe, f"{probe}.link")
-                files.discard(f"{probe}.link")
-            except OSError as error:
-                if error.errno not in NO_LINKS:
-                    raise
-                raise StoreError(self.layout.root, enqueue.LINKLESS) from None
-        finally:
-            files.discard(probe)
+        trouble = unfit(self.place.disk, "create.probe")
         if trouble is not None:
             raise StoreError(self.layout.root, f"{trouble}; use a local one")
-
-
-def _chosen(directory: str, ending: str, limit: int | None) -> Iterable[str]:
-    return ids(directory, ending) if limit is None else newest(directory, ending, limit)
 
 
 @attrs.frozen
@@ -361,12 +308,6 @@ class Prunable:
     unread: tuple[str, ...]
 
 
-def _rebuild(
-    anima_dir: str, language: str, durability: Literal["full", "process"], render: Renderer | None, clock: Clock
-) -> TaskStore:
-    return TaskStore(anima_dir, language=language, durability=durability, render=render, clock=clock)
-
-
 @functools.lru_cache(maxsize=16)
-def _remembered(*arguments: Any) -> TaskStore:  # noqa: ANN401 - those of _rebuild
-    return _rebuild(*arguments)
+def _remembered(anima_dir: str, **options: Any) -> TaskStore:  # noqa: ANN401 - those of a TaskStore
+    return TaskStore(anima_dir, **options)

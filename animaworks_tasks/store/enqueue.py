@@ -11,20 +11,15 @@ import os
 from animaworks_tasks.errors import PartlySubmittedError, StoreError
 from animaworks_tasks.fs import files
 from animaworks_tasks.fs.disk import NO_LINKS, Disk
-from animaworks_tasks.fs.journal import line
-from animaworks_tasks.fs.layout import FORMAT
+from animaworks_tasks.fs.journal import Journal, line
+from animaworks_tasks.fs.layout import FORMAT, Layout
 
 TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Final
+    from collections.abc import Iterable
 
-    from animaworks_tasks.fs.journal import Journal
-    from animaworks_tasks.fs.layout import Layout
-
-LINKLESS: Final = "its file system has no hard links; use a local one"
-_EARLIER: Final = "locks"  # a directory that stores of the format before have, and this one has not
+_EARLIER = "locks"  # a directory that stores of the format before have, and this one has not
 
 
 def create(layout: Layout, disk: Disk) -> None:
@@ -38,7 +33,10 @@ def create(layout: Layout, disk: Disk) -> None:
         StoreError: Its format is none that this release reads, or it is at work in the format before.
         OSError: The disk said no.
     """
-    found = _format(layout)
+    try:
+        found = files.read(layout.format, limit=100)
+    except FileNotFoundError:
+        found = None
     lasting = Disk(layout.tmp, durable=True)  # in any case: later processes rely on what the first one made
     if found is None and os.path.lexists(os.path.join(layout.root, _EARLIER)):
         from animaworks_tasks.store.convert import convert
@@ -58,20 +56,13 @@ def create(layout: Layout, disk: Disk) -> None:
         try:
             lasting.publish("create", layout.root, "format", FORMAT)
         except OSError as error:
-            raise StoreError(layout.root, LINKLESS) if error.errno in NO_LINKS else error from None
+            if error.errno not in NO_LINKS:
+                raise
+            raise StoreError(layout.root, "its file system has no hard links; use a local one") from None
     disk.sync("create.sync-all", *changed)
 
 
-def _format(layout: Layout) -> bytes | None:
-    try:
-        return files.read(layout.format, limit=100)
-    except FileNotFoundError:
-        return None
-
-
-def submit(
-    layout: Layout, disk: Disk, journal: Journal, task_id: str, data: bytes, *, check: Callable[[], None] | None = None
-) -> None:
+def submit(layout: Layout, disk: Disk, journal: Journal, task_id: str, data: bytes) -> None:
     """
     Publish a pending record: once this has returned, it is not lost.
 
@@ -81,13 +72,12 @@ def submit(
         journal: Of the store.
         task_id: The task, whose id is new.
         data: Its record.
-        check: Called while the disk takes the record; if it raises, there is none.
 
     Raises:
         PartlySubmittedError: It is queued, and may be running by now, but its name could not be made durable.
         OSError: It is not queued.
     """
-    draft = disk.write("submit.write", f"{task_id}.json", data, meanwhile=check)
+    draft = disk.write("submit.write", f"{task_id}.json", data)
     try:
         appear(layout, disk, task_id, draft)
     finally:

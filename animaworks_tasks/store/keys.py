@@ -11,29 +11,13 @@ import os
 
 from animaworks_tasks.fs import files, json, locks
 from animaworks_tasks.fs.disk import Disk
-from animaworks_tasks.fs.journal import line
+from animaworks_tasks.fs.journal import Journal, line
+from animaworks_tasks.fs.layout import Layout
 from animaworks_tasks.store.enqueue import appear
 from animaworks_tasks.task.pending import SIZE_LIMIT, digest
 
-TYPE_CHECKING = False  # typing's own would import typing
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from animaworks_tasks.fs.journal import Journal
-    from animaworks_tasks.fs.layout import Layout
-
-
-def submit(
-    layout: Layout,
-    disk: Disk,
-    journal: Journal,
-    task_id: str,
-    key: str,
-    data: bytes,
-    *,
-    check: Callable[[], None] | None = None,
-) -> str:
+def submit(layout: Layout, disk: Disk, journal: Journal, task_id: str, key: str, data: bytes) -> str:
     """
     Publish a pending record, unless a task with its key is there; return the id of the one that is.
 
@@ -47,7 +31,6 @@ def submit(
         task_id: The task, whose id is new.
         key: Of the task.
         data: Its record.
-        check: Called while the disk takes the record; if it raises, there is none.
 
     Raises:
         PartlySubmittedError: It is queued, and may be running by now, but its name could not be made durable.
@@ -55,7 +38,7 @@ def submit(
     """
     name = digest(key)
     path = os.path.join(layout.keys, name)
-    draft = disk.write("submit.write", f"{task_id}.json", data, meanwhile=check)
+    draft = disk.write("submit.write", f"{task_id}.json", data)
     try:
         while True:
             # Shared, so that nobody who drops keys of tasks that are nowhere comes between the two links.

@@ -11,20 +11,27 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import attrs
+from attrs import validators
 
+from animaworks_tasks.fs import files
 from animaworks_tasks.fs.process import pid
 
 _STARTED: Final = 19  # the field of /proc/PID/stat after its name, "state" being 0: proc(5), starttime
 _SESSION: Final = 3
 _PATIENCE: Final = 5.0  # seconds for which a process that was killed is waited for: it may hang in the kernel
-_OF_A_SESSION: Final = ("session", "session_started")
+
+
+def _positive(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if type(value) is not int or value <= 0:
+        raise TypeError(f"{attribute.name} must be a positive number, not {value!r}")
 
 
 @attrs.frozen
@@ -40,17 +47,16 @@ class Owner:
         session_started: When that one started, in the same ticks.
     """
 
-    pid: int
-    started: int
-    boot: str
-    session: int | None = None
-    session_started: int | None = None
+    pid: int = attrs.field(validator=_positive)
+    started: int = attrs.field(validator=_positive)
+    boot: str = attrs.field(validator=validators.instance_of(str))
+    session: int | None = attrs.field(default=None, validator=validators.optional(_positive))
+    session_started: int | None = attrs.field(default=None, validator=validators.optional(_positive))
 
     @classmethod
     def me(cls, session: int | None = None) -> Owner | None:
         """Return this process as an owner, whose tool process is *session*; None where there is no /proc."""
-        started = _my_start(pid())
-        session_started = None if session is None else _started(session)
+        started, session_started = _started(pid()), None if session is None else _started(session)
         if started is None:
             return None
         return cls(pid(), started, boot(), session if session_started else None, session_started)
@@ -58,13 +64,10 @@ class Owner:
     @classmethod
     def of(cls, facts: object) -> Owner | None:
         """Return the owner that a view names; None where it names none, or anybody has written it."""
-        if not isinstance(facts, dict):
+        try:
+            return cls(**facts) if isinstance(facts, dict) else None
+        except (TypeError, ValueError):
             return None
-        values: dict[str, Any] = {name: facts.get(name) for name in ("pid", "started", "boot", *_OF_A_SESSION)}
-        numbers = [value for name, value in values.items() if name != "boot" and (value or name not in _OF_A_SESSION)]
-        if all(type(value) is int and value > 0 for value in numbers) and isinstance(values["boot"], str):
-            return cls(**values)
-        return None
 
     def is_dead(self) -> bool:
         """Return whether this process has surely ended."""
@@ -81,10 +84,9 @@ def kill_holders(path: str) -> int:
         How many were killed.
     """
     try:
-        status = os.stat(path)
+        return _kill_all(functools.partial(_holds, os.stat(path)))
     except OSError:
         return 0
-    return sum(_kill(pid, lambda pid: _holds(pid, status)) for pid in _pids() if _holds(pid, status))
 
 
 def kill_session(owner: Owner | None) -> int:
@@ -103,45 +105,36 @@ def kill_session(owner: Owner | None) -> int:
         facts = _stat(pid)
         return facts is not None and facts[0] == owner.session and facts[1] >= (owner.session_started or 0)
 
-    return sum(_kill(pid, belongs) for pid in _pids() if belongs(pid))
+    return _kill_all(belongs)
 
 
-def _kill(pid: int, is_meant: Any) -> bool:  # noqa: ANN401 - a question about a process id
+def _kill_all(is_meant: Callable[[int], bool]) -> int:
+    return sum(_kill(pid, is_meant) for pid in _pids() if is_meant(pid))
+
+
+def _kill(pid: int, is_meant: Callable[[int], bool]) -> bool:
     """Kill *pid* and wait for its end, if it still is the process that is meant once nobody else can get its number."""
-    try:
-        fd = os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return False
-    try:
-        if not is_meant(pid):
-            return False
-        signal.pidfd_send_signal(fd, signal.SIGKILL)
-        # A process that was killed works on, and keeps its locks, until it has ended.
-        ended = select.poll()
-        ended.register(fd, select.POLLIN)
-        ended.poll(_PATIENCE * 1000)
-    except OSError:
-        return False
-    else:
-        return True
-    finally:
-        os.close(fd)
+    with contextlib.suppress(AttributeError, OSError), io.FileIO(os.pidfd_open(pid)) as process:  # which closes it
+        if is_meant(pid):
+            signal.pidfd_send_signal(process.fileno(), signal.SIGKILL)
+            # A process that was killed works on, and keeps its locks, until it has ended.
+            ended = select.poll()
+            ended.register(process, select.POLLIN)
+            ended.poll(_PATIENCE * 1000)
+            return True
+    return False
 
 
 def _pids() -> Iterator[int]:
-    try:
-        names = os.listdir("/proc")
-    except OSError:
-        return
-    for name in names:
+    for name in files.names("/proc"):
         if name.isdigit() and int(name) != os.getpid():
             with contextlib.suppress(OSError):
                 if os.stat(f"/proc/{name}").st_uid == os.geteuid():
                     yield int(name)
 
 
-def _holds(pid: int, status: os.stat_result) -> bool:
-    """Return whether *pid* has the file open for writing, by a descriptor that holds its lock (proc(5), fdinfo)."""
+def _holds(status: os.stat_result, pid: int) -> bool:
+    """Return whether *pid* has the file of that *status* open for writing, by a descriptor that holds its lock."""
     with contextlib.suppress(OSError):
         for fd in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
@@ -155,11 +148,6 @@ def _is_locked(pid: int, fd: str) -> bool:
         lines = dict.fromkeys(line.rstrip("\n") for line in file)
     flags = next((int(line.split()[1], 8) for line in lines if line.startswith("flags:")), 0)
     return flags & os.O_ACCMODE == os.O_RDWR and any(line.startswith("lock:") and "FLOCK" in line for line in lines)
-
-
-@functools.lru_cache(maxsize=1)
-def _my_start(pid: int) -> int | None:
-    return _started(pid)
 
 
 def _started(pid: int) -> int | None:

@@ -6,32 +6,25 @@ Records pass through the same strict check, so what a directory would refuse is 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from tempfile import mkdtemp
 from typing import Any, Unpack
 
 from animaworks_tasks.errors import ClaimLostError, TaskNotFoundError
 from animaworks_tasks.notifications.inbox import MemoryNotifications
 from animaworks_tasks.notifications.render import MarkdownRenderer, Renderer, rendered
+from animaworks_tasks.store import rules
 from animaworks_tasks.store.protocol import Changes, Claim, Progress, Recovery
-from animaworks_tasks.store.rules import (
-    Clock,
-    SubmitOptions,
-    changed_at,
-    is_due,
-    never_began,
-    new_task,
-    new_tasks,
-    requeued,
-    utc_now,
-)
+from animaworks_tasks.store.rules import Clock, Question, SubmitOptions, never, utc_now
 from animaworks_tasks.task import codec
-from animaworks_tasks.task.model import OWNER_DIED, Cause, State, Task
+from animaworks_tasks.task.model import State, Task
 from animaworks_tasks.task.pending import ROOM
 from animaworks_tasks.task.states import Event, advance
 
@@ -39,6 +32,10 @@ from animaworks_tasks.task.states import Event, advance
 class MemoryTaskStore:
     """
     A store without files, threads of its own, or anything to clean up.
+
+    Attributes:
+        location: Where the tasks are kept, for messages.
+        notifications: What finished tasks left for the heartbeat.
 
     Args:
         language: Of the notifications, ``"ja"`` or ``"en"``.
@@ -49,13 +46,14 @@ class MemoryTaskStore:
         ValueError: *language* is none of these words.
     """
 
+    location = "memory"
+
     def __init__(self, *, language: str = "ja", render: Renderer | None = None, clock: Clock = utc_now) -> None:
         self._render: Renderer = render or MarkdownRenderer(language)
         self._clock = clock
         self._mutex = threading.RLock()
         self._tasks: dict[str, Task] = {}
         self._owned: dict[str, MemoryLock] = {}
-        self._keys: dict[str, str] = {}
         self._cancelled: set[str] = set()
         self._workspaces: dict[str, MemoryWorkspace] = {}
         self._watches: list[MemoryWatch] = []
@@ -69,38 +67,32 @@ class MemoryTaskStore:
             "a MemoryTaskStore cannot go to another process; use a TaskStore, or InlineBackend or ThreadBackend"
         )
 
-    @property
-    def location(self) -> str:
-        """Where the tasks are kept, for messages."""
-        return "memory"
-
     def submit(self, tool: str, *argv: str, **options: Unpack[SubmitOptions]) -> Task:
-        task = new_task(tool, argv, options, anima_dir=self.location, at=self._clock())
+        task = rules.new_task(tool, argv, options, anima_dir=self.location, at=self._clock())
         codec.check(task, room=2 * ROOM)
         with self._mutex:
-            if task.key is not None:
-                task_id = self._keys.setdefault(task.key, task.id)
-                task = self._tasks.get(task_id, task)
-            self._tasks[task.id] = task
-        self._changed(task.id)
-        return task
+            same = [each for each in self._tasks.values() if task.key is not None and each.key == task.key]
+            return same[0] if same else self._keep(task)
 
     def submit_many(
         self, tool: str, argvs: Iterable[Sequence[str]], **options: Unpack[SubmitOptions]
     ) -> Sequence[Task]:
-        tasks = list(new_tasks(tool, argvs, options, anima_dir=self.location, at=self._clock()))
+        tasks = rules.new_tasks(tool, argvs, options, anima_dir=self.location, at=self._clock())
         for task in tasks:
             codec.check(task, room=2 * ROOM)
         with self._mutex:
-            self._tasks.update((task.id, task) for task in tasks)
-        for task in tasks:
-            self._changed(task.id)
-        return tasks
+            return [self._keep(task) for task in tasks]
+
+    def _keep(self, task: Task) -> Task:
+        self._tasks[task.id] = task
+        for watch in list(self._watches):
+            watch.changed(task.id)
+        return task
 
     def begin(self, task: Task, *, durably: bool = True) -> Claim:  # noqa: ARG002 - memory survives nothing
         codec.check(task, room=ROOM)
         with self._mutex:
-            self._tasks[task.id] = task
+            self._tasks[task.id] = task  # nobody need see it wait
             claim = self.claim(task.id)
         assert claim is not None  # noqa: S101 - for the type checker: nobody else has seen it
         return claim
@@ -118,18 +110,16 @@ class MemoryTaskStore:
         return self.pending(task_id) is not None
 
     def runs(self, task_id: str) -> bool:
-        with self._mutex:
-            return task_id in self._owned
+        return task_id in self._owned
 
     def pending(self, task_id: str) -> Task | None:
-        with self._mutex:
-            task = self._tasks.get(task_id)
+        task = self._tasks.get(task_id)
         return task if task is not None and task.state is State.PENDING else None
 
     def list(self, state: State | None = None, *, limit: int | None = None) -> Sequence[Task]:
         with self._mutex:
             found = [task for task in self._tasks.values() if state in {None, task.state}]
-        return sorted(found, key=changed_at, reverse=True)[:limit]
+        return sorted(found, key=rules.changed_at, reverse=True)[:limit]
 
     def pending_ids(self) -> set[str]:
         return {task.id for task in self.list(State.PENDING)}
@@ -137,7 +127,7 @@ class MemoryTaskStore:
     def claim(self, task_id: str, *, due_by: datetime | None = None) -> Claim | None:
         with self._mutex:
             task = self._tasks.get(task_id)
-            if task is None or task.state is not State.PENDING or not is_due(task, due_by):
+            if task is None or task.state is not State.PENDING or not rules.is_due(task, due_by):
                 return None
             running = advance(task, Event.CLAIM, attempt=task.attempt + 1, started_at=self._clock(), owner_pid=None)
             self._tasks[task_id] = running
@@ -145,7 +135,7 @@ class MemoryTaskStore:
             own = Claim(running, lock)
             if task_id not in self._cancelled:
                 return own
-            self.finish(own, Event.CANCEL, **never_began(running))
+            self.finish(own, Event.CANCEL, **rules.never_began(running))
             return None
 
     def publish_view(self, claim: Claim, *, session: int | None = None) -> None:  # noqa: ARG002 - nobody is elsewhere
@@ -158,43 +148,27 @@ class MemoryTaskStore:
             self._lock_of(claim)
             task = advance(claim.task, event, finished_at=self._clock(), **changes)
             codec.check(task)
-            self._finish(task)
-            claim.lock = None
-        self._changed(task.id)
-        return task
+            self._cancelled.discard(task.id)
+            self.notifications.publish(task, rendered(self._render, task))
+            return self._release(claim, task)
 
     def requeue(self, claim: Claim, *, pause: float = 0.0, began: bool = True) -> Task:
         with self._mutex:
             self._lock_of(claim)
-            task = self._requeue(claim.task, pause=pause, began=began)
-            claim.lock = None
-        self._changed(task.id)
-        return task
+            return self._release(claim, rules.requeued(claim.task, pause=pause, began=began, now=self._clock()))
+
+    def _release(self, claim: Claim, task: Task) -> Task:
+        claim.lock = None
+        del self._owned[task.id]
+        return self._keep(task)
 
     def _lock_of(self, claim: Claim) -> None:
         lock = self._owned.get(claim.task.id)
         if lock is None or lock is not claim.lock or not lock.held:
             raise ClaimLostError(claim.task.id)
 
-    def _finish(self, task: Task) -> Task:
-        self._tasks[task.id] = task
-        self._owned.pop(task.id, None)
-        self._cancelled.discard(task.id)
-        self.notifications.publish(task, rendered(self._render, task))
-        return task
-
-    def _requeue(self, task: Task, *, pause: float = 0.0, began: bool = True) -> Task:
-        back = requeued(task, pause=pause, began=began, now=self._clock())
-        self._tasks[task.id] = back
-        self._owned.pop(task.id, None)
-        return back
-
     def recover(
-        self,
-        may_run_again: Callable[[Task], bool] = lambda _: False,
-        *,
-        concerns: Callable[[Task], bool] | None = None,
-        only: Iterable[str] | None = None,
+        self, may_run_again: Question = never, *, concerns: Question | None = None, only: Iterable[str] | None = None
     ) -> Recovery:
         finished: list[Task] = []
         requeued: list[Task] = []
@@ -205,45 +179,39 @@ class MemoryTaskStore:
                 task = self._tasks[task_id]
                 if concerns is not None and not concerns(task):
                     continue
-                if task_id not in self._cancelled and may_run_again(task):
-                    requeued.append(self._requeue(task))
+                is_cancelled = task_id in self._cancelled
+                runs_again = not is_cancelled and may_run_again(task)
+                self._owned[task_id] = lock = MemoryLock()
+                claim = Claim(task, lock)
+                if runs_again:
+                    requeued.append(self.requeue(claim))
                 else:
-                    finished.append(self._finish(self._interrupted(task)))
+                    event, changes = rules.orphan_ends(cancelled=is_cancelled)
+                    finished.append(self.finish(claim, event, **changes))
         return Recovery(alive, tuple(finished), tuple(requeued))
-
-    def _interrupted(self, task: Task) -> Task:
-        if task.id in self._cancelled:
-            return advance(task, Event.CANCEL, finished_at=self._clock(), error=OWNER_DIED)
-        return advance(task, Event.FAIL, finished_at=self._clock(), cause=Cause.INTERRUPTED, error=OWNER_DIED)
 
     def request_cancel(self, task_id: str) -> Task:
         with self._mutex:
-            claim = self.claim(task_id)
-            if claim is not None:
-                return self.finish(claim, Event.CANCEL, **never_began(claim.task))
-            task = self.get(task_id)  # perhaps done now: an earlier request is carried out by the claim itself
-            if task.state is State.RUNNING:
+            if self.get(task_id).state is not State.DONE:
                 self._cancelled.add(task_id)
-            return task
+                self.claim(task_id)  # one that waits ends with this
+            return self.get(task_id)
 
     def prune(
         self, *, finished_before: datetime | None = None, keep: int | None = None, limit: int | None = None
     ) -> Sequence[str]:
         with self._mutex:
             newest_first = self.list(State.DONE)
-            newest = len(newest_first) if keep is None else keep
+            newest = {task.id for task in newest_first[:keep]}
             pruned = [
                 task.id
-                for place, task in reversed([*enumerate(newest_first)])
+                for task in reversed(newest_first)
                 if not self.notifications.waits(task.id)
-                and (place >= newest or (finished_before and task.finished_at and task.finished_at < finished_before))
+                and (task.id not in newest or (finished_before and rules.changed_at(task)[0] < finished_before))
             ][:limit]
             for task_id in pruned:
-                key = self._tasks.pop(task_id).key
-                if key is not None and self._keys.get(key) == task_id:
-                    del self._keys[key]
+                del self._tasks[task_id]
                 self._workspaces.pop(task_id, None)
-                self.notifications.forget(task_id)
         return pruned
 
     def workspace(self, task_id: str) -> MemoryWorkspace:
@@ -271,10 +239,6 @@ class MemoryTaskStore:
         watch = MemoryWatch(self._watches.remove)
         self._watches.append(watch)
         return watch
-
-    def _changed(self, task_id: str) -> None:
-        for watch in list(self._watches):
-            watch.changed(task_id)
 
 
 class MemoryLock:
@@ -324,29 +288,25 @@ class MemoryWatch:
 
     def __init__(self, leave: Callable[[MemoryWatch], None]) -> None:
         self._leave = leave
-        self._ids: set[str] = set()
-        self._condition = threading.Condition()
-        self._awake = False
+        self._seen: SimpleQueue[str | None] = SimpleQueue()
 
     def changed(self, task_id: str) -> None:
         """Wake the thread that waits, for *task_id*."""
-        with self._condition:
-            self._ids.add(task_id)
-            self._condition.notify_all()
+        self._seen.put(task_id)
 
     def wait(self, timeout: float) -> Changes:
-        with self._condition:
-            self._condition.wait_for(lambda: self._ids or self._awake, timeout)
-            ids, self._ids, self._awake = frozenset(self._ids), set(), False
-            return Changes(ids)
+        seen: set[str | None] = set()
+        with contextlib.suppress(Empty):
+            seen.add(self._seen.get(timeout=timeout))
+            while True:
+                seen.add(self._seen.get_nowait())
+        return Changes(frozenset(task_id for task_id in seen if task_id))
 
     def refresh(self) -> None:
         """Nothing is removed and made anew here."""
 
     def wake(self) -> None:
-        with self._condition:
-            self._awake = True
-            self._condition.notify_all()
+        self._seen.put(None)
 
     def close(self) -> None:
         self._leave(self)

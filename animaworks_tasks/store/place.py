@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
+from typing import Final
 
 import attrs
 
 from animaworks_tasks.errors import RecordError
-from animaworks_tasks.fs import files
-from animaworks_tasks.fs.disk import Disk
+from animaworks_tasks.fs import files, locks
+from animaworks_tasks.fs.disk import NO_LINKS, Disk
 from animaworks_tasks.fs.journal import Journal
 from animaworks_tasks.fs.layout import Layout
 from animaworks_tasks.notifications.inbox import DirectoryNotifications
@@ -25,6 +27,8 @@ from animaworks_tasks.task import codec
 from animaworks_tasks.task.model import State, Task, is_task_id
 from animaworks_tasks.task.pending import SIZE_LIMIT
 from animaworks_tasks.task.states import Event, advance
+
+_TICK: Final = 20_000_000  # nanoseconds; the time of a file is no finer than the kernel's tick
 
 
 @attrs.frozen
@@ -125,6 +129,38 @@ def running_task(layout: Layout, submitted: Task) -> Task:
                 running, started_at=seen.started_at, owner_pid=seen.owner_pid, subcommand=seen.subcommand
             )
     return running
+
+
+def times(directory: str, ending: str) -> Iterator[tuple[int, str]]:
+    """Yield for each record in *directory*, whose name ends in *ending*, its file's time, in ns, and its id."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            task_id = entry.name.removesuffix(ending)
+            if task_id != entry.name and is_task_id(task_id):
+                with contextlib.suppress(FileNotFoundError):  # it moved on
+                    yield entry.stat(follow_symlinks=False).st_mtime_ns, task_id
+
+
+def newest(directory: str, ending: str, limit: int | None) -> list[str]:
+    """Return the ids of the *limit* newest, and of those that are as good as equally old as the last of them."""
+    found = sorted(times(directory, ending), reverse=True)
+    last = found[:limit][-1:]
+    return [task_id for at, task_id in found if last and at >= last[0][0] - _TICK]
+
+
+def unfit(disk: Disk, step: str) -> str | None:
+    """Return why no store can be kept on a file system: its locks keep nobody out, or no file can have two names."""
+    probe = disk.write(step, "probe", b"")
+    try:
+        os.link(probe, f"{probe}.link")
+        files.discard(f"{probe}.link")
+        return locks.lock_trouble(probe)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        return "its file system has no hard links"
+    finally:
+        files.discard(probe)
 
 
 def ids(directory: str, ending: str) -> set[str]:

@@ -8,14 +8,14 @@ notification, whatever died in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, Unpack
 
 import attrs
 
 from animaworks_tasks.notifications.inbox import Notifications
-from animaworks_tasks.store.rules import SubmitOptions
+from animaworks_tasks.store.rules import Question, SubmitOptions, never
 from animaworks_tasks.task.model import State, Task
 from animaworks_tasks.task.states import Event
 from animaworks_tasks.tools.context import Workspace
@@ -272,11 +272,7 @@ class Store(Protocol):
         """
 
     def recover(
-        self,
-        may_run_again: Callable[[Task], bool] = lambda _: False,
-        *,
-        concerns: Callable[[Task], bool] | None = None,
-        only: Iterable[str] | None = None,
+        self, may_run_again: Question = never, *, concerns: Question | None = None, only: Iterable[str] | None = None
     ) -> Recovery:
         """
         Look at every running task; finish or requeue those whose owner has died.

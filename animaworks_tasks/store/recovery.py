@@ -11,16 +11,16 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from animaworks_tasks.errors import RecordError
 from animaworks_tasks.fs import files, locks
 from animaworks_tasks.store import keys, leftovers, views
-from animaworks_tasks.store.place import Place, decoded, ids, running_task
+from animaworks_tasks.store.place import Place, decoded, ids, read, running_task
 from animaworks_tasks.store.protocol import Recovery
-from animaworks_tasks.store.rejection import NOTE, end_unreadable, orphan_ends, quarantine_outcome, reject
-from animaworks_tasks.store.rules import requeued
+from animaworks_tasks.store.rejection import NOTE, end_unreadable, outcome, reject
+from animaworks_tasks.store.rules import Question, orphan_ends, requeued
 from animaworks_tasks.store.transitions import commit, drop, notify, remove_artifacts, requeue_record
 from animaworks_tasks.task import codec
 from animaworks_tasks.task.model import State, Task, is_task_id
@@ -30,8 +30,6 @@ from animaworks_tasks.task.states import advance
 logger = logging.getLogger("animaworks_tasks")
 
 STALE_DRAFT: Final = 3600.0  # seconds after which a file in tmp/ belongs to nobody
-
-Question = Callable[[Task], bool]
 
 
 def recover(
@@ -46,41 +44,33 @@ def recover(
     for task_id in sorted(ids(place.layout.running, ".task") if only is None else only):
         with going_on(f"task {task_id} cannot be looked at"):
             found = recover_one(place, task_id, may_run_again, concerns)
-            if found is None:
-                alive.append(task_id)
-            elif isinstance(found, Task):
+            if isinstance(found, Task):
                 (finished if found.state is State.DONE else requeued).append(found)
+            elif found:
+                alive.append(task_id)
     if only is None:
         finished += _reject_misnamed(place)  # after the others, of which one may have come half way
     return Recovery(tuple(alive), tuple(finished), tuple(requeued))
 
 
-class _Left:
-    """What became of a task that was left to others."""
-
-
-def recover_one(
-    place: Place, task_id: str, may_run_again: Question, concerns: Question | None = None
-) -> Task | type[_Left] | None:
+def recover_one(place: Place, task_id: str, may_run_again: Question, concerns: Question | None = None) -> Task | bool:
     """
     Finish, or requeue, a running task whose owner died; return it as it is then.
 
-    None: its owner lives, or somebody recovers it just now. _Left: it is not running any more, concerns others, or
-    waits already.
+    True: its owner lives, or somebody recovers it just now. False: it does not run any more, or concerns others.
     """
     try:
         lock = _lock(place, task_id)
     except FileNotFoundError:
-        return _Left
+        return False
     except files.UnreadableFileError as error:  # a link, a directory: it cannot be locked, nor be anybody's
-        return _Left if concerns is not None else end_unreadable(place, task_id, error.strerror or "it cannot be read")
+        return concerns is None and end_unreadable(place, task_id, error.strerror or "it cannot be read")
     if lock is None:
-        if place.ended(task_id):  # its outcome is recorded: any process may complete it
-            complete(place, task_id)
-        return None
+        complete(place, task_id)
+        return True
     try:
         if not lock.names(place.layout.running_record(task_id)):
-            return _Left
+            return False
         return _recover_locked(place, task_id, lock, may_run_again, concerns)
     finally:
         lock.release()
@@ -99,8 +89,8 @@ def _lock(place: Place, task_id: str) -> locks.Lock | None:
 
 
 def complete(place: Place, task_id: str) -> None:
-    """Take away what else is left of a task that has ended: its outcome is recorded, so any process may do so."""
-    with contextlib.suppress(RecordError):  # its owner, or recovery, deals with that
+    """Take away what else is left of a task whose outcome is recorded, if it is: then any process may do so."""
+    with contextlib.suppress(FileNotFoundError, RecordError):  # its owner, or recovery, deals with what is unreadable
         task = place.done(task_id)
         place.disk.sync("recover.sync-done", place.layout.done)
         notify(place, task)
@@ -109,68 +99,61 @@ def complete(place: Place, task_id: str) -> None:
 
 def _recover_locked(
     place: Place, task_id: str, lock: locks.Lock, may_run_again: Question, concerns: Question | None
-) -> Task | type[_Left]:
+) -> Task | bool:
+    running, reason = None, ""
     try:
-        submitted = decoded(lock.read(limit=SIZE_LIMIT), task_id)
-    except (RecordError, files.UnreadableFileError) as error:
-        if concerns is not None:
-            return _Left
-        leftovers.kill_session(views.owner_of(place.layout, task_id))
-        _sync_all(place)
-        reason = error.reason if isinstance(error, RecordError) else error.strerror
-        return end_unreadable(place, task_id, reason or "it cannot be read")
-    running = running_task(place.layout, submitted)
-    if concerns is not None and not concerns(running):
-        return _Left
+        running = running_task(place.layout, decoded(lock.read(limit=SIZE_LIMIT), task_id))
+    except RecordError as error:
+        reason = error.reason
+    except files.UnreadableFileError as error:
+        reason = error.strerror or "it cannot be read"
+    if concerns is not None and (running is None or not concerns(running)):
+        return False
     leftovers.kill_session(views.owner_of(place.layout, task_id))
     # What a dead process left need not be durable, and we are about to build on it. Once for each: an owner may have
     # died, and left something, while we dealt with the one before.
     _sync_all(place)
     try:
-        return _decide(place, submitted, running, may_run_again)
+        if running is not None:
+            return _decide(place, running, may_run_again)
     except RecordError as error:  # it could be read, but cannot be written again: too large, say
-        return end_unreadable(place, task_id, error.reason)
+        reason = error.reason
+    return end_unreadable(place, task_id, reason)
 
 
-def _decide(place: Place, submitted: Task, running: Task, may_run_again: Question) -> Task | type[_Left]:
+def _decide(place: Place, running: Task, may_run_again: Question) -> Task:
     """Finish, or requeue, an orphan: what it has come to stands in done/ and pending/."""
-    task_id = submitted.id
-    unreadable = quarantine_outcome(place, task_id)
-    if not unreadable and place.ended(task_id):
-        task = place.done(task_id)
+    task_id = running.id
+    if (task := outcome(place, task_id)) is not None:
         notify(place, task)
         drop(place, task_id)
         return task
-    if not unreadable and (waiting := _requeued(place, submitted)) is not None:
+    if (waiting := _requeued(place, running)) is not None:
         views.hide(place.layout, task_id)
         place.disk.unlink("requeue.unlink", place.layout.running_record(task_id))
         return waiting
     # It has its name in running/, so its tool may have begun.
     if not place.cancelled(task_id) and may_run_again(running):
         return requeue_record(place, requeued(running, now=place.clock()))
-    event, changes = orphan_ends(place, task_id)
+    event, changes = orphan_ends(cancelled=place.cancelled(task_id))
     task = commit(place, advance(running, event, finished_at=place.clock(), **changes))
     drop(place, task_id)
     return task
 
 
-def _requeued(place: Place, submitted: Task) -> Task | None:
+def _requeued(place: Place, running: Task) -> Task | None:
     """Return the pending record of a task whose owner died after it had requeued it: one with a higher number."""
     try:
-        waiting = place.pending(submitted.id)
+        waiting = place.pending(running.id)
     except (FileNotFoundError, RecordError):
         return None
-    return waiting if waiting.requeued > submitted.requeued else None
+    return waiting if waiting.requeued > running.requeued else None
 
 
 def _sync_all(place: Place) -> None:
     layout = place.layout
-    place.disk.sync("recover.sync-keys", layout.keys)
-    place.disk.sync("recover.sync-pending", layout.pending)
-    place.disk.sync("recover.sync-running", layout.running)
-    place.disk.sync("recover.sync-done", layout.done)
-    place.disk.sync("recover.sync-notifications", layout.notifications)
-    place.disk.sync("recover.sync-read", layout.read)
+    for name in ("keys", "pending", "running", "done", "notifications", "read"):
+        place.disk.sync(f"recover.sync-{name}", getattr(layout, name))
 
 
 def _reject_misnamed(place: Place) -> list[Task]:
@@ -191,11 +174,9 @@ def _reject_misnamed(place: Place) -> list[Task]:
 def _is_foreign(place: Place, name: str) -> bool:
     """Return whether the file *name* in pending/ is a task of another program, which is left alone."""
     try:
-        codec.decode(files.read(os.path.join(place.layout.pending, name), limit=SIZE_LIMIT), name)
-    except codec.ForeignRecordError:
-        return True
-    except (OSError, RecordError):
-        pass
+        codec.decode(read(os.path.join(place.layout.pending, name), name), name)
+    except RecordError as error:
+        return isinstance(error, codec.ForeignRecordError)
     return False
 
 
@@ -260,21 +241,15 @@ def _mend_views(place: Place) -> None:
     for task_id in ids(place.layout.root, ".json"):
         with going_on(f"the view of task {task_id} cannot be mended"):
             # One that neither waits, runs nor has ended here is of a pruned task, or another program's.
-            if place.directory_of(task_id) is not None or views.was_ours(place.layout, task_id):
-                mend_view(place, task_id)
+            if place.runs(task_id):
+                continue  # its owner, or recovery, sees to that
+            if place.ended(task_id):
+                with contextlib.suppress(RecordError):
+                    views.show(place.layout, place.disk, place.done(task_id))
+            elif place.waits(task_id) or views.was_ours(place.layout, task_id):  # others look in pending/ themselves
+                views.hide(place.layout, task_id)
     with going_on("all views will be looked at again"):
         place.disk.show(place.layout.boot, boot)
-
-
-def mend_view(place: Place, task_id: str) -> None:
-    """Let the view of a task show how it stands, unless it runs: then its owner, or recovery, sees to that."""
-    if place.runs(task_id):
-        return
-    if place.ended(task_id):
-        with contextlib.suppress(RecordError):
-            views.show(place.layout, place.disk, place.done(task_id))
-    else:  # pending, where others look for themselves; or pruned
-        views.hide(place.layout, task_id)
 
 
 @contextlib.contextmanager

@@ -19,8 +19,9 @@ from animaworks_tasks.fs import files, locks
 from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.store import views
 from animaworks_tasks.store.place import Place
+from animaworks_tasks.store.rules import orphan_ends
 from animaworks_tasks.store.transitions import commit, drop, notify
-from animaworks_tasks.task.model import OWNER_DIED, Cause, Task
+from animaworks_tasks.task.model import Cause, Task
 from animaworks_tasks.task.states import Event, advance
 
 RIPE_AFTER: Final = 5.0  # seconds; an unreadable file younger than this may still be being written by a plain writer
@@ -28,7 +29,6 @@ NOTE: Final = ".why.txt"  # the ending of an explanation's name
 REJECTED: Final = "it is not a task record"  # how that of a file that never ran begins
 UNREAD_OUTCOME: Final = "the outcome could not be read"  # and that of a done record
 MAY_HAVE_RUN: Final = "its task may have run"  # and that of a running one
-_KEPT: Final = "the file is kept as state/background_tasks/quarantine/{}"
 
 
 def reject(place: Place, name: str, task_id: str, reason: str) -> Task | None:
@@ -51,7 +51,7 @@ def reject(place: Place, name: str, task_id: str, reason: str) -> Task | None:
     shown = one_line(name.encode("utf-8", "backslashreplace").decode(), 300)
     with locks.directory(place.layout.quarantine, shared=True):  # so that nobody takes the note for one about nothing
         _explain(place, f"{task_id}.json", f"{REJECTED}: pending/{shown}: {reason}")
-        if not _take(place, path, running):
+        if not _take(place, "reject.link", path, running):
             return None
     if not _is(running, status):  # replaced meanwhile: it is looked at again
         place.disk.unlink("reject.unexplain", os.path.join(place.layout.quarantine, f"{task_id}.json{NOTE}"))
@@ -62,17 +62,23 @@ def reject(place: Place, name: str, task_id: str, reason: str) -> Task | None:
     return end_unreadable(place, task_id)
 
 
-def _take(place: Place, path: str, running: str) -> bool:
-    """Give the file its name in running/, so that it is nobody else's; False where that is taken, or it has gone."""
-    try:
-        return place.disk.link("reject.link", path, running)
-    except FileNotFoundError:
-        return False
-    except PermissionError:  # a directory, which has one name only
-        if os.path.islink(path) or not os.path.isdir(path) or os.path.lexists(running):
-            raise
-        place.disk.rename("reject.link", path, running)
-        return True
+def _take(place: Place, step: str, path: str, target: str) -> bool:
+    """
+    Give a bad file the name *target* too; a directory, which has one name only, instead.
+
+    False where that name is taken, or the file has gone.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not _is_directory(path):
+            return place.disk.link(step, path, target)
+        if not os.path.lexists(target):
+            place.disk.rename(step, path, target)
+            return True
+    return False
+
+
+def _is_directory(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
 
 
 def _is(path: str, status: os.stat_result) -> bool:
@@ -88,61 +94,46 @@ def end_unreadable(place: Place, task_id: str, reason: str = "") -> Task:
 
     One that was rejected never ran. Of any other nobody knows, and its view tells what it was.
     """
-    if place.ended(task_id) and not quarantine_outcome(place, task_id):
-        task = place.done(task_id)
-        notify(place, task)
-    else:
+    task = outcome(place, task_id)
+    if task is None:
         task = commit(place, _verdict(place, task_id, reason))
-    quarantine(place, place.layout.running_record(task_id), f"{task_id}.json", _why(place, task_id, reason))
+    else:
+        notify(place, task)
+    why = _note(place, f"{task_id}.json").strip() or f"{MAY_HAVE_RUN}: {reason}"
+    quarantine(place, place.layout.running_record(task_id), f"{task_id}.json", why)
     drop(place, task_id)
     return task
 
 
 def _verdict(place: Place, task_id: str, reason: str) -> Task:
     note = _note(place, f"{task_id}.json")
-    kept = _KEPT.format(f"{task_id}.json")
+    kept = f"the file is kept as state/background_tasks/quarantine/{task_id}.json"
+    name, directory = os.path.basename(place.layout.anima), place.layout.anima
+    task = Task(id=task_id, tool="unknown", anima_name=name, anima_dir=directory, submitted_at=place.clock())
     if note.startswith(REJECTED):
         where, _, why = note.removeprefix(f"{REJECTED}: ").strip().partition(": ")
         error, hint = f"{where} is not a task record: {why}", f"submit its call anew; {kept}"
         changes: dict[str, Any] = {"cause": Cause.REJECTED, "error": error, "hint": hint}
-        return advance(_unknown(place, task_id), Event.REJECT, finished_at=place.clock(), **changes)
-    event, changes = orphan_ends(place, task_id)
+        return advance(task, Event.REJECT, finished_at=place.clock(), **changes)
+    event, changes = orphan_ends(cancelled=place.cancelled(task_id))
     error = f"{changes['error']}, and running/{task_id}.task cannot be read any more: {reason}"
     hint = f"it may have run: see what it did before you submit its call anew; {kept}"
-    task = advance(_unknown(place, task_id), Event.CLAIM, attempt=1)
+    task = advance(task, Event.CLAIM, attempt=1)
     with contextlib.suppress(OSError, RecordError):
         seen = views.read(place.layout, task_id)
         task = attrs.evolve(task, tool=seen.tool, subcommand=seen.subcommand, argv=seen.argv)
     return advance(task, event, finished_at=place.clock(), **{**changes, "error": error, "hint": hint})
 
 
-def orphan_ends(place: Place, task_id: str) -> tuple[Event, dict[str, Any]]:
-    """Return how a task ends whose owner died and that may not run again."""
-    if place.cancelled(task_id):
-        return Event.CANCEL, {"error": OWNER_DIED}
-    return Event.FAIL, {"cause": Cause.INTERRUPTED, "error": OWNER_DIED}
-
-
-def _unknown(place: Place, task_id: str) -> Task:
-    return Task(
-        id=task_id,
-        tool="unknown",
-        anima_name=os.path.basename(place.layout.anima),
-        anima_dir=place.layout.anima,
-        submitted_at=place.clock(),
-    )
-
-
-def quarantine_outcome(place: Place, task_id: str) -> bool:
-    """Make room for an outcome where one lies that cannot be read; return whether one did."""
+def outcome(place: Place, task_id: str) -> Task | None:
+    """Return the task that has ended; None where it has not. An outcome that cannot be read is put aside."""
     try:
-        place.done(task_id)
+        return place.done(task_id)
     except FileNotFoundError:
-        return False
+        return None
     except RecordError:
         quarantine(place, place.layout.done_record(task_id), f"{task_id}.task", UNREAD_OUTCOME)
-        return True
-    return False
+        return None
 
 
 def quarantine(place: Place, path: str, name: str, reason: str) -> None:
@@ -157,13 +148,9 @@ def quarantine(place: Place, path: str, name: str, reason: str) -> None:
         target = os.path.join(place.layout.quarantine, name)
     # First: killed in between, the next process finds the file where it was and goes on from there.
     _explain(place, name, reason)
-    try:
-        place.disk.link("quarantine.link", path, target)
-    except PermissionError:  # a directory
-        if not os.path.lexists(target):
-            place.disk.rename("quarantine.link", path, target)
+    _take(place, "quarantine.link", path, target)
     place.disk.sync("quarantine.sync", place.layout.quarantine)
-    if not os.path.isdir(path) or os.path.islink(path):
+    if not _is_directory(path):
         place.disk.unlink("quarantine.unlink", path)
     place.disk.sync("quarantine.sync-from", os.path.dirname(path))
 
@@ -178,7 +165,3 @@ def _note(place: Place, name: str) -> str:
         return files.read(os.path.join(place.layout.quarantine, name + NOTE), limit=1 << 16).decode("utf-8", "replace")
     except (FileNotFoundError, files.UnreadableFileError):
         return ""
-
-
-def _why(place: Place, task_id: str, reason: str) -> str:
-    return _note(place, f"{task_id}.json").strip() or f"{MAY_HAVE_RUN}: {reason}"

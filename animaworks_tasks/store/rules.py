@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypedDict
 
-from animaworks_tasks.task.model import OnInterrupt, Task, words_of
+from animaworks_tasks.task.model import OWNER_DIED, Cause, OnInterrupt, Task, words_of
 from animaworks_tasks.task.pending import first_word, new_id
 from animaworks_tasks.task.states import Event, advance
 
 Clock = Callable[[], datetime]
+Question = Callable[[Task], bool]
+
+
+def never(_: Task) -> bool:
+    """Answer that no task may run again."""
+    return False
 
 
 def utc_now() -> datetime:
@@ -47,6 +53,13 @@ def may_begin_again(task: Task, *, on_interrupt: OnInterrupt, max_attempts: int)
     policy = task.on_interrupt or on_interrupt
     limit = task.max_attempts or max(max_attempts, (task.retries or 0) + 1)
     return policy is OnInterrupt.RETRY and task.attempt < limit
+
+
+def orphan_ends(*, cancelled: bool) -> tuple[Event, dict[str, Any]]:
+    """Return how a task ends whose owner died and that may not run again; whether it was to be cancelled."""
+    if cancelled:
+        return Event.CANCEL, {"error": OWNER_DIED}
+    return Event.FAIL, {"cause": Cause.INTERRUPTED, "error": OWNER_DIED}
 
 
 def requeued(task: Task, *, pause: float = 0.0, began: bool = True, now: datetime) -> Task:
@@ -102,10 +115,7 @@ def new_task(tool: str, argv: Sequence[str], options: SubmitOptions, *, anima_di
     for option in options:
         if option not in _OPTIONS:
             raise TypeError(f"submit has no option {option!r}; it takes {', '.join(_OPTIONS)}")
-    key = options.get("key")
-    if key is not None and not isinstance(key, str):
-        raise TypeError(f"key must be text, not {key!r}")
-    if key == "":
+    if options.get("key") == "":
         raise ValueError("key must not be empty: it would be the same for all that have none")
     given: dict[str, Any] = {"subcommand": first_word(words), "cwd": _cwd(), **options}
     return Task(
@@ -131,8 +141,8 @@ def _cwd() -> str | None:
 
 def new_tasks(
     tool: str, argvs: Iterable[Sequence[str]], options: SubmitOptions, *, anima_dir: str, at: datetime
-) -> Iterator[Task]:
-    """Return the PENDING tasks for several calls, with ids of their own, each made when it is asked for."""
+) -> list[Task]:
+    """Return the PENDING tasks for several calls, with ids of their own."""
     if options.get("key") is not None:
         raise ValueError("a key names one task: submit such tasks one by one")
-    return (new_task(tool, argv, options, anima_dir=anima_dir, at=at) for argv in list(argvs))
+    return [new_task(tool, argv, options, anima_dir=anima_dir, at=at) for argv in argvs]

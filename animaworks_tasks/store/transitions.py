@@ -21,7 +21,6 @@ from animaworks_tasks.fs.journal import line
 from animaworks_tasks.fs.process import pid
 from animaworks_tasks.notifications.render import rendered
 from animaworks_tasks.store import keys, views
-from animaworks_tasks.store.leftovers import Owner
 from animaworks_tasks.store.place import Place, decoded
 from animaworks_tasks.store.protocol import Claim
 from animaworks_tasks.store.rules import is_due, never_began, requeued
@@ -167,11 +166,6 @@ def lock_of(claim: Claim) -> locks.Lock:
     return claim.lock
 
 
-def show(place: Place, task: Task, session: int | None = None) -> None:
-    """Publish the view of a task that we run, whose tool process is *session*."""
-    views.show(place.layout, place.disk, task, Owner.me(session))
-
-
 def finish(place: Place, own: Claim, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - attributes of the task
     """Publish the outcome, which is the commit; notify; drop the names by which the task waits and runs; release."""
     lock = lock_of(own)
@@ -184,14 +178,13 @@ def finish(place: Place, own: Claim, event: Event, **changes: Any) -> Task:  # n
 
 def commit(place: Place, task: Task) -> Task:
     """Publish the outcome of a task and notify of it; return what is on disk: what an earlier try wrote stands."""
-    data = codec.written(task)
+    data = codec.check(task)
     published = place.disk.publish(
         "finish",
         place.layout.done,
         f"{task.id}.task",
         data,
         at=None if task.finished_at is None else task.finished_at.timestamp(),  # so that a prune need not read it
-        meanwhile=lambda: codec.read_back(data, task.id),
     )
     if not published:
         task = place.done(task.id)
@@ -248,9 +241,8 @@ def requeue_record(place: Place, task: Task) -> Task:
         draft = place.disk.write("requeue.write", f"{task.id}.json", data)
         try:
             place.disk.rename("requeue.rename", draft, place.layout.pending_record(task.id))
-        except BaseException:
-            files.discard(draft)
-            raise
+        finally:
+            files.discard(draft)  # where it could not be renamed
         place.disk.sync("requeue.sync", place.layout.pending)
         views.hide(place.layout, task.id)
         place.disk.unlink("requeue.unlink", place.layout.running_record(task.id))
@@ -292,7 +284,7 @@ def prune(place: Place, done: Iterable[Task]) -> list[str]:
     the done record goes. The key goes before the record as well: its id never comes back, but the key may.
     """
     layout, disk = place.layout, place.disk
-    chosen = [task for task in done if is_prunable(place, task.id)]
+    chosen = list(done)
     if not chosen:
         return []
     disk.sync("prune.sync", layout.pending, layout.running, layout.notifications)

@@ -15,23 +15,21 @@ from animaworks_tasks.fs.disk import Disk
 from animaworks_tasks.fs.layout import Layout
 from animaworks_tasks.store.protocol import Progress
 from animaworks_tasks.task.model import Task
+from animaworks_tasks.task.pending import SIZE_LIMIT
 
 
 class DirectoryWorkspace:
-    """The files of one running task; see :class:`~animaworks_tasks.tools.context.Workspace`."""
+    """
+    The files of one running task; see :class:`~animaworks_tasks.tools.context.Workspace`.
+
+    Attributes:
+        log_path: Where its log is.
+        progress_path: Where its last progress report is.
+    """
 
     def __init__(self, layout: Layout, task_id: str, disk: Disk) -> None:
         self._layout, self._task_id, self._disk = layout, task_id, disk
-
-    @property
-    def log_path(self) -> str:
-        """Where the task's log is."""
-        return self._layout.log(self._task_id)
-
-    @property
-    def progress_path(self) -> str:
-        """Where its last progress report is."""
-        return f"{self._layout.progress}/{self._task_id}.json"
+        self.log_path, self.progress_path = layout.log(task_id), f"{layout.progress}/{task_id}.json"
 
     def write_log(self, data: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -74,22 +72,18 @@ def kept_result(layout: Layout, task: Task) -> bytes | None:
     if task.result_file is None:
         return None
     path = os.path.normpath(os.path.join(layout.root, task.result_file))
-    if not path.startswith(os.path.join(layout.results, task.id) + os.sep):
+    if "\0" in path or not path.startswith(os.path.join(layout.results, task.id) + os.sep):
         raise files.UnreadableFileError(errno.EINVAL, "it is none of the task's own results", path)
-    try:
-        return files.read(path, limit=sys.maxsize)
-    except ValueError:  # a NUL in it
-        raise files.UnreadableFileError(errno.EINVAL, "no file can have this name", path) from None
+    return files.read(path, limit=sys.maxsize)
 
 
-def progress_from(value: object) -> Progress | None:
-    """Return the report that a progress file holds; None where it holds none."""
-    if not isinstance(value, dict):
-        return None
-    fraction, message, at = value.get("fraction"), value.get("message"), value.get("at")
-    if not isinstance(message, str) or not isinstance(at, float) or not isinstance(fraction, float | int | None):
-        return None
+def progress_from(path: str) -> Progress | None:
+    """Return the report that the progress file *path* holds; None where it holds none."""
     try:
-        return Progress(None if fraction is None else float(fraction), message, datetime.fromtimestamp(at, UTC))
-    except (ValueError, OverflowError, OSError):  # a number beyond all bounds, or a time beyond the calendar
-        return None
+        match json.load(files.read(path, limit=SIZE_LIMIT)):
+            case {"fraction": float() | int() | None as fraction, "message": str() as message, "at": float() as at}:
+                moment = datetime.fromtimestamp(at, UTC)
+                return Progress(None if fraction is None else float(fraction), message, moment)
+    except (ValueError, OverflowError, OSError):  # no JSON, a number beyond all bounds, a time beyond the calendar
+        pass
+    return None

@@ -11,15 +11,19 @@ before they are published, so nothing is ever stored that cannot be read again.
 
 from __future__ import annotations
 
+import enum
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NoReturn, TypeGuard
+from typing import Any, Final, NoReturn, TypeVar
+
+import attrs
 
 from animaworks_tasks.errors import RecordError
-from animaworks_tasks.fs.json import dump, load
-from animaworks_tasks.task.model import Cause, OnInterrupt, Outcome, State, Task, is_task_id
+from animaworks_tasks.fs.json import dump
+from animaworks_tasks.task.model import Outcome, State, Task
 from animaworks_tasks.task.pending import ROOM, SIZE_LIMIT, VERSION, pending_fields
 
 DEPTH_LIMIT: Final = 32  # our own records are 2 deep; the rest is for keys of others
@@ -33,6 +37,8 @@ _OF_ONE_SHAPE: Final = frozenset({
     "created_at", "completed_at", "result", "error", "outcome",
 })  # fmt: skip
 
+T = TypeVar("T")
+
 
 class ForeignRecordError(RecordError):
     """A record that is in order and not ours: it is left where it is."""
@@ -45,7 +51,9 @@ def encode(task: Task) -> bytes:
     Raises:
         ValueError: A text has a lone surrogate: it came from bytes that are not UTF-8.
     """
-    return dump(_pending(task) if task.state is State.PENDING else _claimed(task))
+    shape = _pending(task) if task.state is State.PENDING else _claimed(task)
+    own = {key: _plain(value) for key in _OWN if (value := getattr(task, key)) != _DEFAULTS[key]}
+    return dump({**shape, **own, **task.extra})
 
 
 def decode(data: bytes, task_id: str) -> Task:
@@ -60,25 +68,10 @@ def decode(data: bytes, task_id: str) -> Task:
         RecordError: It is no record of that task; ``reason`` says why.
         ForeignRecordError: It is a record, of a kind that is not ours to run.
     """
-    read = _read(_parse(data, task_id), task_id)
+    values = _values(data, task_id)
     try:
-        return Task(**read)
+        return Task(**values)
     except ValueError as error:
-        raise RecordError(task_id, _short(str(error))) from None
-
-
-def _read(values: dict[str, object], task_id: str) -> dict[str, Any]:
-    """Return what *values*, a parsed record, tell of the task; errors as for :func:`decode`."""
-    if values.get("task_type") == "llm":  # before all else: what an id is there is not ours to say
-        raise ForeignRecordError(task_id, "it is a task for a language model, not for a tool")
-    fields = _Fields(task_id, values)
-    if fields.task_id != task_id:
-        fields.refuse(f"it names another task: task_id is {fields.task_id!r}")
-    try:
-        return _task(fields)
-    except (ValueError, OverflowError, OSError) as error:  # OverflowError, OSError: a date beyond the calendar
-        if isinstance(error, RecordError):
-            raise
         raise RecordError(task_id, _short(str(error))) from None
 
 
@@ -93,36 +86,14 @@ def check(task: Task, *, room: int = 0) -> bytes:
     Raises:
         RecordError: No reader would take it back as it is: too large, or not UTF-8.
     """
-    data = written(task, room=room)
-    read_back(data, task.id)
-    return data
-
-
-def written(task: Task, *, room: int = 0) -> bytes:
-    """Return the record of *task*, if it is not too large, without having read it: that is for the caller to do."""
     try:
         data = encode(task)
     except (ValueError, TypeError) as error:
         raise RecordError(task.id, str(error)) from None
     if len(data) > SIZE_LIMIT - room:
         raise RecordError(task.id, f"it is larger than {SIZE_LIMIT - room} bytes")
+    _values(data, task.id)  # no Task is made of them: what a Task refuses it has refused before
     return data
-
-
-def read_back(data: bytes, task_id: str) -> None:
-    """
-    Read what we have written as any reader will, but for what JSON of ours cannot hold.
-
-    Raises:
-        RecordError: As :func:`check`.
-    """
-    try:
-        values = load(data)  # twice the same key, or no finite number, is nothing that we write
-    except ValueError as error:
-        raise RecordError(task_id, str(error)) from None
-    _check_depth(data, values, task_id)
-    # No Task is made of it: what a Task refuses it has refused before.
-    _read(values, task_id)  # type: ignore[arg-type]  # we wrote an object
 
 
 def leaves_room(data: bytes) -> bool:
@@ -132,7 +103,7 @@ def leaves_room(data: bytes) -> bool:
 
 
 def _pending(task: Task) -> dict[str, object]:
-    fields = pending_fields(
+    first = pending_fields(
         task_id=task.id,
         tool=task.tool,
         subcommand=task.subcommand,
@@ -141,7 +112,7 @@ def _pending(task: Task) -> dict[str, object]:
         anima_dir=task.anima_dir,
         at=task.submitted_at.timestamp(),
     )
-    return {**fields, "version": VERSION, **_own(task), **task.extra}
+    return {**first, "version": VERSION}
 
 
 def _claimed(task: Task) -> dict[str, object]:
@@ -152,12 +123,11 @@ def _claimed(task: Task) -> dict[str, object]:
         "tool_args": {"subcommand": task.subcommand, "raw_args": list(task.argv), "anima_dir": task.anima_dir},
         "status": _status(task),
         "created_at": task.submitted_at.timestamp(),
-        "completed_at": _unix(task.finished_at),
+        "completed_at": _plain(task.finished_at),
         "result": task.result,
         "error": task.error,
         "version": VERSION,
-        **_own(task),
-        **task.extra,
+        **({} if task.outcome is None else {"outcome": task.outcome.value}),
     }
 
 
@@ -168,255 +138,208 @@ def _status(task: Task) -> str:
     return "completed" if task.outcome is Outcome.COMPLETED else "failed"
 
 
-def _own(task: Task) -> dict[str, object]:
-    """Keys of ours, left out where they say nothing."""
-    values: dict[str, object] = {
-        "priority": task.priority or None,
-        "not_before": _unix(task.not_before),
-        "key": task.key,
-        "retry_of": task.retry_of,
-        "expected_seconds": task.expected_seconds,
-        "timeout_seconds": task.timeout_seconds,
-        "retries": task.retries,
-        "on_interrupt": task.on_interrupt and task.on_interrupt.value,
-        "max_attempts": task.max_attempts,
-        "attempt": task.attempt or None,
-        "requeued": task.requeued or None,
-        "started_at": _unix(task.started_at),
-        "owner_pid": task.owner_pid,
-        "outcome": task.outcome and task.outcome.value,
-        "cause": task.cause and task.cause.value,
-        "hint": task.hint,
-        "result_file": task.result_file,
-        "result_size": task.result_size,
-        "result_tail": task.result_tail,
-        "cwd": task.cwd,
-    }
-    return {key: value for key, value in values.items() if value is not None}
+def _plain(value: object) -> object:
+    """Return an attribute of a task as JSON has it."""
+    if isinstance(value, datetime):
+        return value.timestamp()
+    return value.value if isinstance(value, enum.Enum) else value
 
 
-def _unix(moment: datetime | None) -> float | None:
-    return None if moment is None else moment.timestamp()
+def _values(data: bytes, task_id: str) -> dict[str, Any]:
+    """Return the attributes of the task that *data* records; errors as for :func:`decode`."""
+    try:
+        record = _parsed(data)
+        if record.get("task_type") == "llm":  # before all else: what an id is there is not ours to say
+            raise ForeignRecordError(task_id, "it is a task for a language model, not for a tool")
+        return _attributes(record, task_id)
+    except RecordError:
+        raise
+    except (ValueError, OverflowError, OSError) as error:  # OverflowError, OSError: a date beyond the calendar
+        raise RecordError(task_id, _short(str(error))) from None
 
 
-def _parse(data: bytes, name: str) -> dict[str, object]:
-    """Return the object that *data* holds, or raise a RecordError that says what else it is."""
+def _parsed(data: bytes) -> dict[str, object]:
+    """Return the object that *data* holds, or raise a ValueError that says what else it is."""
     if len(data) > SIZE_LIMIT:
-        raise RecordError(name, f"it is larger than {SIZE_LIMIT} bytes")
+        raise ValueError(f"it is larger than {SIZE_LIMIT} bytes")
     if not data.strip():
-        raise RecordError(name, "it is empty")
+        raise ValueError("it is empty")
     if data.startswith(b"\xef\xbb\xbf"):
-        raise RecordError(name, "it is not JSON: Unexpected UTF-8 BOM")
+        raise ValueError("it is not JSON: Unexpected UTF-8 BOM")
+    value = _from_json(data)
+    if data.count(b"{") + data.count(b"[") > DEPTH_LIMIT and _is_deeper(value, DEPTH_LIMIT):
+        raise ValueError(f"it is nested more than {DEPTH_LIMIT} deep")
+    if isinstance(value, dict):
+        return value
+    raise ValueError("it is JSON, but not an object")
+
+
+def _from_json(data: bytes) -> object:
     try:
         value = _DECODER.decode(data.decode("utf-8"))
         if b"\\u" in data:  # the only way in for a lone surrogate, which no file and no agent could be given
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:
-        raise RecordError(name, f"it is not UTF-8: {error.reason} at byte {error.start}") from None
+        raise ValueError(f"it is not UTF-8: {error.reason} at byte {error.start}") from None
     except UnicodeEncodeError:
-        raise RecordError(name, "it holds half of a character (a lone surrogate)") from None
+        raise ValueError("it holds half of a character (a lone surrogate)") from None
     except RecursionError:
-        raise RecordError(name, f"it is nested more than {DEPTH_LIMIT} deep") from None
+        raise ValueError(f"it is nested more than {DEPTH_LIMIT} deep") from None
     except ValueError as error:
-        raise RecordError(name, _short(f"it is not JSON: {error}")) from None
-    if not isinstance(value, dict):
-        raise RecordError(name, "it is JSON, but not an object")
-    _check_depth(data, value, name)
+        raise ValueError(f"it is not JSON: {error}") from None
     return value
 
 
-def _check_depth(data: bytes, value: object, name: str) -> None:
-    if data.count(b"{") + data.count(b"[") > DEPTH_LIMIT and _deeper_than(value, DEPTH_LIMIT):
-        raise RecordError(name, f"it is nested more than {DEPTH_LIMIT} deep")
+def _is_deeper(value: object, limit: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inside = value.values() if isinstance(value, dict) else value
+    return limit == 0 or any(_is_deeper(inner, limit - 1) for inner in inside)
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # None
+        [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"the key {twice!r} stands in it twice")
     return found
 
 
 def _finite(text: str) -> float:
     number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"{_short(text)} is more than a number can be")
+    if not math.isfinite(number):
+        raise ValueError(f"{_short(text)} is not a finite number")
     return number
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
 
 
 def _short(reason: str) -> str:
     return reason if len(reason) <= _REASON else reason[: _REASON - 1] + "…"
 
 
-def _deeper_than(value: object, limit: int) -> bool:
-    level: list[object] = [value]
-    for _ in range(limit):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not level:
-            return False
-    return any(isinstance(outer, dict | list) for outer in level)
-
-
-class _Fields:
-    """Takes the known keys out of a parsed record, each with its type; what is left is *extra*."""
-
-    def __init__(self, name: str, values: Mapping[str, object]) -> None:
-        self.name = name
-        self.left = dict(values)
-        self.task_id = self.text("task_id")
-        if not is_task_id(self.task_id):
-            self.refuse(f"task_id is {self.task_id!r}, not 12 lowercase hex digits")
-
-    def refuse(self, reason: str) -> NoReturn:
-        raise RecordError(self.name, _short(reason))
-
-    def optional_text(self, key: str) -> str | None:
-        value = self.left.pop(key, None)
-        return value if value is None or isinstance(value, str) else self._wrong(key, "text", value)
-
-    def _wrong(self, key: str, kind: str, value: object) -> NoReturn:
-        self.refuse(f"{key} must be {kind}, not {type(value).__name__}")
-
-    def text(self, key: str) -> str:
-        value = self.optional_text(key)
-        return self.refuse(f"{key} is missing") if value is None else value
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        value = self.left.pop(key, None)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            self.refuse(f"{key} must be a list of texts")
-        return tuple(value)
-
-    def number(self, key: str) -> float | None:
-        value = self.left.pop(key, None)
-        if value is None:
-            return None
-        return float(value) if _is_number(value) else self._wrong(key, "a finite number", value)
-
-    def integer(self, key: str) -> int | None:
-        value = self.left.pop(key, None)
-        if value is None:
-            return None
-        if not isinstance(value, int) or isinstance(value, bool):
-            self._wrong(key, "a whole number", value)
-        if abs(value) >= _LARGEST:  # 4,300 digits can be read, and one more cannot be written
-            self.refuse(f"{key} is beyond 2**53")
-        return value
-
-    def moment(self, key: str) -> datetime | None:
-        value = self.number(key)
-        return None if value is None else datetime.fromtimestamp(value, UTC)
-
-    def required_moment(self, key: str) -> datetime:
-        return self.moment(key) or self.refuse(f"{key} is missing")
-
-    def inner(self, key: str) -> _Fields:
-        value = self.left.pop(key, None)
-        if not isinstance(value, dict):
-            self.refuse(f"{key} must be an object")
-        return _Fields(self.name, {"task_id": self.task_id, **value})
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return (type(value) is int and abs(value) < _LARGEST) or (type(value) is float and math.isfinite(value))
-
-
-def _task(fields: _Fields) -> dict[str, Any]:
-    status = fields.text("status")
-    if "tool_args" in fields.left:
-        shape = _from_claimed(fields, status)
+def _attributes(left: dict[str, object], task_id: str) -> dict[str, Any]:
+    """Take what we know out of a parsed record; what is *left* are keys of others."""
+    named, status = _need(left, "task_id", _text), _need(left, "status", _text)
+    if named != task_id:
+        raise ValueError(f"it names another task: task_id is {named!r}")
+    if "tool_args" in left:
+        shape = _from_claimed(left, status)
     elif status == "pending":
-        shape = _from_pending(fields)
+        shape = _from_pending(left)
     else:
-        fields.refuse(f"status is {status!r} in a record without tool_args; a submitted task is 'pending'")
-    version = fields.integer("version") or 1
+        raise ValueError(f"status is {status!r} in a record without tool_args; a submitted task is 'pending'")
+    version = _take(left, "version", _whole) or 1
     if version > VERSION:
-        fields.refuse(f"it was written by a newer release (version {version}); this one reads up to {VERSION}")
-    own: dict[str, Any] = {}
-    for key in [key for key in fields.left if key in _OWN]:
-        value = _OWN[key](fields, key)
-        if value is not None:  # or else it says what a missing key says
-            own[key] = value
-    extra = {key: value for key, value in fields.left.items() if key not in _OF_ONE_SHAPE}
-    return {**shape, **own, "id": fields.task_id, "extra": extra}
+        raise ValueError(f"it was written by a newer release (version {version}); this one reads up to {VERSION}")
+    own = {key: value for key in _OWN.keys() & left.keys() if (value := _take(left, key, _OWN[key])) is not None}
+    name = _take(left, "anima_name", _text) or ""
+    extra = {key: value for key, value in left.items() if key not in _OF_ONE_SHAPE}
+    return {**shape, **own, "id": task_id, "anima_name": name, "extra": extra}
 
 
-def _policy(fields: _Fields, key: str) -> OnInterrupt | None:
-    text = fields.optional_text(key)
-    return OnInterrupt(text) if text else None
-
-
-def _cause(fields: _Fields, key: str) -> Cause | None:
-    text = fields.optional_text(key)
-    return Cause(text) if text else None
-
-
-# What stands in both shapes under the name that the task has for it, and how it is read.
-_OWN: Final[Mapping[str, Callable[[_Fields, str], object]]] = {
-    "anima_name": _Fields.optional_text,
-    "priority": _Fields.integer,
-    "not_before": _Fields.moment,
-    "key": _Fields.optional_text,
-    "retry_of": _Fields.optional_text,
-    "expected_seconds": _Fields.number,
-    "timeout_seconds": _Fields.number,
-    "retries": _Fields.integer,
-    "on_interrupt": _policy,
-    "max_attempts": _Fields.integer,
-    "attempt": _Fields.integer,
-    "requeued": _Fields.integer,
-    "started_at": _Fields.moment,
-    "owner_pid": _Fields.integer,
-    "cause": _cause,
-    "hint": _Fields.optional_text,
-    "result_file": _Fields.optional_text,
-    "result_size": _Fields.integer,
-    "result_tail": _Fields.optional_text,
-    "cwd": _Fields.optional_text,
-}
-
-
-def _from_pending(fields: _Fields) -> dict[str, Any]:
+def _from_pending(left: dict[str, object]) -> dict[str, Any]:
     return {
-        "tool": fields.text("tool_name"),
-        "subcommand": fields.optional_text("subcommand") or "",
-        "argv": fields.texts("raw_args"),
-        "anima_dir": fields.optional_text("anima_dir") or "",
-        "submitted_at": fields.required_moment("submitted_at"),
+        "tool": _need(left, "tool_name", _text),
+        "subcommand": _take(left, "subcommand", _text) or "",
+        "argv": _need(left, "raw_args", _texts),
+        "anima_dir": _take(left, "anima_dir", _text) or "",
+        "submitted_at": _need(left, "submitted_at", _moment),
     }
 
 
-def _from_claimed(fields: _Fields, status: str) -> dict[str, Any]:
-    arguments = fields.inner("tool_args")
-    subcommand = arguments.text("subcommand")
+def _from_claimed(left: dict[str, object], status: str) -> dict[str, Any]:
+    call = _need(left, "tool_args", _object)
+    subcommand = _need(call, "subcommand", _text)
     if status not in {"running", "completed", "failed"}:
-        fields.refuse(f"status is {status!r}, not running, completed or failed")
-    outcome = fields.optional_text("outcome") or status
+        raise ValueError(f"status is {status!r}, not running, completed or failed")
+    outcome = _take(left, "outcome", _text) or status
     if (outcome == "completed") != (status == "completed"):
-        fields.refuse(f"status is {status!r}, and outcome is {outcome!r}")
+        raise ValueError(f"status is {status!r}, and outcome is {outcome!r}")
     return {
-        "tool": fields.text("tool_name").removesuffix(f":{subcommand}" if subcommand else ""),
+        "tool": _need(left, "tool_name", _text).removesuffix(f":{subcommand}" if subcommand else ""),
         "subcommand": subcommand,
-        "argv": arguments.texts("raw_args"),
-        "anima_dir": arguments.optional_text("anima_dir") or "",
-        "submitted_at": fields.required_moment("created_at"),
+        "argv": _need(call, "raw_args", _texts),
+        "anima_dir": _take(call, "anima_dir", _text) or "",
+        "submitted_at": _need(left, "created_at", _moment),
         "state": State.RUNNING if status == "running" else State.DONE,
-        "finished_at": fields.moment("completed_at"),
-        "result": fields.optional_text("result"),
-        "error": fields.optional_text("error"),
+        "finished_at": _take(left, "completed_at", _moment),
+        "result": _take(left, "result", _text),
+        "error": _take(left, "error", _text),
         "outcome": None if status == "running" else Outcome(outcome),
     }
+
+
+def _take(left: dict[str, object], key: str, kind: Callable[[str, object], T]) -> T | None:
+    """Take *key* out of what is *left*; None where it says nothing. *kind* reads it, or raises a ValueError."""
+    value = left.pop(key, None)
+    return None if value is None else kind(key, value)
+
+
+def _need(left: dict[str, object], key: str, kind: Callable[[str, object], T]) -> T:
+    value = _take(left, key, kind)
+    if value is None:
+        raise ValueError(f"{key} is missing")
+    return value
+
+
+def _wrong(key: str, kind: str, value: object) -> NoReturn:
+    raise ValueError(f"{key} must be {kind}, not {type(value).__name__}")
+
+
+def _text(key: str, value: object) -> str:
+    return value if isinstance(value, str) else _wrong(key, "text", value)
+
+
+def _texts(key: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"{key} must be a list of texts")
+    return tuple(value)
+
+
+def _object(key: str, value: object) -> dict[str, object]:
+    return dict(value) if isinstance(value, dict) else _wrong(key, "an object", value)
+
+
+def _whole(key: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        _wrong(key, "a whole number", value)
+    if abs(value) >= _LARGEST:  # 4,300 digits can be read, and one more cannot be written
+        raise ValueError(f"{key} is beyond 2**53")
+    return value
+
+
+def _number(key: str, value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        _wrong(key, "a finite number", value)
+    return float(value)
+
+
+def _moment(key: str, value: object) -> datetime:
+    return datetime.fromtimestamp(_number(key, value), UTC)
+
+
+# What stands in both shapes under the name that the task has for it, unless it is what a task has by default.
+_OWN: Final[Mapping[str, Callable[[str, object], object]]] = {
+    "priority": _whole,
+    "not_before": _moment,
+    "key": _text,
+    "retry_of": _text,
+    "expected_seconds": _number,
+    "timeout_seconds": _number,
+    "retries": _whole,
+    "on_interrupt": _text,
+    "max_attempts": _whole,
+    "attempt": _whole,
+    "requeued": _whole,
+    "started_at": _moment,
+    "owner_pid": _whole,
+    "cause": _text,
+    "hint": _text,
+    "result_file": _text,
+    "result_size": _whole,
+    "result_tail": _text,
+    "cwd": _text,
+}
+_DEFAULTS: Final = {each.name: each.default for each in attrs.fields(Task)}

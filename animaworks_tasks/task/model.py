@@ -95,69 +95,49 @@ def is_task_id(text: str) -> bool:
     return len(text) == ID_DIGITS and not text.strip("0123456789abcdef")
 
 
-def _task_id(_: object, attribute: attrs.Attribute[str], value: str) -> None:
-    if not is_task_id(value):
-        raise ValueError(f"{attribute.name} must be {ID_DIGITS} lowercase hex digits, not {value!r}")
+def _checked(
+    kind: type | tuple[type, ...], what: str, fits: Callable[[Any], bool] = lambda _: True, rule: str = ""
+) -> Callable[[object, attrs.Attribute[Any], Any], None]:
+    """Return a validator: a value is of this *kind*, called *what*, and *fits*; or None where that is the default."""
 
-
-def _aware(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is None:
-        return
-    if not isinstance(value, datetime):
-        raise TypeError(f"{attribute.name} must be a datetime, not {value!r}")
-    if value.tzinfo is None:
-        raise ValueError(f"{attribute.name} needs a timezone")
-
-
-def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is None:
-        return
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{attribute.name} must be a number of seconds, not {value!r}")
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{attribute.name} must be a finite number of seconds, not {value}")
-
-
-def _whole(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{attribute.name} must be a whole number, not {value!r}")
-
-
-def _count(at_least: int) -> Callable[[object, attrs.Attribute[Any], int | None], None]:
-    def check(task: object, attribute: attrs.Attribute[Any], value: int | None) -> None:
-        if value is None:
+    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if value is None and attribute.default is None:
             return
-        _whole(task, attribute, value)
-        if value < at_least:
-            raise ValueError(f"{attribute.name} must be at least {at_least}, not {value}")
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise TypeError(f"{attribute.name} must be {what}, not {value!r}")
+        if not fits(value):
+            raise ValueError(f"{attribute.name} {rule}, not {value!r}")
 
     return check
 
 
-def _text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"{attribute.name} must be text, not {value!r}")
+def _count(at_least: int) -> Callable[[object, attrs.Attribute[Any], Any], None]:
+    return _checked(int, "a whole number", lambda count: count >= at_least, f"must be at least {at_least}")
+
+
+_task_id: Final = _checked(str, "text", is_task_id, f"must be {ID_DIGITS} lowercase hex digits")
+_aware: Final = _checked(datetime, "a datetime", lambda moment: moment.tzinfo is not None, "needs a timezone")
+_seconds: Final = _checked(
+    (int, float),
+    "a number of seconds",
+    lambda seconds: math.isfinite(seconds) and seconds >= 0,
+    "must be a finite number of seconds",
+)
+_whole: Final = _checked(int, "a whole number")
+_text: Final = _checked(str, "text")
 
 
 def _policy(policy: OnInterrupt | str | None) -> OnInterrupt | None:
-    if policy is None or isinstance(policy, OnInterrupt):
-        return policy
-    words = " or ".join(repr(each.value) for each in OnInterrupt)
-    if not isinstance(policy, str):
-        raise TypeError(f"on_interrupt must be {words}, not {policy!r}")
     try:
-        return OnInterrupt(policy)
+        return None if policy is None else OnInterrupt(policy)
     except ValueError:
-        raise ValueError(f"on_interrupt must be {words}, not {policy!r}") from None
+        words = " or ".join(repr(each.value) for each in OnInterrupt)
+        kind = ValueError if isinstance(policy, str) else TypeError
+        raise kind(f"on_interrupt must be {words}, not {policy!r}") from None
 
 
 def _path(path: str | os.PathLike[str] | None) -> str | None:
-    if path is None:
-        return None
-    text = os.fspath(path) if isinstance(path, os.PathLike) else path
-    if not isinstance(text, str):
-        raise TypeError(f"cwd must be a path as text, not {path!r}")
-    return text
+    return os.fspath(path) if isinstance(path, os.PathLike) else path
 
 
 def words_of(argv: Iterable[str]) -> tuple[str, ...]:
@@ -168,14 +148,10 @@ def words_of(argv: Iterable[str]) -> tuple[str, ...]:
         TypeError: One of them is no text.
     """
     words = tuple(argv)
-    _check_text(words)
-    return words
-
-
-def _check_text(words: tuple[object, ...]) -> None:
     for word in words:
         if not isinstance(word, str):
             raise TypeError(f"the words of a call are text, and {word!r} is {type(word).__name__}: convert it to str")
+    return words
 
 
 @attrs.frozen(kw_only=True)
@@ -227,28 +203,28 @@ class Task:
     submitted_at: datetime = attrs.field(validator=_aware)
     priority: int = attrs.field(default=0, validator=_whole)
     not_before: datetime | None = attrs.field(default=None, validator=_aware)
-    key: str | None = None
+    key: str | None = attrs.field(default=None, validator=_text)
     retry_of: str | None = attrs.field(default=None, validator=_text)
     expected_seconds: float | None = attrs.field(default=None, validator=_seconds)
     timeout_seconds: float | None = attrs.field(default=None, validator=_seconds)
     retries: int | None = attrs.field(default=None, validator=_count(0))
     on_interrupt: OnInterrupt | None = attrs.field(default=None, converter=_policy)
     max_attempts: int | None = attrs.field(default=None, validator=_count(1))
-    attempt: int = attrs.field(default=0, validator=attrs.validators.ge(0))
-    requeued: int = attrs.field(default=0, validator=attrs.validators.ge(0))
+    attempt: int = attrs.field(default=0, validator=_count(0))
+    requeued: int = attrs.field(default=0, validator=_count(0))
     state: State = State.PENDING
     started_at: datetime | None = attrs.field(default=None, validator=_aware)
     owner_pid: int | None = None
     finished_at: datetime | None = attrs.field(default=None, validator=_aware)
     outcome: Outcome | None = attrs.field(default=None)
-    cause: Cause | None = attrs.field(default=None)
+    cause: Cause | None = attrs.field(default=None, converter=attrs.converters.optional(Cause))
     error: str | None = None
     hint: str | None = None
     result: str | None = None
     result_file: str | None = None
     result_size: int | None = None
     result_tail: str | None = None
-    cwd: str | None = attrs.field(default=None, converter=_path)
+    cwd: str | None = attrs.field(default=None, converter=_path, validator=_checked(str, "a path as text"))
     extra: Mapping[str, object] = attrs.field(factory=dict, hash=False)
 
     @outcome.validator

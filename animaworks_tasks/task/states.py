@@ -1,8 +1,8 @@
 """
 The life of a task: one table, read by one function. No I/O and no clock.
 
-Everything that the table lacks is refused and changes nothing. The diagram in docs/architecture.md and the tests are
-made from it.
+Everything that the table lacks is refused and changes nothing. The diagram in docs/architecture.md is compared with
+it, and the tests walk it.
 """
 
 from __future__ import annotations
@@ -52,14 +52,3 @@ def advance(task: Task, event: Event, **changes: Any) -> Task:  # noqa: ANN401 -
         raise InvalidTransitionError(task.id, task.state.value, event.value)
     state, outcome = step
     return attrs.evolve(task, state=state, outcome=outcome, **changes)
-
-
-def diagram() -> str:
-    """Draw the table as a Mermaid state diagram."""
-    edges: dict[tuple[State, State], list[str]] = {}
-    for (source, event), (target, outcome) in TRANSITIONS.items():
-        label = event.value if outcome is None else f"{event.value} ({outcome.value})"
-        edges.setdefault((source, target), []).append(label)
-    lines = [f"    {a.value} --> {b.value}: {', '.join(labels)}" for (a, b), labels in edges.items()]
-    start = f"    [*] --> {State.PENDING.value}: submit"
-    return "\n".join(["stateDiagram-v2", start, *lines, f"    {State.DONE.value} --> [*]: prune"])

@@ -116,7 +116,7 @@ def test_a_record_cannot_have_another_file_printed_than_one_of_its_tasks(store: 
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("a\0b", "no file can have this name"), ("gone\x1b[2J", "No such file or directory")]
+    ("name", "reason"), [("a\0b", "it is none of the task's own results"), ("gone\x1b[2J", "No such file or directory")]
 )
 def test_a_missing_result_is_reported_in_one_line(store: TaskStore, tool: Tool, name: str, reason: str) -> None:
     claim = begin(store)

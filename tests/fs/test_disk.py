@@ -164,10 +164,17 @@ def test_threads_that_publish_together_share_the_fsync_of_the_directory(
 ) -> None:
     # given
     paths = synced(monkeypatch)
-    disk, together = Disk(str(tmp), durable=True), threading.Barrier(4)
+    together = threading.Barrier(4)
+
+    class Together(Disk):
+        def link(self, step: str, source: str, target: str) -> bool:
+            together.wait(PATIENCE)
+            return super().link(step, source, target)
+
+    disk = Together(str(tmp), durable=True)
 
     def publish_together(name: str) -> bool:
-        return disk.publish("finish", str(final), name, b"data", meanwhile=lambda: (together.wait(PATIENCE), None)[1])
+        return disk.publish("finish", str(final), name, b"data")
 
     # when
     with ThreadPoolExecutor(4) as pool:
@@ -192,22 +199,6 @@ def test_a_publish_for_processes_syncs_nothing(final: Path, tmp: Path, monkeypat
     paths = synced(monkeypatch)
     publish(final, b"data", tmp)
     assert [] == paths
-
-
-def test_while_the_disk_takes_the_bytes_there_is_time_for_a_look_that_may_stop_it(
-    final: Path, tmp: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # given
-    paths = synced(monkeypatch)
-
-    def look() -> None:
-        assert ([], 1) == (paths, len(os.listdir(tmp)))
-        raise ValueError("nobody could read it")
-
-    # then
-    with pytest.raises(ValueError, match="nobody could read it"):
-        Disk(str(tmp), durable=True).publish("submit", str(final), "a", b"data", meanwhile=look)
-    assert ([], []) == (os.listdir(final), os.listdir(tmp))
 
 
 def test_a_file_has_the_time_that_it_is_given(final: Path, tmp: Path) -> None:

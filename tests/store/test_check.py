@@ -193,7 +193,6 @@ FINDINGS: Final[Sequence[tuple[str, Callable[[Path], object], str, str]]] = (
     ("done", lambda path: path.chmod(0o755), "warning", "{} has mode 0755: others can read there what tools said"),
     ("done", lambda path: path.chmod(0o770), "problem", "{} has mode 0770: others can write there, and so have tools"),
     ("done", lambda path: path.chmod(0o500), "problem", "{} has mode 0500: we cannot use it"),
-    (f"logs/{ID}.log", lambda path: write(path, mode=0o644), "warning", f"its mode is not 0600: logs/{ID}.log"),
     (f"pending/{ID}.json", Path.touch, "warning", f"pending/{ID}.json cannot be read: it is empty"),
     (f"{INBOX}/a.md", lambda path: path.symlink_to("x"), "problem", "background_notifications/a.md cannot be read: "),
     (f"{INBOX}/{ID}.md", Path.mkdir, "problem", f"background_notifications/{ID}.md cannot be read: "),
@@ -272,7 +271,7 @@ def test_what_the_file_system_cannot_do_is_found(files: TaskStore, monkeypatch: 
     for name, replacement, what in (
         ("hold", lambda path: hold(str(other)) if os.unlink(other) or write(other) else path, "locks do not work on"),
         ("hold", refuse(errno.ENOLCK), "its file system has no locks"),
-        ("hold", refuse(errno.EIO), f"{files.layout.root} cannot be looked at: Input/output error"),
+        ("hold", refuse(errno.EIO), f"{files.layout.root} cannot be written: Input/output error"),
         ("link", refuse(errno.EPERM), "its file system has no hard links"),
         ("statvfs", lambda _: room(f_bavail=16 << 8), "the disk is nearly full: there is room for 16 MiB"),
         ("statvfs", lambda _: room(f_favail=3), "the disk is nearly full: there is room for 3 more files"),

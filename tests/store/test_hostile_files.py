@@ -160,7 +160,7 @@ def unreadable(path: Path) -> None:
     path.chmod(0)
 
 
-NOT_AN_ID: Final = "not 12 lowercase hex digits"
+NOT_AN_ID: Final = "it names another task: task_id is "
 
 REJECTED: Final[dict[str, tuple[bytes | Leave, str]]] = {
     "empty": (b"", "it is empty"),
@@ -184,10 +184,10 @@ REJECTED: Final[dict[str, tuple[bytes | Leave, str]]] = {
         b"{" + b"".join(b'"%d":0,' % number for number in range(60_000)) + b'"59999":0}',
         "the key '59999' stands in it twice",
     ),
-    "NaN": (raw("priority", "NaN"), "NaN is not JSON"),
-    "Infinity": (raw("submitted_at", "-Infinity"), "-Infinity is not JSON"),
-    "1e999": (raw("submitted_at", "1e999"), "1e999 is more than a number can be"),
-    "1e999 in a key of others": (raw("x", "1e999"), "1e999 is more than a number can be"),
+    "NaN": (raw("priority", "NaN"), "NaN is not a finite number"),
+    "Infinity": (raw("submitted_at", "-Infinity"), "-Infinity is not a finite number"),
+    "1e999": (raw("submitted_at", "1e999"), "1e999 is not a finite number"),
+    "1e999 in a key of others": (raw("x", "1e999"), "1e999 is not a finite number"),
     "a number of 5,000 digits": (raw("x", "9" * 5000), "it is not JSON: Exceeds the limit"),
     "a priority of 4,000 digits": (raw("priority", "9" * 4000), "priority is beyond 2**53"),
     "an attempt of 4,300 nines": (raw("attempt", "9" * 4300), "attempt is beyond 2**53"),
@@ -209,7 +209,7 @@ REJECTED: Final[dict[str, tuple[bytes | Leave, str]]] = {
     "arguments that are numbers": (record(raw_args=[1, 2]), "raw_args must be a list of texts"),
     "arguments in an object": (record(raw_args={"0": "echo"}), "raw_args must be a list of texts"),
     "arguments in lists": (record(raw_args=[["echo"]]), "raw_args must be a list of texts"),
-    "no arguments": (raw("raw_args", "null"), "raw_args must be a list of texts"),
+    "no arguments": (raw("raw_args", "null"), "raw_args is missing"),
     "a record that says it runs": (claimed(status="running"), "it says that the task is running"),
     "a record that says it is done": (claimed(status="completed"), "it says that the task is done"),
     "a record of a newer release": (record(version=99), "it was written by a newer release"),
@@ -502,7 +502,7 @@ ELSEWHERE: Final[dict[str, tuple[Callable[[Site], object], Fate]]] = {
     ),
     "a running record of 1e999": (
         lambda site: orphaned(site, raw("x", "1e999")),
-        unread("it is not JSON: 1e999 is more than a number can be"),
+        unread("it is not JSON: 1e999 is not a finite number"),
     ),
     "a running record that says it is done": (
         lambda site: orphaned(site, claimed(status="completed")),

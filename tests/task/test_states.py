@@ -11,7 +11,7 @@ import pytest
 from animaworks_tasks import Cause, Outcome, State, Task
 from animaworks_tasks.errors import InvalidTransitionError
 from animaworks_tasks.task.model import is_task_id
-from animaworks_tasks.task.states import TRANSITIONS, Event, advance, diagram
+from animaworks_tasks.task.states import TRANSITIONS, Event, advance
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OUTCOMES = {State.PENDING: None, State.RUNNING: None, State.DONE: Outcome.COMPLETED}
@@ -65,18 +65,6 @@ def test_changes_are_made_along_with_the_step() -> None:
 def test_a_failure_has_a_cause_and_nothing_else_has_one(event: Event, changes: dict[str, Cause]) -> None:
     with pytest.raises(ValueError, match="cannot have cause"):
         advance(a_task(State.RUNNING), event, **changes)
-
-
-def test_the_diagram_draws_every_step_of_the_table() -> None:
-    assert diagram().splitlines() == [
-        "stateDiagram-v2",
-        "    [*] --> pending: submit",
-        "    pending --> running: claim",
-        "    pending --> done: cancel (cancelled), reject (failed)",
-        "    running --> done: complete (completed), fail (failed), cancel (cancelled)",
-        "    running --> pending: retry",
-        "    done --> [*]: prune",
-    ]
 
 
 # --- a task ---

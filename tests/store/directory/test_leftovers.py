@@ -260,16 +260,15 @@ def test_where_there_is_no_proc_nothing_is_killed_and_an_orphan_with_a_free_lock
     files: TaskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given
-    real = os.listdir
+    real = os.scandir
 
-    def no_proc(path: str = ".") -> list[str]:
+    def no_proc(path: str = ".") -> Iterator[os.DirEntry[str]]:
         if str(path).startswith("/proc"):
             raise FileNotFoundError(path)
         return real(path)
 
-    monkeypatch.setattr(os, "listdir", no_proc)
+    monkeypatch.setattr(os, "scandir", no_proc)
     monkeypatch.setattr(leftovers, "_stat", lambda _: None)
-    monkeypatch.setattr(leftovers, "_my_start", leftovers._my_start.__wrapped__)  # as in a process that begins there
 
     # then
     claim = own(files, files.submit("image_gen", "3d").id)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from animaworks_tasks.store.newest import newest, times
+from animaworks_tasks.store.place import newest, times
 
 LONG_AGO = 10**18  # nanoseconds
 SECOND = 10**9
