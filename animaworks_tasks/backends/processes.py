@@ -19,15 +19,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from multiprocessing.spawn import get_executable
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal
 
 import animaworks_tasks
-from animaworks_tasks.backends.protocol import Traits
+from animaworks_tasks.backends.protocol import P, T, Traits
 from animaworks_tasks.backends.threads import ThreadBackend
 from animaworks_tasks.errors import BackendError
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class ProcessBackend:

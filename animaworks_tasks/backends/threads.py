@@ -9,13 +9,10 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
-from animaworks_tasks.backends.protocol import Traits
+from animaworks_tasks.backends.protocol import P, T, Traits
 from animaworks_tasks.errors import BackendError
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 _Work = tuple[Future[Any], Callable[[], Any]]
 _numbers = itertools.count(1)
