@@ -16,7 +16,6 @@ from __future__ import annotations
 import errno
 import os
 from _thread import allocate_lock
-from itertools import count
 
 from animaworks_tasks.fs import files
 
@@ -30,21 +29,6 @@ if TYPE_CHECKING:
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # how file systems say that they have none
 _SYNCED_AT_ONCE = 4  # threads; measured: with all their files written before, more gain nothing
 _OPEN_AT_ONCE = 32  # files, by each of these; the first fsync of them does most of the work of all, so fewer cost more
-
-
-class _Names:
-    """What the drafts of this process are called, and nobody else's; a forked child calls its own otherwise."""
-
-    def __init__(self) -> None:
-        self.begin()
-
-    def begin(self) -> None:
-        """Begin, also anew in a forked child."""
-        self.process, self.numbers = os.urandom(6).hex(), count(1)
-
-
-_names = _Names()
-os.register_at_fork(after_in_child=_names.begin)
 
 
 class Disk:
@@ -203,7 +187,7 @@ class Disk:
 
     def draft(self, name: str) -> str:
         """Return a path for a draft, which nobody else has."""
-        return f"{self.tmp}/{name}.{_names.process}.{next(_names.numbers)}"
+        return f"{self.tmp}/{name}.{os.urandom(8).hex()}"
 
     def show(self, path: str, data: bytes) -> None:
         """Make *data* the content of *path* at once, for what a power cut may take: views, progress, the catalogue."""
