@@ -50,10 +50,7 @@ def dump(value: Mapping[str, object]) -> bytes:
 
 def dump_line(facts: dict[str, object]) -> bytes:
     """Return *facts* as one line; errors as for :func:`dump`."""
-    encode = encode_basestring  # as in _text
-    pairs = [
-        f"{encode(key)}: {encode(value) if type(value) is str else _text(value, '')}" for key, value in facts.items()
-    ]
+    pairs = [f"{encode_basestring(key)}: {_text(value, '')}" for key, value in facts.items()]
     return f"{{{', '.join(pairs)}}}\n".encode()
 
 
@@ -78,12 +75,6 @@ def load(data: bytes) -> object:
     return value
 
 
-def _number(value: float) -> str:
-    if value - value != 0:  # inf and nan, without importing math
-        raise ValueError(f"{value} is not JSON")
-    return repr(value)
-
-
 def _text(value: object, newline: str) -> str:
     if isinstance(value, str):
         return encode_basestring(value)
@@ -92,19 +83,12 @@ def _text(value: object, newline: str) -> str:
     if isinstance(value, int):
         return int.__repr__(value)
     if isinstance(value, float):
-        return _number(value)
+        if value - value != 0:  # inf and nan, without importing math
+            raise ValueError(f"{value} is not JSON")
+        return repr(value)
     inner = newline + "  "
     if isinstance(value, dict):
-        encode = encode_basestring  # for what nearly all keys and values are, without a call of ours
-        return _group(
-            "{}",
-            [
-                f"{encode(key) if type(key) is str else _key(key)}: "
-                f"{encode(item) if type(item) is str else _text(item, inner)}"
-                for key, item in value.items()
-            ],
-            newline,
-        )
+        return _group("{}", [f"{_key(key)}: {_text(item, inner)}" for key, item in value.items()], newline)
     if isinstance(value, list | tuple):
         return _group("[]", [_text(item, inner) for item in value], newline)
     raise TypeError(f"a record cannot hold {type(value).__name__}")
