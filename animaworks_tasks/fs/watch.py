@@ -8,7 +8,7 @@ The kernel reports a close just before it frees the file's lock, so a lock that 
 look soon after.
 
 All watches of a process share one inotify instance, because a user has 128 of them by default. No thread belongs to
-it: each waiter polls the instance and an event of its own, and the first to wake up hands every change to all that it
+it: each waiter polls the instance and a pipe of its own, and the first to wake up hands every change to all that it
 concerns. A forked child shares nothing with its parent.
 
 Needs Linux. Elsewhere, or when the kernel refuses, :attr:`Watch.problem` says why, and a wait only sleeps.
@@ -77,7 +77,7 @@ class Watch:
         problem: As of the last refresh, why one is not watched and what an administrator may do. None: all are watched.
 
     Raises:
-        OSError: The process has no descriptor left for the event that :meth:`wake` needs.
+        OSError: The process has no descriptors left for the pipe that :meth:`wake` needs.
     """
 
     problem: str | None
@@ -101,14 +101,14 @@ class Watch:
         """
         deadline = time.monotonic() + timeout
         with self._inbox.kept_open():
-            over = False
-            while not over:
+            while True:
                 rest = max(0.0, deadline - time.monotonic())
                 if not self._inbox.is_set:
                     self._sleep(min(rest, _LONGEST_POLL))
-                over = self._is_due() or not rest
-            with _inotify.mutex:
-                return self._inbox.take()
+                with _inotify.mutex:
+                    _inotify.distribute()
+                    if self._inbox.is_set or not rest:
+                        return self._inbox.take()
 
     def refresh(self) -> None:
         """
@@ -133,12 +133,6 @@ class Watch:
                 _inotify.forget(self._inbox)
                 self._inbox.wake()
                 self._inbox.close()
-
-    def _is_due(self) -> bool:
-        """Hand out all events that there are, and return whether this wait is over."""
-        with _inotify.mutex:
-            _inotify.distribute(self._inbox)
-            return self._inbox.is_set
 
     def _sleep(self, timeout: float) -> None:
         # Another waiter may read our event before this poll begins: it sets our inbox, so that the poll ends at once.
@@ -168,22 +162,16 @@ class _Inbox:
 
     def __init__(self) -> None:
         self._names: set[tuple[str, str]] = set()
-        self._incomplete = self._waiting = self._written = self.is_set = self.closed = False
-        if hasattr(os, "eventfd"):
-            self.fd = self._writer = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        else:
-            self.fd, self._writer = os.pipe()
-            os.set_blocking(self.fd, False)
+        self._incomplete = self._waiting = self.is_set = self.closed = False
+        self.fd, self._writer = os.pipe()
+        os.set_blocking(self.fd, False)
 
-    def add(self, directory: str, name: str, *, awake: bool) -> None:
-        """Keep a change; too many become one *incomplete*. Who is *awake*, and looks next, is not woken."""
+    def add(self, directory: str, name: str) -> None:
+        """Keep a change; too many become one *incomplete*."""
         self._names.add((directory, name))
         if len(self._names) > _MOST_NAMES:
             self.miss()
-        if awake:
-            self.is_set = True
-        else:
-            self.wake()
+        self.wake()
 
     def miss(self) -> None:
         """Keep that changes may be missing, which makes the names needless."""
@@ -193,17 +181,17 @@ class _Inbox:
 
     def wake(self) -> None:
         """End the current or the next wait."""
-        if not self._written and not self.closed:
-            self.is_set = self._written = True
-            os.write(self._writer, struct.pack("Q", 1))  # an eventfd takes a number of eight bytes
+        if not self.is_set and not self.closed:
+            self.is_set = True
+            os.write(self._writer, b"!")
 
     def take(self) -> Changes:
         """Return what there is, and forget it."""
         changes = Changes(frozenset(self._names), self._incomplete)
         self._names.clear()
-        self._incomplete = self.is_set = False
-        if self._written and not self.closed:
-            self._written = False
+        self._incomplete = False
+        if self.is_set and not self.closed:
+            self.is_set = False  # first: the next wait sees a signal handler that calls wake() just now
             with contextlib.suppress(BlockingIOError):
                 os.read(self.fd, 512)
         return changes
@@ -212,26 +200,23 @@ class _Inbox:
     def kept_open(self) -> Iterator[None]:
         """Keep the descriptors open for a thread that waits, also when another one closes the watch meanwhile."""
         with _inotify.mutex:
-            if self.closed:
-                raise ValueError("this watch is closed (in a forked child: make a new one)")
-            self._waiting = True
+            self._waiting = not self.closed
+        if not self._waiting:
+            raise ValueError("this watch is closed (in a forked child: make a new one)")
         try:
             yield
         finally:
             with _inotify.mutex:
-                self._stop_waiting()
+                self._waiting = False
+                if self.closed:
+                    self.close()
 
     def close(self, *, forked: bool = False) -> None:
         """Take nothing more. The descriptors are closed by the thread that waits, if this process has one."""
         self.closed = True
         if forked or not self._waiting:
-            for fd in {self.fd, self._writer}:
-                os.close(fd)
-
-    def _stop_waiting(self) -> None:
-        self._waiting = False
-        if self.closed:
-            self.close()
+            os.close(self.fd)
+            os.close(self._writer)
 
 
 class _Inotify:
@@ -268,8 +253,8 @@ class _Inotify:
             os.close(self.fd)
             self.fd = None
 
-    def distribute(self, mine: _Inbox) -> None:
-        """Read the events that there are, and put each into the inboxes that it concerns; *mine* is looked at next."""
+    def distribute(self) -> None:
+        """Read the events that there are, and put each into the inboxes that it concerns."""
         for wd, mask, name in self._read():
             if mask & _Q_OVERFLOW:
                 for inbox in self.inboxes:
@@ -279,7 +264,7 @@ class _Inotify:
                     inbox.miss()
             else:
                 for inbox, directory in self._concerned.get(wd, ()):
-                    inbox.add(directory, name, awake=inbox is mine)
+                    inbox.add(directory, name)
 
     def start_again_in_child(self) -> None:
         """Close the copies of the parent's descriptors, so that no event and no wake-up is taken from it."""
