@@ -5,7 +5,8 @@ A task's record is its own lock: the file itself is locked, not one beside it, s
 belongs to the open file: a copy of its descriptor in another process, which was sent there, holds it as well; a forked
 child closes its copy at once. Locks of directories are short; nobody is sent their descriptors.
 
-The lock of a file is filelock's, on a descriptor of ours. Of a directory it is flock's own: filelock has no shared one.
+The lock of a file is taken by filelock, on a descriptor of ours. That of a directory is flock's own: filelock has no
+shared one. Both are flock(2), and released alike.
 """
 
 from __future__ import annotations
@@ -88,11 +89,9 @@ class Lock:
     def release(self) -> None:
         """Let go, if that was not done before, also for those who have copies."""
         if self.is_held:
-            from filelock import unlock_descriptor
-
             self.is_held = False
             try:
-                unlock_descriptor(self._fd)  # closing it would not do, if we are forked just now
+                fcntl.flock(self._fd, fcntl.LOCK_UN)  # closing it would not do, if we are forked just now
             finally:
                 self.leave()
 
@@ -149,24 +148,25 @@ os.register_at_fork(before=lambda: _forks.append(None), after_in_child=_forked)
 @contextlib.contextmanager
 def directory(path: str, *, shared: bool = False) -> Iterator[None]:
     """Hold the lock of the directory *path* itself, and wait for it: who has it takes milliseconds."""
-    lock = Lock(os.open(path, _DIRECTORY), path)
+    lock = _flock(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:
-        fcntl.flock(lock.fileno(), fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
-        if lock.is_held:  # or else we are a child that was forked meanwhile
-            fcntl.flock(lock.fileno(), fcntl.LOCK_UN)  # closing it would not do: such a child may have it open
-            lock.leave()
+        lock.release()  # nothing is left to do in a child that was forked meanwhile
 
 
 def hold_directory(path: str, *, shared: bool = False) -> Lock | None:
     """Lock the directory *path* itself without waiting; None where another holds it."""
+    try:
+        return _flock(path, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+
+
+def _flock(path: str, operation: int) -> Lock:
     lock = Lock(os.open(path, _DIRECTORY), path)
     try:
-        fcntl.flock(lock.fileno(), (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.leave()
-        return None
+        fcntl.flock(lock.fileno(), operation)
     except BaseException:
         lock.leave()
         raise
