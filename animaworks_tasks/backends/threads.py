@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import itertools
 import queue
 import threading
@@ -16,7 +14,6 @@ from animaworks_tasks.errors import BackendError
 
 _Work = tuple[Future[Any], Callable[[], Any]]
 _numbers = itertools.count(1)
-_STOP: Final = None
 
 
 class ThreadBackend:
@@ -26,8 +23,6 @@ class ThreadBackend:
     A thread cannot be killed: cancellation and timeouts are cooperative (:meth:`ToolContext.raise_if_cancelled`). One
     that does not check is recorded as cancelled or timed out when it returns. The threads are daemons: they end with
     the process, and their tasks are finished as interrupted.
-
-    What a future's callback submits may run in the thread of the callback: it must not wait for it.
     """
 
     traits: Final = Traits(callbacks_may_submit=True)
@@ -65,38 +60,30 @@ class ThreadBackend:
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as futures
-        """Accept no more calls; *wait* for those that run, *cancel_futures* that did not start."""
+        """Accept no more calls; *wait* for those that run."""
+        del cancel_futures  # each call has a thread at once, so there are none to cancel
         with self._mutex:
             self._closed = True
             threads = list(self._threads)
-        if cancel_futures:
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    if (work := self._work.get_nowait()) is not None:
-                        work[0].cancel()
         for _ in threads:
-            self._work.put(_STOP)
+            self._work.put(None)
         if wait:
             for thread in threads:
                 thread.join()
 
     def _serve(self) -> None:
         while (work := self._work.get()) is not None:
-            self._run(*work)
+            _make(*work)
             del work  # a waiting thread must not keep the arguments of its last call alive
-
-    def _run(self, future: Future[Any], call: Callable[[], Any]) -> None:
-        deliver: Callable[[], object] = future.cancelled  # nothing to do, if it was
-        if future.set_running_or_notify_cancel():
-            try:
-                deliver = functools.partial(future.set_result, call())
-            except BaseException as error:  # noqa: BLE001 - the future gets it
-                deliver = functools.partial(future.set_exception, error)
-        with self._mutex:  # before the callbacks: what they submit may run in this thread
-            self._idle += 1
-        try:
-            deliver()
-        except BaseException:  # a callback raised; this thread ends
             with self._mutex:
-                self._idle -= 1
-            raise
+                self._idle += 1
+
+
+def _make(future: Future[Any], call: Callable[[], Any]) -> None:
+    if future.set_running_or_notify_cancel():
+        try:
+            result = call()
+        except BaseException as error:  # noqa: BLE001 - the future gets it
+            future.set_exception(error)
+        else:
+            future.set_result(result)
