@@ -22,7 +22,6 @@ DIRECTORY_MODE = 0o700
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_uid = os.geteuid()  # of most files, so that it need not be asked for
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CHUNK = 1 << 16
 
@@ -142,8 +141,8 @@ def open_append(path: str) -> int:
 
 
 def append(path: str, lines: bytes) -> None:
-    """Add *lines* to *path* in one write, so that those of several processes do not mix; never waits for a reader."""
-    fd = os.open(path, _APPEND, FILE_MODE)
+    """Add *lines* to *path* in one write, so that those of several processes do not mix; as :func:`open_append`."""
+    fd = open_append(path)
     try:
         os.write(fd, lines)
     finally:
@@ -230,7 +229,7 @@ _UNREADABLE = {
 def _suspicion(status: os.stat_result, limit: int) -> str | None:
     if not stat.S_ISREG(status.st_mode):
         return _NOT_REGULAR
-    if status.st_uid != _uid and status.st_uid != os.geteuid():
+    if status.st_uid != os.geteuid():
         return f"it belongs to another user (uid {status.st_uid})"
     if status.st_size > limit:
         return f"it is larger than {limit} bytes"

@@ -28,11 +28,6 @@ class Journal:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._fd: int | None = None  # open for appending, of the process *_pid*; until the file is another one
-        self._pid = 0
-
-    def __del__(self) -> None:
-        self._close()
 
     def note(self, event: str, *task_ids: str, **facts: object) -> None:
         """Add a line for each task. Never raises: a full disk must not stop what is noted."""
@@ -45,23 +40,13 @@ class Journal:
     def add(self, lines: bytes) -> None:
         """Add *lines*, made with :func:`line`, in one write; as :meth:`note`."""
         try:
-            if self._fd is None or self._pid != pid():
-                self._fd, self._pid = files.open_append(self._path), pid()
-            os.write(self._fd, lines)
+            files.append(self._path, lines)
         except OSError:
             return
-
-    def _close(self) -> None:
-        """Close the file, unless it is a parent's: there, its number may be anything by now."""
-        if self._fd is not None and self._pid == pid():
-            os.close(self._fd)
-        self._fd = None
 
     def rotate(self) -> None:
         """Begin a new file if this one has grown large; the one before stays as ``events.jsonl.1``."""
         try:
-            if self._fd is not None and not os.path.samestat(os.fstat(self._fd), os.stat(self._path)):
-                self._close()  # another process has put it aside
             if not self._is_large():
                 return
             from animaworks_tasks.fs.locks import hold  # a submit, which takes no locks, imports this file
@@ -71,7 +56,6 @@ class Journal:
                 try:
                     if self._is_large():
                         os.rename(self._path, f"{self._path}.1")
-                        self._close()
                 finally:
                     lock.release()
         except OSError:
