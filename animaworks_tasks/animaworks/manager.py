@@ -26,27 +26,12 @@ from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any, Final, Self
 
-from animaworks_tasks.animaworks.background_task import (
-    BackgroundTask,
-    Leftovers,
-    TaskStatus,
-    ToolArguments,
-    as_background_task,
-    end,
-    evict,
-)
+from animaworks_tasks.animaworks import background_task, in_process
+from animaworks_tasks.animaworks.background_task import BackgroundTask, Leftovers, TaskStatus, ToolArguments
 from animaworks_tasks.animaworks.eligible import DEFAULT_ELIGIBLE_TOOLS, eligible_tools
-from animaworks_tasks.animaworks.in_process import (
-    InProcessCall,
-    SubmittedId,
-    arguments_of,
-    begin,
-    in_process_task,
-    is_in_process,
-    running_loop,
-    start,
-)
+from animaworks_tasks.animaworks.in_process import InProcessCall, SubmittedId
 from animaworks_tasks.errors import RecordError, TaskNotFoundError
+from animaworks_tasks.fs.layout import Layout
 from animaworks_tasks.store.directory import TaskStore
 from animaworks_tasks.store.protocol import Claim, Store
 from animaworks_tasks.store.rules import never_began, utc_now
@@ -110,9 +95,9 @@ class BackgroundTaskManager:
         self._retention = 60.0 * max(0, _or(result_memory_retention_minutes, _RETENTION))
         self._limit = max(0, _or(max_completed_tasks_in_memory, _KEPT))
         self._store = TaskStore(anima_dir) if store is None else store
-        self._leftovers = Leftovers(self._store.layout if isinstance(self._store, TaskStore) else None)
-        self._loop = running_loop()
-        start(self._recover, name="recovery")
+        self._leftovers = Leftovers(self._store.layout if isinstance(self._store, TaskStore) else Layout(anima_dir))
+        self._loop = in_process.running_loop()
+        in_process.start(self._recover, name="recovery")
 
     @classmethod
     def from_profiles(
@@ -194,22 +179,21 @@ class BackgroundTaskManager:
         async def call() -> object:
             return await execute_fn(tool_name, tool_args)
 
-        return self._submit(tool_name, tool_args, call, running_loop())
+        return self._submit(tool_name, tool_args, call, in_process.running_loop())
 
     def _submit(
         self, name: str, arguments: ToolArguments, execute: Callable[[], object], loop: Loop | None
     ) -> SubmittedId:
         self.evict_completed_tasks()
-        here = running_loop()
+        here = in_process.running_loop()
         self._loop = here or self._loop
         seconds = self._eligible.get(name)
         expected = None if seconds is None else max(0, seconds)
-        task = in_process_task(name, arguments, expected, anima=self._anima_name, location=self._store.location)
+        task = in_process.new(name, arguments, expected, anima=self._anima_name, location=self._store.location)
         claim = self._store.begin(task, durably=here is None)
-        shown = self._recent[task.id] = as_background_task(claim.task, arguments, self._store)
-        task_id = SubmittedId(task.id)
-        task_id.kept = Future()
-        start(lambda: self._run(claim, shown, InProcessCall(execute, loop), task_id.kept, here), name=task_id)
+        shown = self._recent[task.id] = background_task.of(claim.task, arguments, self._store)
+        task_id, call = SubmittedId(task.id), InProcessCall(execute, loop)
+        in_process.start(lambda: self._run(claim, shown, call, task_id.kept, here), name=task_id)
         return task_id
 
     # In the thread of a call.
@@ -218,7 +202,7 @@ class BackgroundTaskManager:
         self, claim: Claim, shown: BackgroundTask, call: InProcessCall, kept: Future[None], loop: Loop | None
     ) -> None:
         try:
-            end(shown, self._call(claim, call, kept), self._store)
+            background_task.end(shown, self._call(claim, call, kept), self._store)
         except Exception as error:  # most likely an OSError that lasted for minutes
             logger.exception("the outcome of task %s could not be stored; it will end as interrupted", shown.task_id)
             give_up(claim)
@@ -256,7 +240,7 @@ class BackgroundTaskManager:
                 logger.exception("on_complete callback %r failed for task %s", callback, task.task_id)
 
         for each in (loop, self._loop):
-            if each is not None and each.is_running() and begin(call(), each) is not None:
+            if each is not None and each.is_running() and in_process.begin(call(), each) is not None:
                 return
         asyncio.run(call())
 
@@ -314,7 +298,7 @@ class BackgroundTaskManager:
             How many were forgotten.
         """
         at = time.time() if now is None else now
-        return evict(self._recent, at, retention=self._retention, limit=self._limit)
+        return background_task.evict(self._recent, at, retention=self._retention, limit=self._limit)
 
     def cleanup_old_tasks(self, max_age_hours: float = 24) -> int:
         """
@@ -353,12 +337,12 @@ class BackgroundTaskManager:
     def _recover(self) -> None:
         try:
             # Not those of registered tools: an executor knows which of them may run again.
-            self._store.recover(concerns=is_in_process)
+            self._store.recover(concerns=in_process.is_in_process)
         except Exception:  # the host must start; the next manager or an executor tries again
             logger.exception("the tasks of earlier processes in %s could not be recovered", self._store.location)
 
     def _shown(self, task: Task) -> BackgroundTask:
-        return as_background_task(task, arguments_of(task), self._store)
+        return background_task.of(task, in_process.arguments_of(task), self._store)
 
 
 def _or(value: int | None, default: int) -> int:
