@@ -176,19 +176,11 @@ def _signal(process: _Process, number: signal.Signals) -> None:
 
 def _alive(child: Child) -> list[_Process]:
     """Return the descendants that live, and reap the children that died; *child* is reaped by its own object."""
-    child.poll()
+    is_alive = child.poll() is None
     if not _ON_LINUX:  # pragma: no cover - CI is Linux
-        return [] if child.returncode is not None else [_Process(child.pid, 0)]
-    found = []
-    for process in _below(os.getpid()):
-        if process.pid != child.pid:
-            with contextlib.suppress(ChildProcessError):
-                if os.waitpid(process.pid, os.WNOHANG)[0]:
-                    continue
-        elif child.returncode is not None:
-            continue
-        found.append(process)
-    return found
+        return [_Process(child.pid, 0)] if is_alive else []
+    reap(child)
+    return [process for process in _below(os.getpid()) if is_alive or process.pid != child.pid]
 
 
 def _has_children() -> bool:

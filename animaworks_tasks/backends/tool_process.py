@@ -245,6 +245,4 @@ def _make(stop: _Stop, tool: Tool, task: Task, workspace: DirectoryWorkspace, de
 
 def _write(data: bytes) -> None:
     with contextlib.suppress(OSError):  # a full disk, or a tool that closed its stderr: the call goes on
-        view = memoryview(data)
-        while view:
-            view = view[os.write(2, view) :]
+        os.write(2, data)

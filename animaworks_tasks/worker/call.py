@@ -195,7 +195,7 @@ def _finished(coroutine: Coroutine[Any, Any, object], context: ToolContext) -> o
 
 
 async def returning_exit(coroutine: Coroutine[Any, Any, object]) -> object:
-    """Await *coroutine*; a SystemExit is returned, since raised it would end the event loop. It is raised after that."""
+    """Await *coroutine*; a SystemExit is returned, to be raised later: here it would end the event loop."""
     try:
         return await coroutine
     except SystemExit as leaving:
