@@ -142,11 +142,8 @@ def open_append(path: str) -> int:
 
 def append(path: str, lines: bytes) -> None:
     """Add *lines* to *path* in one write, so that those of several processes do not mix; as :func:`open_append`."""
-    fd = open_append(path)
-    try:
-        os.write(fd, lines)
-    finally:
-        os.close(fd)
+    with open(open_append(path), "ab", buffering=0) as file:
+        file.write(lines)
 
 
 def touch(path: str) -> None:
