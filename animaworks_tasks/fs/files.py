@@ -32,19 +32,13 @@ class UnreadableFileError(OSError):
 
 def make_directory(path: str) -> list[str]:
     """Make *path* and what is missing above it; return the directories that have a new entry and are to be synced."""
+    above = os.path.dirname(path)
+    made = [] if os.path.isdir(above) else make_directory(above)
     try:
         os.mkdir(path, DIRECTORY_MODE)
     except FileExistsError:
-        return []
-    except FileNotFoundError:
-        above = os.path.dirname(path)
-        made = make_directory(above)
-        try:
-            os.mkdir(path, DIRECTORY_MODE)  # refused again where there can be none: in /proc, below a link to nothing
-        except FileExistsError:
-            return made
-        return [*made, above]
-    return [os.path.dirname(path)]
+        return made
+    return [*made, above]
 
 
 def sync_directory(path: str) -> None:
@@ -142,8 +136,11 @@ def open_append(path: str) -> int:
 
 def append(path: str, lines: bytes) -> None:
     """Add *lines* to *path* in one write, so that those of several processes do not mix; as :func:`open_append`."""
-    with open(open_append(path), "ab", buffering=0) as file:
-        file.write(lines)
+    fd = open_append(path)
+    try:
+        os.write(fd, lines)
+    finally:
+        os.close(fd)
 
 
 def touch(path: str) -> None:
@@ -192,11 +189,9 @@ def open_file(path: str, *, writing: bool = False) -> int:
         raise
 
 
-def read_descriptor(
-    fd: int, path: str, *, limit: int, newest: bool = False, status: os.stat_result | None = None
-) -> bytes:
-    """Return what the file that is open as *fd* holds; as :func:`read`. *status* is that of *fd*, where it is known."""
-    status = status or os.fstat(fd)
+def read_descriptor(fd: int, path: str, *, limit: int, newest: bool = False) -> bytes:
+    """Return what the file that is open as *fd* holds; as :func:`read`."""
+    status = os.fstat(fd)
     problem = _suspicion(status, status.st_size if newest else limit)
     if problem:
         raise UnreadableFileError(errno.EINVAL, problem, path)

@@ -3,31 +3,20 @@ JSON as our records are written: UTF-8, indent 2, non-ASCII kept, one newline at
 
 The same bytes as ``json.dumps(value, indent=2, ensure_ascii=False) + "\n"`` for every value we write (a property test
 compares them), without importing :mod:`json`, which brings :mod:`re` along and takes longer than a durable submit. The
-C parts of the standard library's JSON are used directly where the interpreter has them.
+C parts of the standard library's JSON are used directly.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # typing's own would import typing
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-try:
-    from _json import encode_basestring, make_scanner
-except ImportError:  # pragma: no cover - an interpreter without the C parts
-    from json.encoder import encode_basestring  # the same function, in Python
-    from json.scanner import make_scanner  # as above
+from _json import encode_basestring, make_scanner
 
 
 class _Scanning:
     """What the C scanner wants to know of its decoder."""
 
     strict = True
-    object_hook = None
-    object_pairs_hook = None
-    parse_float = float
-    parse_int = int
+    object_hook = object_pairs_hook = None
+    parse_float, parse_int = float, int
 
     @staticmethod
     def parse_constant(name: str) -> object:
@@ -37,7 +26,7 @@ class _Scanning:
 _scan = make_scanner(_Scanning())  # type: ignore[arg-type]  # it has all that is asked of it
 
 
-def dump(value: Mapping[str, object]) -> bytes:
+def dump(value: object) -> bytes:
     """
     Return *value* as one record.
 

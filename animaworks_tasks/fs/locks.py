@@ -15,13 +15,9 @@ import contextlib
 import errno
 import fcntl
 import os
+from collections.abc import Iterator
 
 from animaworks_tasks.fs import files
-
-TYPE_CHECKING = False  # typing's own would import typing
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -36,7 +32,6 @@ class Lock:
 
     def __init__(self, fd: int, path: str) -> None:
         self.is_held, self._fd, self._path = True, fd, path
-        self._known: tuple[int, int] | None = None
         _held.add(self)
 
     def fileno(self) -> int:
@@ -46,17 +41,9 @@ class Lock:
     def names(self, path: str) -> bool:
         """Return whether *path* is a name of the locked file."""
         try:
-            status = os.lstat(path)
+            return os.path.samestat(os.lstat(path), os.fstat(self._fd))
         except FileNotFoundError:
             return False
-        return (status.st_dev, status.st_ino) == self._identity()
-
-    def _identity(self) -> tuple[int, int]:
-        """Return what names the file, whatever its names."""
-        if self._known is None:
-            status = os.fstat(self._fd)
-            self._known = status.st_dev, status.st_ino
-        return self._known
 
     def link(self, path: str) -> None:
         """
@@ -78,9 +65,7 @@ class Lock:
 
     def read(self, *, limit: int) -> bytes:
         """Return what the locked file holds; as :func:`.files.read`."""
-        status = os.fstat(self._fd)
-        self._known = status.st_dev, status.st_ino
-        return files.read_descriptor(self._fd, self._path, limit=limit, status=status)
+        return files.read_descriptor(self._fd, self._path, limit=limit)
 
     def still_holds(self, data: bytes) -> bool:
         """Return whether the locked file holds *data* and nothing else."""

@@ -18,17 +18,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import select
 import struct
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-if TYPE_CHECKING:
-    import ctypes
+from typing import Any, Final, NamedTuple
 
 # <linux/inotify.h>. Without IN_EXCL_UNLINK: a claimed record loses the name that it was opened by before it is closed.
 _CREATE, _MOVED_TO, _CLOSE_WRITE, _ONLYDIR = 0x100, 0x80, 0x8, 0x01000000
@@ -312,8 +308,7 @@ def _call(function: str, *arguments: int | bytes) -> int:
     return result
 
 
-@functools.cache
-def _libc() -> ctypes.CDLL:
+def _libc() -> Any:  # noqa: ANN401 - ctypes is loaded only where something is watched
     import ctypes
 
     return ctypes.CDLL(None, use_errno=True)
