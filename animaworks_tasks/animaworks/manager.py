@@ -24,7 +24,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from datetime import timedelta
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from animaworks_tasks.animaworks import background_task, in_process
 from animaworks_tasks.animaworks.background_task import BackgroundTask, Leftovers, TaskStatus, ToolArguments
@@ -44,7 +44,7 @@ logger = logging.getLogger("animaworks_tasks")
 _RETENTION: Final = 60  # minutes for which what has ended stays in memory
 _KEPT: Final = 200  # how many that have ended stay in memory
 
-Loop = asyncio.AbstractEventLoop
+Loop = asyncio.AbstractEventLoop | None  # in which a call was submitted; None where none ran
 Execute = Callable[[str, ToolArguments], object]
 ExecuteAsync = Callable[[str, ToolArguments], Awaitable[object]]
 OnComplete = Callable[[BackgroundTask], Awaitable[None]]
@@ -92,8 +92,9 @@ class BackgroundTaskManager:
         self._anima_name = anima_name or os.path.basename(os.path.abspath(anima_dir))
         self._eligible = dict(eligible_tools or DEFAULT_ELIGIBLE_TOOLS)
         self._recent: dict[str, BackgroundTask] = {}  # those that run, and for a while those that have ended
-        self._retention = 60.0 * max(0, _or(result_memory_retention_minutes, _RETENTION))
-        self._limit = max(0, _or(max_completed_tasks_in_memory, _KEPT))
+        minutes, limit = result_memory_retention_minutes, max_completed_tasks_in_memory
+        self._retention = 60.0 * max(0, _RETENTION if minutes is None else minutes)
+        self._limit = max(0, _KEPT if limit is None else limit)
         self._store = TaskStore(anima_dir) if store is None else store
         self._leftovers = Leftovers(self._store.layout if isinstance(self._store, TaskStore) else Layout(anima_dir))
         self._loop = in_process.running_loop()
@@ -181,9 +182,7 @@ class BackgroundTaskManager:
 
         return self._submit(tool_name, tool_args, call, in_process.running_loop())
 
-    def _submit(
-        self, name: str, arguments: ToolArguments, execute: Callable[[], object], loop: Loop | None
-    ) -> SubmittedId:
+    def _submit(self, name: str, arguments: ToolArguments, execute: Callable[[], object], loop: Loop) -> SubmittedId:
         self.evict_completed_tasks()
         here = in_process.running_loop()
         self._loop = here or self._loop
@@ -198,9 +197,7 @@ class BackgroundTaskManager:
 
     # In the thread of a call.
 
-    def _run(
-        self, claim: Claim, shown: BackgroundTask, call: InProcessCall, kept: Future[None], loop: Loop | None
-    ) -> None:
+    def _run(self, claim: Claim, shown: BackgroundTask, call: InProcessCall, kept: Future[None], loop: Loop) -> None:
         try:
             background_task.end(shown, self._call(claim, call, kept), self._store)
         except Exception as error:  # most likely an OSError that lasted for minutes
@@ -216,17 +213,15 @@ class BackgroundTaskManager:
             self._store.secure(claim)
         except OSError as error:
             kept.set_exception(error)
-            outcome: dict[str, Any] = {
-                "cause": Cause.REJECTED,
-                "error": f"it was not called: its record could not be kept: {error}",
-            }
-            return self._store.finish(claim, Event.FAIL, **(never_began(claim.task) | outcome))
+            problem = f"it was not called: its record could not be kept: {error}"
+            changes = never_began(claim.task) | {"cause": Cause.REJECTED, "error": problem}
+            return self._store.finish(claim, Event.FAIL, **changes)
         kept.set_result(None)
         if self._store.workspace(claim.task.id).cancel_requested():
             return self._store.finish(claim, Event.CANCEL, **never_began(claim.task))
         return run_owned(self._store, claim, call.tool(), call.invoke)
 
-    def _call_back(self, task: BackgroundTask, loop: Loop | None) -> None:
+    def _call_back(self, task: BackgroundTask, loop: Loop) -> None:
         callback = self.on_complete
         if callback is None:
             return
@@ -343,7 +338,3 @@ class BackgroundTaskManager:
 
     def _shown(self, task: Task) -> BackgroundTask:
         return background_task.of(task, in_process.arguments_of(task), self._store)
-
-
-def _or(value: int | None, default: int) -> int:
-    return default if value is None else value

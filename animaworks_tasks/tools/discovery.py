@@ -34,9 +34,7 @@ _NAME_IT: Final = (
     "; a function that is to be a tool itself is registered with @registry.tool(...), and the registry is what is named"
 )
 _FILLED_NOTHING: Final = f"it was called with a Registry, and put nothing into it{_NAME_IT}"
-_FILLS_NOTHING: Final = (
-    f"a function that is named is called with a Registry to fill, and this one does not do that{_NAME_IT}"
-)
+_FILLS_NOTHING: Final = f"a function that is named is called with a Registry to fill, and this one fills none{_NAME_IT}"
 
 
 def discover(
