@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import errno
 import os
-from _thread import allocate_lock
 
 from animaworks_tasks.fs import files
 
@@ -45,7 +44,7 @@ class Disk:
 
     def write(
         self,
-        step: str,
+        _step: str,
         name: str,
         data: bytes,
         *,
@@ -56,13 +55,12 @@ class Disk:
         Write a draft and make its bytes durable; return its path. Who calls links it, and unlinks the draft.
 
         Args:
-            step: Its name.
+            _step: Its name. Every step has one, also where only a test asks for it.
             name: What the draft's name begins with.
             data: All of it.
             at: Unix seconds that the file has as its time; None for now.
             meanwhile: Called while the disk takes the bytes, before they are waited for; if it raises, none is left.
         """
-        del step  # every step has a name, also where only a test asks for it
         path = self.draft(name)
         try:
             files.write(path, data, sync=self.durable, at=at, meanwhile=meanwhile)
@@ -71,37 +69,32 @@ class Disk:
             raise
         return path
 
-    def link(self, step: str, source: str, target: str) -> bool:
+    def link(self, _step: str, source: str, target: str) -> bool:
         """Give *source* the further name *target*; False where that name is taken."""
-        del step
         try:
             os.link(source, target, follow_symlinks=False)
         except FileExistsError:
             return False
         return True
 
-    def link_held(self, step: str, lock: Lock, target: str) -> bool:
+    def link_held(self, _step: str, lock: Lock, target: str) -> bool:
         """Give the file that *lock* holds the further name *target*; False where that name is taken."""
-        del step
         try:
             lock.link(target)
         except FileExistsError:
             return False
         return True
 
-    def rename(self, step: str, source: str, target: str) -> None:
+    def rename(self, _step: str, source: str, target: str) -> None:
         """Move *source* over whatever *target* names."""
-        del step
         os.rename(source, target)
 
-    def unlink(self, step: str, path: str) -> bool:
+    def unlink(self, _step: str, path: str) -> bool:
         """Take the name *path* away, whatever stands there, a directory too; False where nothing did."""
-        del step
         return files.clear(path)
 
-    def sync(self, step: str, *directories: str) -> None:
+    def sync(self, _step: str, *directories: str) -> None:
         """Make every entry of *directories* durable, additions and removals alike."""
-        del step
         if self.durable:
             for directory in directories:
                 files.sync_directory(directory)
@@ -208,23 +201,7 @@ def _write_all(contents: Iterator[tuple[str, bytes]], *, sync: bool) -> None:
     from concurrent.futures import ThreadPoolExecutor
     from itertools import islice
 
-    mutex = allocate_lock()
-    failed = False
-
-    def write_some() -> None:
-        nonlocal failed
-        while not failed:
-            with mutex:
-                some = list(islice(contents, _OPEN_AT_ONCE))
-            if not some:
-                return
-            try:
-                files.write_together(some)
-            except BaseException:
-                failed = True  # the others need not write what will not be published
-                raise
-
+    batches = iter(lambda: list(islice(contents, _OPEN_AT_ONCE)), [])
     # One after the other, each would wait for the disk; together they wait for it a few times.
     with ThreadPoolExecutor(_SYNCED_AT_ONCE) as pool:
-        for done in [pool.submit(write_some) for _ in range(_SYNCED_AT_ONCE)]:
-            done.result()
+        list(pool.map(files.write_together, batches))
