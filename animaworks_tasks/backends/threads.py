@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import queue
 import threading
 from collections.abc import Callable
@@ -13,7 +12,6 @@ from animaworks_tasks.backends.protocol import P, T, Traits
 from animaworks_tasks.errors import BackendError
 
 _Work = tuple[Future[Any], Callable[[], Any]]
-_numbers = itertools.count(1)
 
 
 class ThreadBackend:
@@ -52,7 +50,7 @@ class ThreadBackend:
             if self._idle:
                 self._idle -= 1
             else:  # before the call is queued: if no thread can be started, it is not accepted
-                name = f"animaworks_tasks-{next(_numbers)}"
+                name = f"animaworks_tasks-{len(self._threads) + 1}"
                 thread = threading.Thread(target=self._serve, name=name, daemon=True)
                 thread.start()
                 self._threads.append(thread)

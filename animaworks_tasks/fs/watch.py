@@ -281,8 +281,7 @@ class _Inotify:
         """Yield watch descriptor, mask and name of the events that there are now."""
         if self.fd is None:
             return
-        more = True
-        while more:
+        while True:
             try:
                 events, start = os.read(self.fd, _AT_ONCE), 0
             except BlockingIOError:
@@ -291,7 +290,6 @@ class _Inotify:
                 wd, mask, _, length = _HEADER.unpack_from(events, start)
                 start += _HEADER.size + length
                 yield wd, mask, os.fsdecode(events[start - length : start].rstrip(b"\0"))
-            more = len(events) > _AT_ONCE // 2  # or else that was all, most likely; a wait would return at once
 
 
 def _call(function: str, *arguments: int | bytes) -> int:
