@@ -56,13 +56,8 @@ def new(name: str, arguments: object, expected_seconds: float | None, *, anima: 
     tool, _, subcommand = name.partition(":")
     if not tool or not subcommand:  # not of two parts: the name of a tool
         tool, subcommand = name, ""
-    options = SubmitOptions(
-        subcommand=subcommand,
-        expected_seconds=expected_seconds,
-        timeout_seconds=NO_LIMIT,
-        retries=0,
-        on_interrupt=OnInterrupt.FAIL,  # no other process can call it again
-    )
+    options = SubmitOptions(subcommand=subcommand, expected_seconds=expected_seconds, timeout_seconds=NO_LIMIT)
+    options |= {"retries": 0, "on_interrupt": OnInterrupt.FAIL}  # no other process can call it again
     argv = (_written(arguments),) if arguments else ()
     task = new_task(tool, argv, options, anima_dir=location, at=utc_now())
     return attrs.evolve(task, extra={IN_PROCESS: True}, anima_name=anima)

@@ -269,10 +269,8 @@ class BackgroundTaskManager:
             status: Only these; None for all.
         """
         found = {task.id: self._shown(task) for task in self._store.list()}
-        for task_id in self._leftovers.ids() - found.keys():
-            if (left := self._leftovers.get(task_id)) is not None:
-                found[task_id] = left
-        found |= self._recent
+        left = map(self._leftovers.get, self._leftovers.ids() - found.keys())
+        found |= {task.task_id: task for task in left if task is not None} | self._recent
         chosen = [task for task in found.values() if status is None or task.status == status]
         return sorted(chosen, key=lambda task: task.created_at, reverse=True)
 
