@@ -196,15 +196,11 @@ def _has_children() -> bool:
 def _below(root: int) -> list[_Process]:
     """Return all descendants of *root*."""
     children = _children_of if os.path.exists("/proc/thread-self/children") else _table_of_processes().get
-    found: list[_Process] = []
-    level = [root]
+    found, level = list[int](), [root]
     while level:
         level = [child for parent in level for child in children(parent) or ()]
-        for pid in level:
-            started = _started(pid)
-            if started is not None:
-                found.append(_Process(pid, started))
-    return found
+        found += level
+    return [_Process(pid, started) for pid in found if (started := _started(pid)) is not None]
 
 
 def _children_of(pid: int) -> list[int]:

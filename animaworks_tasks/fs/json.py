@@ -53,12 +53,8 @@ def load(data: bytes) -> object:
     text = data.decode("utf-8").strip()
     try:
         value, end = _scan(text, 0)
-    except StopIteration as error:
-        raise ValueError(f"no JSON value at {error.value}") from None
-    except SystemError:  # the C scanner's way to fail where nobody has imported json.decoder, which has its error
-        raise ValueError("it is not JSON") from None
-    except RecursionError:
-        raise ValueError("it is nested too deep") from None
+    except (StopIteration, SystemError, RecursionError):  # the second where json.decoder, with its error, is not loaded
+        raise ValueError("it is not JSON, or nested too deep") from None
     if end != len(text):
         raise ValueError(f"more after the JSON value, at {end}")
     return value

@@ -17,7 +17,9 @@ import enum
 import functools
 import inspect
 import math
+import re
 import sys
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -253,18 +255,9 @@ def _plain(default: object, reading: _Reading) -> Any:  # noqa: ANN401 - JSON is
 
 def _helps(text: str) -> dict[str, str]:
     """Return the text of each parameter in the ``Args:`` section of a Google-style docstring, as one line each."""
-    _, _, section = text.partition("\nArgs:\n")
-    helps: dict[str, str] = {}
-    name, margin = "", None
-    for line in section.splitlines():
-        indent = len(line) - len(line.lstrip())
-        if line.strip() and indent == 0:
-            break  # the next section
-        margin = indent if margin is None else margin
-        if indent <= margin and ":" in line:
-            head, _, tail = line.partition(":")
-            name = head.split("(")[0].strip(" *`")
-            helps[name] = tail.strip()
-        elif line.strip() and name:
-            helps[name] = f"{helps[name]} {line.strip()}".strip()
+    section = re.split(r"\n(?=\S)", "\n" + text.partition("\nArgs:\n")[2])[0]  # up to the next one
+    helps = {}
+    for entry in re.split(r"\n(?=\S)", textwrap.dedent(section)):
+        head, _, tail = entry.partition(":")
+        helps[head.split("(")[0].strip(" *`\n")] = " ".join(tail.split())
     return helps
