@@ -21,8 +21,9 @@ from animaworks_tasks.fs import files
 TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
+    from animaworks_tasks.fs.files import Meanwhile
     from animaworks_tasks.fs.locks import Lock
 
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # how file systems say that they have none
@@ -42,15 +43,7 @@ class Disk:
     def __init__(self, tmp: str, *, durable: bool) -> None:
         self.tmp, self.durable = tmp, durable
 
-    def write(
-        self,
-        _step: str,
-        name: str,
-        data: bytes,
-        *,
-        at: float | None = None,
-        meanwhile: Callable[[], None] | None = None,
-    ) -> str:
+    def write(self, _step: str, name: str, data: bytes, *, at: float | None = None, meanwhile: Meanwhile = None) -> str:
         """
         Write a draft and make its bytes durable; return its path. Who calls links it, and unlinks the draft.
 
@@ -100,14 +93,7 @@ class Disk:
                 files.sync_directory(directory)
 
     def publish(
-        self,
-        row: str,
-        directory: str,
-        name: str,
-        data: bytes,
-        *,
-        at: float | None = None,
-        meanwhile: Callable[[], None] | None = None,
+        self, row: str, directory: str, name: str, data: bytes, *, at: float | None = None, meanwhile: Meanwhile = None
     ) -> bool:
         """
         Make *data* appear whole as *directory*/*name*: the steps ``<row>.write``, ``<row>.link`` and ``<row>.sync``.

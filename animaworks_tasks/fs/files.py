@@ -17,6 +17,8 @@ TYPE_CHECKING = False  # typing's own would import typing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Meanwhile = Callable[[], None] | None
+
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -249,9 +251,7 @@ def file_time(at: float) -> int:
     return round(at * 1e9)
 
 
-def write(
-    path: str, data: bytes, *, sync: bool, at: float | None = None, meanwhile: Callable[[], None] | None = None
-) -> None:
+def write(path: str, data: bytes, *, sync: bool, at: float | None = None, meanwhile: Meanwhile = None) -> None:
     """
     Write the new file *path*.
 

@@ -111,13 +111,10 @@ def _check(subcommand: object, facts: object) -> dict[str, Any]:
     facts = {"expected_seconds": None, "background_eligible": None, "gated": False, "summary": ""} | dict(facts)
     if wrong := [name for name, types in _FACTS.items() if type(facts[name]) not in types]:
         raise RegistryError(f"{subcommand!r} has no usable {' and '.join(map(repr, wrong))}: {_EXPECTED}")
-    seconds, eligible = facts["expected_seconds"], facts["background_eligible"]
-    return {
-        "expected_seconds": UNKNOWN_TIME if seconds is None and eligible else seconds,
-        "long_running": eligible,
-        "gated": facts["gated"],
-        "summary": facts["summary"],
-    }
+    facts["long_running"] = facts["background_eligible"]
+    if facts["long_running"] and facts["expected_seconds"] is None:
+        facts["expected_seconds"] = UNKNOWN_TIME
+    return {name: facts[name] for name in ("expected_seconds", "long_running", "gated", "summary")}
 
 
 def _read_literal(reference: Reference) -> object | None:
