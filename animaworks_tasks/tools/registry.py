@@ -257,8 +257,7 @@ class Registry:
 
     def _put(self, tools: Sequence[Tool]) -> None:
         for tool in tools:
-            taken = self._tools.get(tool.name, {}).get(tool.subcommand)
-            if taken is not None:
+            if taken := self._tools.get(tool.name, {}).get(tool.subcommand):
                 problem = f"there is already a tool {tool.command!r}{taken.whence}"
                 raise RegistryError(f"{problem}: choose another name or subcommand")
         for tool in tools:
