@@ -802,7 +802,7 @@ def test_a_forked_child_takes_neither_events_nor_wake_ups_from_its_parent(
     assert "0" == in_child(use)
 
     # then (reaching inside: a wake-up from the child would only be felt as a wait that does not sleep)
-    assert not select.select([waiter._inbox.fd], [], [], 0)[0]
+    assert not select.select([waiter._fd], [], [], 0)[0]
     assert seen(pending, "task.json") == waiter.wait(PATIENCE)
 
 
