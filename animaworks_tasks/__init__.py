@@ -52,7 +52,6 @@ _ROOMS = {  # the names of each module, by which it is found
     "tools.registry": ("Registry",),
     "worker.runner": ("run_task",),
 }
-_HOME = {name: module for module, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "Backend", "BadArgument", "Cause", "Changes", "Claim", "Drained", "Event", "Executor", "FuturesBackend",
@@ -64,7 +63,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    home = _HOME.get(name)
+    home = next((module for module, names in _ROOMS.items() if name in names), None)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
@@ -75,4 +74,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *__all__})

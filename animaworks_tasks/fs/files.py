@@ -201,8 +201,6 @@ def read_descriptor(fd: int, path: str, *, limit: int, newest: bool = False) -> 
     data = bytearray()
     while len(data) <= limit and (more := os.pread(fd, _CHUNK, start + len(data))):
         data += more
-        if len(more) < _CHUNK:  # of a regular file it is the end
-            break
     if len(data) > limit:  # it grew while we read
         if not newest:
             raise UnreadableFileError(errno.EFBIG, f"it is larger than {limit} bytes", path)
