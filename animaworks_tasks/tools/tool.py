@@ -69,7 +69,6 @@ class ModuleTarget:
     reference: Reference
 
     function: ClassVar[None] = None  # loaded only where it is called
-    portable: ClassVar[bool] = True
 
 
 @attrs.frozen
@@ -82,8 +81,6 @@ class CommandTarget:
     """
 
     argv: tuple[str, ...] = attrs.field(validator=attrs.validators.min_len(1))
-
-    portable: ClassVar[bool] = True
 
 
 Target = FunctionTarget | ModuleTarget | CommandTarget
@@ -188,7 +185,7 @@ class Tool:
     @property
     def portable(self) -> bool:
         """Whether another process can run it."""
-        return self.target.portable
+        return not isinstance(self.target, FunctionTarget) or self.target.portable
 
     def load(self) -> Callable[..., Any]:
         """
