@@ -35,45 +35,22 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "Backend": "backends",
-    "BadArgument": "errors",
-    "Cause": "task.model",
-    "Changes": "store.protocol",
-    "Claim": "store.protocol",
-    "Drained": "notifications.inbox",
-    "Event": "task.states",
-    "Executor": "executor.executor",
-    "FuturesBackend": "backends",
-    "InlineBackend": "backends",
-    "MarkdownRenderer": "notifications.render",
-    "MemoryTaskStore": "store.memory",
-    "MissingCredential": "errors",
-    "Notification": "notifications.inbox",
-    "Notifications": "notifications.inbox",
-    "OnInterrupt": "task.model",
-    "Outcome": "task.model",
-    "ProcessBackend": "backends",
-    "Progress": "store.protocol",
-    "Recovery": "store.protocol",
-    "Registry": "tools.registry",
-    "State": "task.model",
-    "Store": "store.protocol",
-    "SubmitOptions": "store.rules",
-    "Task": "task.model",
-    "TaskCancelled": "errors",
-    "TaskNotFoundError": "errors",
-    "TaskStore": "store.directory",
-    "TasksError": "errors",
-    "ThreadBackend": "backends",
-    "ToolContext": "tools.context",
-    "ToolError": "errors",
-    "Traits": "backends",
-    "Watch": "store.protocol",
-    "Workspace": "tools.context",
-    "discover": "tools.discovery",
-    "load_directory": "tools.discovery",
-    "run_task": "worker.runner",
+_ROOMS = {  # the names of each module, by which it is found
+    "backends": ("Backend", "FuturesBackend", "InlineBackend", "ProcessBackend", "ThreadBackend", "Traits"),
+    "errors": ("BadArgument", "MissingCredential", "TaskCancelled", "TaskNotFoundError", "TasksError", "ToolError"),
+    "executor.executor": ("Executor",),
+    "notifications.inbox": ("Drained", "Notification", "Notifications"),
+    "notifications.render": ("MarkdownRenderer",),
+    "store.directory": ("TaskStore",),
+    "store.memory": ("MemoryTaskStore",),
+    "store.protocol": ("Changes", "Claim", "Progress", "Recovery", "Store", "Watch"),
+    "store.rules": ("SubmitOptions",),
+    "task.model": ("Cause", "OnInterrupt", "Outcome", "State", "Task"),
+    "task.states": ("Event",),
+    "tools.context": ("ToolContext", "Workspace"),
+    "tools.discovery": ("discover", "load_directory"),
+    "tools.registry": ("Registry",),
+    "worker.runner": ("run_task",),
 }
 
 __all__ = [
@@ -86,7 +63,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    home = _HOME.get(name)
+    home = next((module for module, names in _ROOMS.items() if name in names), None)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
@@ -97,4 +74,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *__all__})

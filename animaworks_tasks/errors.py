@@ -99,10 +99,7 @@ class NotPermittedError(UsageError):
     def __init__(self, command: str, permission: str) -> None:
         problem = f"{command} needs the permission {permission}, which this Anima does not have: ask the operator"
         super().__init__(problem)
-        self.command, self.permission = command, permission
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.command, self.permission)
+        self.args = self.command, self.permission = command, permission  # these args rebuild it, as above
 
 
 class RegistryError(TasksError, ValueError):
@@ -179,13 +176,6 @@ class ToolError(Exception):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_tool_error, (type(self), str(self), self.hint)
-
-
-def _rebuild_tool_error(kind: type[ToolError], message: str, hint: str | None) -> ToolError:
-    return kind(message, hint=hint)
 
 
 class MissingCredential(ToolError):  # noqa: N818 - reads well in a tool: raise MissingCredential

@@ -130,7 +130,23 @@ def describe(store: Store, task: Task | str) -> str:
     Raises:
         TaskNotFoundError: The store has no such task.
     """
-    return _described(store, _now(store, task))
+    found = _now(store, task)
+    log = store.read_log(found.id).decode("utf-8", "replace").splitlines()
+    last = f"log (its last {_LOG_TAIL} lines of {len(log)})" if len(log) > _LOG_TAIL else "log"
+    facts = {
+        "state": f"{found.state.value}, after {found.attempt} runs" if found.attempt != 1 else found.state.value,
+        "not before": found.not_before,
+        "outcome": found.outcome and found.outcome.value,
+        "cause": found.cause and found.cause.value,
+        "error": found.error,
+        "hint": found.hint,
+        "result": found.result,
+        last: "\n".join(log[-_LOG_TAIL:]),
+        "notification": notification_of(store, found) or "none: the task has not ended, or it was acknowledged",
+    }
+    lines = [f"task {found.id}: {shlex.join((found.tool, *found.argv))}"]
+    lines += [_fact(name, str(fact).strip()) for name, fact in facts.items() if fact]
+    return textwrap.indent("\n".join(lines), "  ")
 
 
 def assert_completed(store: Store, task: Task | str, *, contains: str = "") -> Task:
@@ -184,7 +200,7 @@ def assert_notified(store: Store, task: Task | str, *, contains: str = "") -> st
     found, notification = _now(store, task), notification_of(store, task)
     if notification is None or contains not in notification:
         expected = "a notification" + (f" with {contains!r} in it" if contains else "")
-        raise AssertionError(f"expected {expected}, and there is\n{_described(store, found)}")
+        raise AssertionError(f"expected {expected}, and there is\n{describe(store, found)}")
     return notification
 
 
@@ -199,32 +215,12 @@ def _assert_ended(store: Store, task: Task | str, outcome: Outcome, cause: Cause
     if found.outcome is not outcome or cause not in {None, found.cause} or not said:
         expected = outcome.value + (f" because of {cause.value}" if cause else "")
         expected += f", with {contains!r} in its {' or '.join(places)}" if contains else ""
-        raise AssertionError(f"expected a task that is {expected}, and there is\n{_described(store, found)}")
+        raise AssertionError(f"expected a task that is {expected}, and there is\n{describe(store, found)}")
     return found
 
 
 def _now(store: Store, task: Task | str) -> Task:
     return store.get(task if isinstance(task, str) else task.id)
-
-
-def _described(store: Store, task: Task) -> str:
-    log = store.read_log(task.id).decode("utf-8", "replace").splitlines()
-    facts = {
-        "state": f"{task.state.value}, after {task.attempt} runs" if task.attempt != 1 else task.state.value,
-        "not before": task.not_before,
-        "outcome": task.outcome and task.outcome.value,
-        "cause": task.cause and task.cause.value,
-        "error": task.error,
-        "hint": task.hint,
-        "result": task.result,
-        f"log (its last {_LOG_TAIL} lines of {len(log)})" if len(log) > _LOG_TAIL else "log": "\n".join(
-            log[-_LOG_TAIL:]
-        ),
-        "notification": notification_of(store, task) or "none: the task has not ended, or it was acknowledged",
-    }
-    lines = [f"task {task.id}: {shlex.join((task.tool, *task.argv))}"]
-    lines += [_fact(name, str(fact).strip()) for name, fact in facts.items() if fact]
-    return textwrap.indent("\n".join(lines), "  ")
 
 
 def _fact(name: str, text: str) -> str:

@@ -65,9 +65,9 @@ class BackgroundTask:
     anima_name: str
     tool_name: str
     tool_args: ToolArguments
-    status: TaskStatus = TaskStatus.PENDING
-    created_at: float = attrs.field(factory=time.time)
-    completed_at: float | None = None
+    status: TaskStatus = attrs.field(default=TaskStatus.PENDING, converter=TaskStatus)
+    created_at: float = attrs.field(factory=time.time, converter=float)
+    completed_at: float | None = attrs.field(default=None, converter=attrs.converters.optional(float))
     result: str | None = None
     error: str | None = None
 
@@ -84,7 +84,7 @@ class BackgroundTask:
         return f"[{self.tool_name}] {self.status.value}"
 
 
-def as_background_task(task: Task, arguments: ToolArguments, store: Store) -> BackgroundTask:
+def of(task: Task, arguments: ToolArguments, store: Store) -> BackgroundTask:
     """Return *task* of *store*, called with *arguments*, as a BackgroundTask."""
     shown = BackgroundTask(
         task_id=task.id,
@@ -135,36 +135,26 @@ class Leftovers:
     The files that AnimaWorks' own class left in one store.
 
     Args:
-        layout: Of the store; None if it has no files.
+        layout: Of the store.
     """
 
-    def __init__(self, layout: Layout | None) -> None:
+    def __init__(self, layout: Layout) -> None:
         self._layout = layout
 
     def ids(self) -> set[str]:
         """Return the ids of all files, including our own views."""
-        if self._layout is None:
-            return set()
         names = files.names(self._layout.root)
         return {name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")}
 
     def get(self, task_id: str) -> BackgroundTask | None:
         """Return the task in the file of *task_id*; None if there is none, or it is unreadable."""
-        if self._layout is None or os.path.basename(task_id) != task_id:
+        if os.path.basename(task_id) != task_id:
             return None
         try:
             values = json.loads(files.read(self._layout.view(task_id), limit=SIZE_LIMIT))
-            return BackgroundTask(
-                task_id=values["task_id"],
-                anima_name=values["anima_name"],
-                tool_name=values["tool_name"],
-                tool_args=values.get("tool_args", {}),
-                status=TaskStatus(values["status"]),
-                created_at=float(values.get("created_at") or 0.0),
-                completed_at=None if values.get("completed_at") is None else float(values["completed_at"]),
-                result=values.get("result"),
-                error=values.get("error"),
-            )
+            facts: dict[str, Any] = {"tool_args": {}, "status": None, "created_at": 0.0}
+            facts |= {name: values[name] for name in attrs.fields_dict(BackgroundTask) if values.get(name) is not None}
+            return BackgroundTask(**facts)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -174,7 +164,7 @@ class Leftovers:
     def remove(self, task_id: str, *, before: float) -> bool:
         """Remove a task that ended before *before*, in Unix seconds, or is dead; return whether it did."""
         task = self.get(task_id)
-        if self._layout is None or task is None:
+        if task is None:
             return False
         old = task.created_at < time.time() - _STALE if task.completed_at is None else task.completed_at < before
         return old and files.discard(self._layout.view(task_id))

@@ -8,7 +8,7 @@ from typing import Final
 from animaworks_tasks.tools.profile import UNKNOWN_TIME
 
 # "tool:subcommand" as a shell submits it, or else the name of the schema as a model calls it
-_BY_SECONDS: Final[Mapping[int, tuple[str, ...]]] = {
+_SLOW: Final[Mapping[int, tuple[str, ...]]] = {
     1800: ("generate_character_assets", "image_gen:pipeline"),
     600: ("generate_3d_model", "generate_rigged_model", "generate_animations", "machine:run",
           "image_gen:3d", "image_gen:rigging", "image_gen:animations"),
@@ -18,9 +18,7 @@ _BY_SECONDS: Final[Mapping[int, tuple[str, ...]]] = {
     60: ("run_command", "chatwork:sync", "chatwork:download"),
 }  # fmt: skip
 
-DEFAULT_ELIGIBLE_TOOLS: Final[Mapping[str, int]] = {
-    name: seconds for seconds, names in _BY_SECONDS.items() for name in names
-}
+DEFAULT_ELIGIBLE_TOOLS: Final[Mapping[str, int]] = {name: seconds for seconds, names in _SLOW.items() for name in names}
 """The tools to submit unless a profile or the configuration says otherwise, with their seconds."""
 
 

@@ -27,7 +27,7 @@ from animaworks_tasks.task.model import Cause, OnInterrupt, Task
 from animaworks_tasks.task.pending import SIZE_LIMIT
 from animaworks_tasks.tools.context import ToolContext
 from animaworks_tasks.tools.tool import FunctionTarget, Tool
-from animaworks_tasks.worker.call import Report
+from animaworks_tasks.worker.call import Report, returning_exit
 from animaworks_tasks.worker.runner import call_here
 
 IN_PROCESS: Final = "in_process"  # key in the record of such a task
@@ -37,7 +37,7 @@ _ARGUMENTS_LIMIT: Final = SIZE_LIMIT // 2  # bytes of the arguments that go into
 _LOOK: Final = 0.25  # seconds between looks for a cancellation request and a closed event loop
 
 
-def in_process_task(name: str, arguments: object, expected_seconds: float | None, *, anima: str, location: str) -> Task:
+def new(name: str, arguments: object, expected_seconds: float | None, *, anima: str, location: str) -> Task:
     """
     Return a new PENDING task for a call that only this process can make.
 
@@ -56,13 +56,8 @@ def in_process_task(name: str, arguments: object, expected_seconds: float | None
     tool, _, subcommand = name.partition(":")
     if not tool or not subcommand:  # not of two parts: the name of a tool
         tool, subcommand = name, ""
-    options = SubmitOptions(
-        subcommand=subcommand,
-        expected_seconds=expected_seconds,
-        timeout_seconds=NO_LIMIT,
-        retries=0,
-        on_interrupt=OnInterrupt.FAIL,  # no other process can call it again
-    )
+    options = SubmitOptions(subcommand=subcommand, expected_seconds=expected_seconds, timeout_seconds=NO_LIMIT)
+    options |= {"retries": 0, "on_interrupt": OnInterrupt.FAIL}  # no other process can call it again
     argv = (_written(arguments),) if arguments else ()
     task = new_task(tool, argv, options, anima_dir=location, at=utc_now())
     return attrs.evolve(task, extra={IN_PROCESS: True}, anima_name=anima)
@@ -102,7 +97,8 @@ class SubmittedId(str):  # noqa: SLOT000 - a str can have no slots
     It can also be awaited, like the original's: this returns the same id, once the record survives a power cut.
     """
 
-    kept: Future[None]
+    def __init__(self, _: str) -> None:
+        self.kept: Future[None] = Future()
 
     def __await__(self) -> Generator[Any, None, str]:
         yield from asyncio.wrap_future(self.kept)
@@ -140,29 +136,26 @@ class InProcessCall:
             current = asyncio.current_task()
             assert current is not None  # noqa: S101 - for the type checker: this is a coroutine
             running.append(current)
-            try:
-                return await self._execute()  # type: ignore[misc]  # what has a loop is async
-            except SystemExit as leaving:  # raised here, it would end the host's loop
-                return leaving
+            return await returning_exit(self._execute())  # type: ignore[arg-type]  # what has a loop is async
 
         coroutine = main()
         future = begin(coroutine, self._loop)
+        if future is None:
+            self._lost = True
+            return None
         requested = False
-        while future is not None and not future.done() and not self._loop.is_closed():
+        while not future.done() and not self._loop.is_closed():
             concurrent.futures.wait([future], _LOOK)
             if context.cancelled and running and not requested:
                 requested = True
                 with contextlib.suppress(RuntimeError):  # its loop was closed meanwhile
                     self._loop.call_soon_threadsafe(running[0].cancel)
-        if future is not None and future.cancelled() and requested:
+        if future.cancelled() and requested:
             raise TaskCancelled("it was asked to stop")
-        self._lost = future is None or not future.done() or future.cancelled()
+        self._lost = future.cancelled() or not future.done()
         if self._lost and not running:
             coroutine.close()  # its loop was closed before it started
-        value = None if future is None or self._lost else future.result()
-        if isinstance(value, SystemExit):
-            raise value
-        return value
+        return None if self._lost else future.result()
 
 
 def begin(coroutine: Coroutine[Any, Any, object], loop: asyncio.AbstractEventLoop) -> Future[object] | None:

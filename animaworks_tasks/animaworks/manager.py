@@ -24,29 +24,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from datetime import timedelta
-from typing import Any, Final, Self
+from typing import Final, Self
 
-from animaworks_tasks.animaworks.background_task import (
-    BackgroundTask,
-    Leftovers,
-    TaskStatus,
-    ToolArguments,
-    as_background_task,
-    end,
-    evict,
-)
+from animaworks_tasks.animaworks import background_task, in_process
+from animaworks_tasks.animaworks.background_task import BackgroundTask, Leftovers, TaskStatus, ToolArguments
 from animaworks_tasks.animaworks.eligible import DEFAULT_ELIGIBLE_TOOLS, eligible_tools
-from animaworks_tasks.animaworks.in_process import (
-    InProcessCall,
-    SubmittedId,
-    arguments_of,
-    begin,
-    in_process_task,
-    is_in_process,
-    running_loop,
-    start,
-)
+from animaworks_tasks.animaworks.in_process import InProcessCall, SubmittedId
 from animaworks_tasks.errors import RecordError, TaskNotFoundError
+from animaworks_tasks.fs.layout import Layout
 from animaworks_tasks.store.directory import TaskStore
 from animaworks_tasks.store.protocol import Claim, Store
 from animaworks_tasks.store.rules import never_began, utc_now
@@ -59,7 +44,7 @@ logger = logging.getLogger("animaworks_tasks")
 _RETENTION: Final = 60  # minutes for which what has ended stays in memory
 _KEPT: Final = 200  # how many that have ended stay in memory
 
-Loop = asyncio.AbstractEventLoop
+Loop = asyncio.AbstractEventLoop | None  # in which a call was submitted; None where none ran
 Execute = Callable[[str, ToolArguments], object]
 ExecuteAsync = Callable[[str, ToolArguments], Awaitable[object]]
 OnComplete = Callable[[BackgroundTask], Awaitable[None]]
@@ -107,12 +92,13 @@ class BackgroundTaskManager:
         self._anima_name = anima_name or os.path.basename(os.path.abspath(anima_dir))
         self._eligible = dict(eligible_tools or DEFAULT_ELIGIBLE_TOOLS)
         self._recent: dict[str, BackgroundTask] = {}  # those that run, and for a while those that have ended
-        self._retention = 60.0 * max(0, _or(result_memory_retention_minutes, _RETENTION))
-        self._limit = max(0, _or(max_completed_tasks_in_memory, _KEPT))
+        minutes, limit = result_memory_retention_minutes, max_completed_tasks_in_memory
+        self._retention = 60.0 * max(0, _RETENTION if minutes is None else minutes)
+        self._limit = max(0, _KEPT if limit is None else limit)
         self._store = TaskStore(anima_dir) if store is None else store
-        self._leftovers = Leftovers(self._store.layout if isinstance(self._store, TaskStore) else None)
-        self._loop = running_loop()
-        start(self._recover, name="recovery")
+        self._leftovers = Leftovers(self._store.layout if isinstance(self._store, TaskStore) else Layout(anima_dir))
+        self._loop = in_process.running_loop()
+        in_process.start(self._recover, name="recovery")
 
     @classmethod
     def from_profiles(
@@ -194,31 +180,26 @@ class BackgroundTaskManager:
         async def call() -> object:
             return await execute_fn(tool_name, tool_args)
 
-        return self._submit(tool_name, tool_args, call, running_loop())
+        return self._submit(tool_name, tool_args, call, in_process.running_loop())
 
-    def _submit(
-        self, name: str, arguments: ToolArguments, execute: Callable[[], object], loop: Loop | None
-    ) -> SubmittedId:
+    def _submit(self, name: str, arguments: ToolArguments, execute: Callable[[], object], loop: Loop) -> SubmittedId:
         self.evict_completed_tasks()
-        here = running_loop()
+        here = in_process.running_loop()
         self._loop = here or self._loop
         seconds = self._eligible.get(name)
         expected = None if seconds is None else max(0, seconds)
-        task = in_process_task(name, arguments, expected, anima=self._anima_name, location=self._store.location)
+        task = in_process.new(name, arguments, expected, anima=self._anima_name, location=self._store.location)
         claim = self._store.begin(task, durably=here is None)
-        shown = self._recent[task.id] = as_background_task(claim.task, arguments, self._store)
-        task_id = SubmittedId(task.id)
-        task_id.kept = Future()
-        start(lambda: self._run(claim, shown, InProcessCall(execute, loop), task_id.kept, here), name=task_id)
+        shown = self._recent[task.id] = background_task.of(claim.task, arguments, self._store)
+        task_id, call = SubmittedId(task.id), InProcessCall(execute, loop)
+        in_process.start(lambda: self._run(claim, shown, call, task_id.kept, here), name=task_id)
         return task_id
 
     # In the thread of a call.
 
-    def _run(
-        self, claim: Claim, shown: BackgroundTask, call: InProcessCall, kept: Future[None], loop: Loop | None
-    ) -> None:
+    def _run(self, claim: Claim, shown: BackgroundTask, call: InProcessCall, kept: Future[None], loop: Loop) -> None:
         try:
-            end(shown, self._call(claim, call, kept), self._store)
+            background_task.end(shown, self._call(claim, call, kept), self._store)
         except Exception as error:  # most likely an OSError that lasted for minutes
             logger.exception("the outcome of task %s could not be stored; it will end as interrupted", shown.task_id)
             give_up(claim)
@@ -232,17 +213,15 @@ class BackgroundTaskManager:
             self._store.secure(claim)
         except OSError as error:
             kept.set_exception(error)
-            outcome: dict[str, Any] = {
-                "cause": Cause.REJECTED,
-                "error": f"it was not called: its record could not be kept: {error}",
-            }
-            return self._store.finish(claim, Event.FAIL, **(never_began(claim.task) | outcome))
+            problem = f"it was not called: its record could not be kept: {error}"
+            changes = never_began(claim.task) | {"cause": Cause.REJECTED, "error": problem}
+            return self._store.finish(claim, Event.FAIL, **changes)
         kept.set_result(None)
         if self._store.workspace(claim.task.id).cancel_requested():
             return self._store.finish(claim, Event.CANCEL, **never_began(claim.task))
         return run_owned(self._store, claim, call.tool(), call.invoke)
 
-    def _call_back(self, task: BackgroundTask, loop: Loop | None) -> None:
+    def _call_back(self, task: BackgroundTask, loop: Loop) -> None:
         callback = self.on_complete
         if callback is None:
             return
@@ -256,7 +235,7 @@ class BackgroundTaskManager:
                 logger.exception("on_complete callback %r failed for task %s", callback, task.task_id)
 
         for each in (loop, self._loop):
-            if each is not None and each.is_running() and begin(call(), each) is not None:
+            if each is not None and each.is_running() and in_process.begin(call(), each) is not None:
                 return
         asyncio.run(call())
 
@@ -290,10 +269,8 @@ class BackgroundTaskManager:
             status: Only these; None for all.
         """
         found = {task.id: self._shown(task) for task in self._store.list()}
-        for task_id in self._leftovers.ids() - found.keys():
-            if (left := self._leftovers.get(task_id)) is not None:
-                found[task_id] = left
-        found |= self._recent
+        left = map(self._leftovers.get, self._leftovers.ids() - found.keys())
+        found |= {task.task_id: task for task in left if task is not None} | self._recent
         chosen = [task for task in found.values() if status is None or task.status == status]
         return sorted(chosen, key=lambda task: task.created_at, reverse=True)
 
@@ -314,7 +291,7 @@ class BackgroundTaskManager:
             How many were forgotten.
         """
         at = time.time() if now is None else now
-        return evict(self._recent, at, retention=self._retention, limit=self._limit)
+        return background_task.evict(self._recent, at, retention=self._retention, limit=self._limit)
 
     def cleanup_old_tasks(self, max_age_hours: float = 24) -> int:
         """
@@ -353,13 +330,9 @@ class BackgroundTaskManager:
     def _recover(self) -> None:
         try:
             # Not those of registered tools: an executor knows which of them may run again.
-            self._store.recover(concerns=is_in_process)
+            self._store.recover(concerns=in_process.is_in_process)
         except Exception:  # the host must start; the next manager or an executor tries again
             logger.exception("the tasks of earlier processes in %s could not be recovered", self._store.location)
 
     def _shown(self, task: Task) -> BackgroundTask:
-        return as_background_task(task, arguments_of(task), self._store)
-
-
-def _or(value: int | None, default: int) -> int:
-    return default if value is None else value
+        return background_task.of(task, in_process.arguments_of(task), self._store)

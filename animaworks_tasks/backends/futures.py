@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from typing import ParamSpec, TypeVar
 
-from animaworks_tasks.backends.protocol import Traits, traits_of
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from animaworks_tasks.backends.protocol import P, T, Traits, traits_of
 
 
 class FuturesBackend:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 
-from animaworks_tasks.backends.protocol import Traits
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from animaworks_tasks.backends.protocol import P, T, Traits
 
 
 class InlineBackend:

@@ -34,7 +34,7 @@ class ProcessState:
         self._cwd = os.getcwd()
         self._umask = os.umask(0o077)
         os.umask(self._umask)
-        self._environment = dict(os.environb)  # bytes need not be decoded to be compared
+        self._environment = dict(os.environb)
         self._streams = (sys.stdin, sys.stdout, sys.stderr)
         self._handlers = {int(number): getsignal(number) for number in signal.valid_signals()}
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -50,28 +50,21 @@ class ProcessState:
             Whether all of it was restored; if not, no other tool must run in this process.
         """
         try:
-            self._restore_limits()  # first: the rest may fail because of them
+            for limit, values in self._limits.items():  # first: the rest may fail because of them
+                if resource.getrlimit(limit) != values:
+                    resource.setrlimit(limit, values)
             self._restore_signals()
             self._restore_streams()
             sys.setrecursionlimit(self._recursion)
             locale.setlocale(locale.LC_ALL, self._locale)
-            self._restore_environment()
+            os.environb.clear()
+            os.environb.update(self._environment)
         except (OSError, ValueError, MemoryError, RuntimeError, KeyError, locale.Error):
             return False
         os.umask(self._umask)
         with contextlib.suppress(OSError):
             os.chdir(self._cwd)
         return True
-
-    def _restore_environment(self) -> None:
-        for name in os.environb.keys() - self._environment.keys():
-            del os.environb[name]
-        os.environb.update(self._environment)
-
-    def _restore_limits(self) -> None:
-        for limit, values in self._limits.items():
-            if resource.getrlimit(limit) != values:
-                resource.setrlimit(limit, values)
 
     def _restore_signals(self) -> None:
         for timer in _TIMERS:

@@ -176,19 +176,11 @@ def _signal(process: _Process, number: signal.Signals) -> None:
 
 def _alive(child: Child) -> list[_Process]:
     """Return the descendants that live, and reap the children that died; *child* is reaped by its own object."""
-    child.poll()
+    is_alive = child.poll() is None
     if not _ON_LINUX:  # pragma: no cover - CI is Linux
-        return [] if child.returncode is not None else [_Process(child.pid, 0)]
-    found = []
-    for process in _below(os.getpid()):
-        if process.pid != child.pid:
-            with contextlib.suppress(ChildProcessError):
-                if os.waitpid(process.pid, os.WNOHANG)[0]:
-                    continue
-        elif child.returncode is not None:
-            continue
-        found.append(process)
-    return found
+        return [_Process(child.pid, 0)] if is_alive else []
+    reap(child)
+    return [process for process in _below(os.getpid()) if is_alive or process.pid != child.pid]
 
 
 def _has_children() -> bool:
@@ -204,15 +196,11 @@ def _has_children() -> bool:
 def _below(root: int) -> list[_Process]:
     """Return all descendants of *root*."""
     children = _children_of if os.path.exists("/proc/thread-self/children") else _table_of_processes().get
-    found: list[_Process] = []
-    level = [root]
+    found, level = list[int](), [root]
     while level:
         level = [child for parent in level for child in children(parent) or ()]
-        for pid in level:
-            started = _started(pid)
-            if started is not None:
-                found.append(_Process(pid, started))
-    return found
+        found += level
+    return [_Process(pid, started) for pid in found if (started := _started(pid)) is not None]
 
 
 def _children_of(pid: int) -> list[int]:

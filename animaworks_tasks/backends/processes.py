@@ -19,15 +19,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from multiprocessing.spawn import get_executable
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal
 
 import animaworks_tasks
-from animaworks_tasks.backends.protocol import Traits
+from animaworks_tasks.backends.protocol import P, T, Traits
 from animaworks_tasks.backends.threads import ThreadBackend
 from animaworks_tasks.errors import BackendError
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class ProcessBackend:
@@ -51,12 +48,8 @@ class ProcessBackend:
         if max_tasks_per_worker is not None and max_tasks_per_worker < 1:
             raise ValueError(f"max_tasks_per_worker must be at least 1, not {max_tasks_per_worker}")
         self._max_tasks = max_tasks_per_worker
-        self.traits = Traits(
-            outlives_host=True,
-            needs_pickling=True,
-            callbacks_may_submit=True,
-            interrupt=self.interrupt if on_host_exit == "stop" else None,
-        )
+        interrupt = self.interrupt if on_host_exit == "stop" else None
+        self.traits = Traits(outlives_host=True, needs_pickling=True, callbacks_may_submit=True, interrupt=interrupt)
         self._threads = ThreadBackend()  # each busy supervisor has one that waits for it
         self._mutex = threading.Lock()
         self._idle: list[_Supervisor] = []
@@ -134,15 +127,12 @@ class _Supervisor:
     def __init__(self, max_tasks: int | None) -> None:
         ours, theirs = socket.socketpair()
         directory = os.path.dirname(os.path.dirname(os.path.abspath(animaworks_tasks.__file__)))
-        program = (
-            f"import sys; sys.path.insert(0, {directory!r});"
-            "from animaworks_tasks.backends.supervisor import main;"
-            f"main({theirs.fileno()}, {max_tasks!r})"
-        )
+        path = f"import sys; sys.path.insert(0, {directory!r})"
+        program = f"from animaworks_tasks.backends.supervisor import main; main({theirs.fileno()}, {max_tasks!r})"
         self._connection = Connection(ours.detach())
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
-                [os.fsdecode(get_executable() or sys.executable), "-P", "-c", program],
+                [os.fsdecode(get_executable() or sys.executable), "-P", "-c", f"{path}; {program}"],
                 stdin=subprocess.DEVNULL,
                 # Not the host's: the reader of a pipe waits for its last writer.
                 stdout=subprocess.DEVNULL,

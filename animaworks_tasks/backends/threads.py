@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import itertools
 import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
-from animaworks_tasks.backends.protocol import Traits
+from animaworks_tasks.backends.protocol import P, T, Traits
 from animaworks_tasks.errors import BackendError
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 _Work = tuple[Future[Any], Callable[[], Any]]
-_numbers = itertools.count(1)
-_STOP: Final = None
 
 
 class ThreadBackend:
@@ -29,8 +21,6 @@ class ThreadBackend:
     A thread cannot be killed: cancellation and timeouts are cooperative (:meth:`ToolContext.raise_if_cancelled`). One
     that does not check is recorded as cancelled or timed out when it returns. The threads are daemons: they end with
     the process, and their tasks are finished as interrupted.
-
-    What a future's callback submits may run in the thread of the callback: it must not wait for it.
     """
 
     traits: Final = Traits(callbacks_may_submit=True)
@@ -60,7 +50,7 @@ class ThreadBackend:
             if self._idle:
                 self._idle -= 1
             else:  # before the call is queued: if no thread can be started, it is not accepted
-                name = f"animaworks_tasks-{next(_numbers)}"
+                name = f"animaworks_tasks-{len(self._threads) + 1}"
                 thread = threading.Thread(target=self._serve, name=name, daemon=True)
                 thread.start()
                 self._threads.append(thread)
@@ -68,38 +58,30 @@ class ThreadBackend:
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as futures
-        """Accept no more calls; *wait* for those that run, *cancel_futures* that did not start."""
+        """Accept no more calls; *wait* for those that run."""
+        del cancel_futures  # each call has a thread at once, so there are none to cancel
         with self._mutex:
             self._closed = True
             threads = list(self._threads)
-        if cancel_futures:
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    if (work := self._work.get_nowait()) is not None:
-                        work[0].cancel()
         for _ in threads:
-            self._work.put(_STOP)
+            self._work.put(None)
         if wait:
             for thread in threads:
                 thread.join()
 
     def _serve(self) -> None:
         while (work := self._work.get()) is not None:
-            self._run(*work)
+            _make(*work)
             del work  # a waiting thread must not keep the arguments of its last call alive
-
-    def _run(self, future: Future[Any], call: Callable[[], Any]) -> None:
-        deliver: Callable[[], object] = future.cancelled  # nothing to do, if it was
-        if future.set_running_or_notify_cancel():
-            try:
-                deliver = functools.partial(future.set_result, call())
-            except BaseException as error:  # noqa: BLE001 - the future gets it
-                deliver = functools.partial(future.set_exception, error)
-        with self._mutex:  # before the callbacks: what they submit may run in this thread
-            self._idle += 1
-        try:
-            deliver()
-        except BaseException:  # a callback raised; this thread ends
             with self._mutex:
-                self._idle -= 1
-            raise
+                self._idle += 1
+
+
+def _make(future: Future[Any], call: Callable[[], Any]) -> None:
+    if future.set_running_or_notify_cancel():
+        try:
+            result = call()
+        except BaseException as error:  # noqa: BLE001 - the future gets it
+            future.set_exception(error)
+        else:
+            future.set_result(result)

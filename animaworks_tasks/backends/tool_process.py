@@ -67,8 +67,6 @@ class ToolProcess:
         Raises:
             NotBegunError: The supervisor is shutting down. The tool was not called.
         """
-        if self.interrupted:
-            raise runner.NotBegunError
         workspace = store.workspace(task.id)
         assert isinstance(workspace, DirectoryWorkspace)  # noqa: S101 - only such a store can come to this process
         try:
@@ -90,13 +88,9 @@ class ToolProcess:
         if self._calls == self._max_tasks:
             self.close()
         reap(process)
-        return self._reinterpreted_during_shutdown(report)
-
-    def _reinterpreted_during_shutdown(self, report: Report) -> Report:
-        """Return *report*; during a shutdown a failure is an interruption: the tool may have got SIGTERM too."""
-        if not self.interrupted or report.cause is Cause.INTERRUPTED or not (report.cause or report.cancelled):
-            return report
-        return _interrupted(report)
+        if self.interrupted and report.cause is not Cause.INTERRUPTED and (report.cause or report.cancelled):
+            return _interrupted(report)  # not a failure: the tool may have got SIGTERM too
+        return report
 
     def close(self) -> None:
         """End the process and all its descendants."""
@@ -108,6 +102,8 @@ class ToolProcess:
         self._calls = 0
 
     def _ready(self) -> tuple[Child, Channel]:
+        if self.interrupted:
+            raise runner.NotBegunError
         process, channel = self._process, self._channel
         if not process or not channel or process.poll() is not None or not (channel.fit and channel.is_quiet()):
             self.close()  # it died while idle, a tool's descendant writes to its socket, or its state was not restored
@@ -128,13 +124,9 @@ class ToolProcess:
                 raise EOFError("the tool process has ended")
             if left <= 0 or self.interrupted or workspace.cancel_requested():
                 channel.close()  # so that the process exits once its call has ended, within the grace
-                return self._stopped(process, grace, timed_out=left <= 0)
-
-    def _stopped(self, process: Child, grace: float, *, timed_out: bool) -> Report:
-        error = f"it was stopped: {stop_all(process, grace)}"
-        report = Report(error=error, timed_out=timed_out, cancelled=not timed_out)
-        self.close()
-        return report
+                error = f"it was stopped: {stop_all(process, grace)}"
+                self.close()
+                return Report(error=error, timed_out=left <= 0, cancelled=left > 0)
 
     def _crashed(self, process: Child) -> Report:
         status = process.wait(_EXIT_TIMEOUT)
@@ -245,6 +237,4 @@ def _make(stop: _Stop, tool: Tool, task: Task, workspace: DirectoryWorkspace, de
 
 def _write(data: bytes) -> None:
     with contextlib.suppress(OSError):  # a full disk, or a tool that closed its stderr: the call goes on
-        view = memoryview(data)
-        while view:
-            view = view[os.write(2, view) :]
+        os.write(2, data)

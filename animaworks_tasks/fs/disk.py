@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import errno
 import os
-from _thread import allocate_lock
 from itertools import count
 
 from animaworks_tasks.fs import files
+from animaworks_tasks.fs.process import pid
 
 TYPE_CHECKING = False  # typing's own would import typing
 
@@ -28,23 +28,10 @@ if TYPE_CHECKING:
     from animaworks_tasks.fs.locks import Lock
 
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # how file systems say that they have none
+_NOBODYS = os.urandom(6).hex()  # in the names of our drafts; a forked child has another process id
+_numbers = count(1)
 _SYNCED_AT_ONCE = 4  # threads; measured: with all their files written before, more gain nothing
 _OPEN_AT_ONCE = 32  # files, by each of these; the first fsync of them does most of the work of all, so fewer cost more
-
-
-class _Names:
-    """What the drafts of this process are called, and nobody else's; a forked child calls its own otherwise."""
-
-    def __init__(self) -> None:
-        self.begin()
-
-    def begin(self) -> None:
-        """Begin, also anew in a forked child."""
-        self.process, self.numbers = os.urandom(6).hex(), count(1)
-
-
-_names = _Names()
-os.register_at_fork(after_in_child=_names.begin)
 
 
 class Disk:
@@ -59,17 +46,16 @@ class Disk:
     def __init__(self, tmp: str, *, durable: bool) -> None:
         self.tmp, self.durable = tmp, durable
 
-    def write(self, step: str, name: str, data: bytes, *, at: float | None = None) -> str:
+    def write(self, _step: str, name: str, data: bytes, *, at: float | None = None) -> str:
         """
         Write a draft and make its bytes durable; return its path. Who calls links it, and unlinks the draft.
 
         Args:
-            step: Its name.
+            _step: Its name. Every step has one, also where only a test asks for it.
             name: What the draft's name begins with.
             data: All of it.
             at: Unix seconds that the file has as its time; None for now.
         """
-        del step  # every step has a name, also where only a test asks for it
         path = self.draft(name)
         try:
             files.write(path, data, sync=self.durable, at=at)
@@ -78,37 +64,32 @@ class Disk:
             raise
         return path
 
-    def link(self, step: str, source: str, target: str) -> bool:
+    def link(self, _step: str, source: str, target: str) -> bool:
         """Give *source* the further name *target*; False where that name is taken."""
-        del step
         try:
             os.link(source, target, follow_symlinks=False)
         except FileExistsError:
             return False
         return True
 
-    def link_held(self, step: str, lock: Lock, target: str) -> bool:
+    def link_held(self, _step: str, lock: Lock, target: str) -> bool:
         """Give the file that *lock* holds the further name *target*; False where that name is taken."""
-        del step
         try:
             lock.link(target)
         except FileExistsError:
             return False
         return True
 
-    def rename(self, step: str, source: str, target: str) -> None:
+    def rename(self, _step: str, source: str, target: str) -> None:
         """Move *source* over whatever *target* names."""
-        del step
         os.rename(source, target)
 
-    def unlink(self, step: str, path: str) -> bool:
+    def unlink(self, _step: str, path: str) -> bool:
         """Take the name *path* away, whatever stands there, a directory too; False where nothing did."""
-        del step
         return files.clear(path)
 
-    def sync(self, step: str, *directories: str) -> None:
+    def sync(self, _step: str, *directories: str) -> None:
         """Make every entry of *directories* durable, additions and removals alike."""
-        del step
         if self.durable:
             for directory in directories:
                 files.sync_directory(directory)
@@ -185,7 +166,7 @@ class Disk:
 
     def draft(self, name: str) -> str:
         """Return a path for a draft, which nobody else has."""
-        return f"{self.tmp}/{name}.{_names.process}.{next(_names.numbers)}"
+        return f"{self.tmp}/{name}.{_NOBODYS}.{pid()}.{next(_numbers)}"
 
     def show(self, path: str, data: bytes) -> None:
         """Make *data* the content of *path* at once, for what a power cut may take: views, progress, the catalogue."""
@@ -206,23 +187,7 @@ def _write_all(contents: Iterator[tuple[str, bytes]], *, sync: bool) -> None:
     from concurrent.futures import ThreadPoolExecutor
     from itertools import islice
 
-    mutex = allocate_lock()
-    failed = False
-
-    def write_some() -> None:
-        nonlocal failed
-        while not failed:
-            with mutex:
-                some = list(islice(contents, _OPEN_AT_ONCE))
-            if not some:
-                return
-            try:
-                files.write_together(some)
-            except BaseException:
-                failed = True  # the others need not write what will not be published
-                raise
-
+    batches = iter(lambda: list(islice(contents, _OPEN_AT_ONCE)), [])
     # One after the other, each would wait for the disk; together they wait for it a few times.
     with ThreadPoolExecutor(_SYNCED_AT_ONCE) as pool:
-        for done in [pool.submit(write_some) for _ in range(_SYNCED_AT_ONCE)]:
-            done.result()
+        list(pool.map(files.write_together, batches))

@@ -29,19 +29,13 @@ class UnreadableFileError(OSError):
 
 def make_directory(path: str) -> list[str]:
     """Make *path* and what is missing above it; return the directories that have a new entry and are to be synced."""
+    above = os.path.dirname(path)
+    made = [] if os.path.isdir(above) else make_directory(above)
     try:
         os.mkdir(path, DIRECTORY_MODE)
     except FileExistsError:
-        return []
-    except FileNotFoundError:
-        above = os.path.dirname(path)
-        made = make_directory(above)
-        try:
-            os.mkdir(path, DIRECTORY_MODE)  # refused again where there can be none: in /proc, below a link to nothing
-        except FileExistsError:
-            return made
-        return [*made, above]
-    return [os.path.dirname(path)]
+        return made
+    return [*made, above]
 
 
 def sync_directory(path: str) -> None:
@@ -167,8 +161,8 @@ def open_append(path: str) -> int:
 
 
 def append(path: str, lines: bytes) -> None:
-    """Add *lines* to *path* in one write, so that those of several processes do not mix; never waits for a reader."""
-    fd = os.open(path, _APPEND, FILE_MODE)
+    """Add *lines* to *path* in one write, so that those of several processes do not mix; as :func:`open_append`."""
+    fd = open_append(path)
     try:
         os.write(fd, lines)
     finally:
@@ -265,8 +259,7 @@ def _suspicion(status: os.stat_result, limit: int) -> str | None:
 def names(directory: str) -> list[str]:
     """Return the names in *directory*; none where it is not there."""
     try:
-        with os.scandir(directory) as entries:
-            return [entry.name for entry in entries]
+        return os.listdir(directory)
     except FileNotFoundError:
         return []
 

@@ -3,31 +3,20 @@ JSON as our records are written: UTF-8, indent 2, non-ASCII kept, one newline at
 
 The same bytes as ``json.dumps(value, indent=2, ensure_ascii=False) + "\n"`` for every value we write (a property test
 compares them), without importing :mod:`json`, which brings :mod:`re` along and takes longer than a durable submit. The
-C parts of the standard library's JSON are used directly where the interpreter has them.
+C parts of the standard library's JSON are used directly.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # typing's own would import typing
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-try:
-    from _json import encode_basestring, make_scanner
-except ImportError:  # pragma: no cover - an interpreter without the C parts
-    from json.encoder import encode_basestring  # the same function, in Python
-    from json.scanner import make_scanner  # as above
+from _json import encode_basestring, make_scanner
 
 
 class _Scanning:
     """What the C scanner wants to know of its decoder."""
 
     strict = True
-    object_hook = None
-    object_pairs_hook = None
-    parse_float = float
-    parse_int = int
+    object_hook = object_pairs_hook = None
+    parse_float, parse_int = float, int
 
     @staticmethod
     def parse_constant(name: str) -> object:
@@ -37,7 +26,7 @@ class _Scanning:
 _scan = make_scanner(_Scanning())  # type: ignore[arg-type]  # it has all that is asked of it
 
 
-def dump(value: Mapping[str, object]) -> bytes:
+def dump(value: object) -> bytes:
     """
     Return *value* as one record.
 
@@ -50,10 +39,7 @@ def dump(value: Mapping[str, object]) -> bytes:
 
 def dump_line(facts: dict[str, object]) -> bytes:
     """Return *facts* as one line; errors as for :func:`dump`."""
-    encode = encode_basestring  # as in _text
-    pairs = [
-        f"{encode(key)}: {encode(value) if type(value) is str else _text(value, '')}" for key, value in facts.items()
-    ]
+    pairs = [f"{encode_basestring(key)}: {_text(value, '')}" for key, value in facts.items()]
     return f"{{{', '.join(pairs)}}}\n".encode()
 
 
@@ -67,21 +53,11 @@ def load(data: bytes) -> object:
     text = data.decode("utf-8").strip()
     try:
         value, end = _scan(text, 0)
-    except StopIteration as error:
-        raise ValueError(f"no JSON value at {error.value}") from None
-    except SystemError:  # the C scanner's way to fail where nobody has imported json.decoder, which has its error
-        raise ValueError("it is not JSON") from None
-    except RecursionError:
-        raise ValueError("it is nested too deep") from None
+    except (StopIteration, SystemError, RecursionError):  # the second where json.decoder, with its error, is not loaded
+        raise ValueError("it is not JSON, or nested too deep") from None
     if end != len(text):
         raise ValueError(f"more after the JSON value, at {end}")
     return value
-
-
-def _number(value: float) -> str:
-    if value - value != 0:  # inf and nan, without importing math
-        raise ValueError(f"{value} is not JSON")
-    return repr(value)
 
 
 def _text(value: object, newline: str) -> str:
@@ -92,19 +68,12 @@ def _text(value: object, newline: str) -> str:
     if isinstance(value, int):
         return int.__repr__(value)
     if isinstance(value, float):
-        return _number(value)
+        if value - value != 0:  # inf and nan, without importing math
+            raise ValueError(f"{value} is not JSON")
+        return repr(value)
     inner = newline + "  "
     if isinstance(value, dict):
-        encode = encode_basestring  # for what nearly all keys and values are, without a call of ours
-        return _group(
-            "{}",
-            [
-                f"{encode(key) if type(key) is str else _key(key)}: "
-                f"{encode(item) if type(item) is str else _text(item, inner)}"
-                for key, item in value.items()
-            ],
-            newline,
-        )
+        return _group("{}", [f"{_key(key)}: {_text(item, inner)}" for key, item in value.items()], newline)
     if isinstance(value, list | tuple):
         return _group("[]", [_text(item, inner) for item in value], newline)
     raise TypeError(f"a record cannot hold {type(value).__name__}")

@@ -5,7 +5,8 @@ A task's record is its own lock: the file itself is locked, not one beside it, s
 belongs to the open file: a copy of its descriptor in another process, which was sent there, holds it as well; a forked
 child closes its copy at once. Locks of directories are short; nobody is sent their descriptors.
 
-The lock of a file is filelock's, on a descriptor of ours. Of a directory it is flock's own: filelock has no shared one.
+The lock of a file is taken by filelock, on a descriptor of ours. That of a directory is flock's own: filelock has no
+shared one. Both are flock(2), and released alike.
 """
 
 from __future__ import annotations
@@ -14,13 +15,9 @@ import contextlib
 import errno
 import fcntl
 import os
+from collections.abc import Iterator
 
 from animaworks_tasks.fs import files
-
-TYPE_CHECKING = False  # typing's own would import typing
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -35,7 +32,7 @@ class Lock:
 
     def __init__(self, fd: int, path: str) -> None:
         self.is_held, self._fd, self._path = True, fd, path
-        self._known: tuple[int, int] | None = None
+        self._status = os.fstat(fd)  # of which only what names the file stays true
         _held.add(self)
 
     def fileno(self) -> int:
@@ -45,17 +42,9 @@ class Lock:
     def names(self, path: str) -> bool:
         """Return whether *path* is a name of the locked file."""
         try:
-            status = os.lstat(path)
+            return os.path.samestat(os.lstat(path), self._status)
         except FileNotFoundError:
             return False
-        return (status.st_dev, status.st_ino) == self._identity()
-
-    def _identity(self) -> tuple[int, int]:
-        """Return what names the file, whatever its names."""
-        if self._known is None:
-            status = os.fstat(self._fd)
-            self._known = status.st_dev, status.st_ino
-        return self._known
 
     def link(self, path: str) -> None:
         """
@@ -77,9 +66,7 @@ class Lock:
 
     def read(self, *, limit: int) -> bytes:
         """Return what the locked file holds; as :func:`.files.read`."""
-        status = os.fstat(self._fd)
-        self._known = status.st_dev, status.st_ino
-        return files.read_descriptor(self._fd, self._path, limit=limit, status=status)
+        return files.read_descriptor(self._fd, self._path, limit=limit, status=self._status)
 
     def still_holds(self, data: bytes) -> bool:
         """Return whether the locked file holds *data* and nothing else."""
@@ -88,11 +75,9 @@ class Lock:
     def release(self) -> None:
         """Let go, if that was not done before, also for those who have copies."""
         if self.is_held:
-            from filelock import unlock_descriptor
-
             self.is_held = False
             try:
-                unlock_descriptor(self._fd)  # closing it would not do, if we are forked just now
+                fcntl.flock(self._fd, fcntl.LOCK_UN)  # closing it would not do, if we are forked just now
             finally:
                 self.leave()
 
@@ -149,24 +134,25 @@ os.register_at_fork(before=lambda: _forks.append(None), after_in_child=_forked)
 @contextlib.contextmanager
 def directory(path: str, *, shared: bool = False) -> Iterator[None]:
     """Hold the lock of the directory *path* itself, and wait for it: who has it takes milliseconds."""
-    lock = Lock(os.open(path, _DIRECTORY), path)
+    lock = _flock(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:
-        fcntl.flock(lock.fileno(), fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
-        if lock.is_held:  # or else we are a child that was forked meanwhile
-            fcntl.flock(lock.fileno(), fcntl.LOCK_UN)  # closing it would not do: such a child may have it open
-            lock.leave()
+        lock.release()  # nothing is left to do in a child that was forked meanwhile
 
 
 def hold_directory(path: str, *, shared: bool = False) -> Lock | None:
     """Lock the directory *path* itself without waiting; None where another holds it."""
+    try:
+        return _flock(path, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+
+
+def _flock(path: str, operation: int) -> Lock:
     lock = Lock(os.open(path, _DIRECTORY), path)
     try:
-        fcntl.flock(lock.fileno(), (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.leave()
-        return None
+        fcntl.flock(lock.fileno(), operation)
     except BaseException:
         lock.leave()
         raise

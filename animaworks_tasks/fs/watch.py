@@ -8,7 +8,7 @@ The kernel reports a close just before it frees the file's lock, so a lock that 
 look soon after.
 
 All watches of a process share one inotify instance, because a user has 128 of them by default. No thread belongs to
-it: each waiter polls the instance and an event of its own, and the first to wake up hands every change to all that it
+it: each waiter polls the instance and a pipe of its own, and the first to wake up hands every change to all that it
 concerns. A forked child shares nothing with its parent.
 
 Needs Linux. Elsewhere, or when the kernel refuses, :attr:`Watch.problem` says why, and a wait only sleeps.
@@ -18,17 +18,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import select
 import struct
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-if TYPE_CHECKING:
-    import ctypes
+from typing import Any, Final, NamedTuple
 
 # <linux/inotify.h>. Without IN_EXCL_UNLINK: a claimed record loses the name that it was opened by before it is closed.
 _CREATE, _MOVED_TO, _CLOSE_WRITE, _ONLYDIR = 0x100, 0x80, 0x8, 0x01000000
@@ -77,16 +73,19 @@ class Watch:
         problem: As of the last refresh, why one is not watched and what an administrator may do. None: all are watched.
 
     Raises:
-        OSError: The process has no descriptor left for the event that :meth:`wake` needs.
+        OSError: The process has no descriptors left for the pipe that :meth:`wake` needs.
     """
 
     problem: str | None
 
     def __init__(self, directories: Sequence[str]) -> None:
         self._watched: dict[str, int | None] = dict.fromkeys(directories)  # directory to watch descriptor
-        self._inbox = _Inbox()
+        self._names: set[tuple[str, str]] = set()
+        self._incomplete = self._waits = self._is_set = self._written = self._closed = False
+        self._fd, self._writer = os.pipe()  # can be read while there is something
+        os.set_blocking(self._fd, False)
         with _inotify.mutex:
-            _inotify.inboxes.add(self._inbox)
+            _inotify.watches.add(self)
             self._watch_all()
 
     def wait(self, timeout: float) -> Changes:
@@ -100,15 +99,24 @@ class Watch:
             ValueError: The watch was closed before, or was made before this process was forked.
         """
         deadline = time.monotonic() + timeout
-        with self._inbox.kept_open():
-            over = False
-            while not over:
+        with _inotify.mutex:
+            self._waits = not self._closed
+        if not self._waits:
+            raise ValueError("this watch is closed (in a forked child: make a new one)")
+        try:
+            while True:
                 rest = max(0.0, deadline - time.monotonic())
-                if not self._inbox.is_set:
+                if not self._is_set:
                     self._sleep(min(rest, _LONGEST_POLL))
-                over = self._is_due() or not rest
+                with _inotify.mutex:
+                    _inotify.distribute(self)
+                    if self._is_set or not rest:
+                        return self._take()
+        finally:
             with _inotify.mutex:
-                return self._inbox.take()
+                self._waits = False
+                if self._closed:
+                    self.end()
 
     def refresh(self) -> None:
         """
@@ -118,62 +126,25 @@ class Watch:
         that a change in between is seen twice, and not never. One system call per directory; none after :meth:`close`.
         """
         with _inotify.mutex:
-            if not self._inbox.closed and self._watch_all():
-                self._inbox.miss()
+            if not self._closed and self._watch_all():
+                self.miss()
 
     def wake(self) -> None:
         """End the current or the next wait. Any thread may call it, also after :meth:`close`."""
         with _inotify.mutex:
-            self._inbox.wake()
+            if not self._written and not self._closed:
+                self._is_set = self._written = True
+                os.write(self._writer, b"!")
 
     def close(self) -> None:
         """Watch no more, and end a wait that is going on. A second call does nothing."""
         with _inotify.mutex:
-            if not self._inbox.closed:
-                _inotify.forget(self._inbox)
-                self._inbox.wake()
-                self._inbox.close()
+            if not self._closed:
+                _inotify.forget(self)
+                self.wake()
+                self.end()
 
-    def _is_due(self) -> bool:
-        """Hand out all events that there are, and return whether this wait is over."""
-        with _inotify.mutex:
-            _inotify.distribute(self._inbox)
-            return self._inbox.is_set
-
-    def _sleep(self, timeout: float) -> None:
-        # Another waiter may read our event before this poll begins: it sets our inbox, so that the poll ends at once.
-        poll = select.poll()
-        for fd in (self._inbox.fd, _inotify.fd):
-            if fd is not None:
-                poll.register(fd, select.POLLIN)
-        poll.poll(timeout * 1000)
-
-    def _watch_all(self) -> bool:
-        """Watch what is at each path now; return whether one is another directory than before."""
-        before, problems = dict(self._watched), []
-        for directory, old in before.items():
-            try:
-                self._watched[directory] = _inotify.add(self._inbox, directory)
-            except OSError as error:
-                self._watched[directory] = None
-                problems.append(f"cannot watch {directory}: {_REASONS.get(error.errno or 0, error.strerror)}")
-            if old is not None and old != self._watched[directory]:
-                _inotify.remove(self._inbox, directory, old)
-        self.problem = problems[0] if problems else None
-        return before != self._watched
-
-
-class _Inbox:
-    """What one watch has not returned yet; *fd* is readable while there is something. To be used under the mutex."""
-
-    def __init__(self) -> None:
-        self._names: set[tuple[str, str]] = set()
-        self._incomplete = self._waiting = self._written = self.is_set = self.closed = False
-        if hasattr(os, "eventfd"):
-            self.fd = self._writer = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        else:
-            self.fd, self._writer = os.pipe()
-            os.set_blocking(self.fd, False)
+    # From here on: under the mutex.
 
     def add(self, directory: str, name: str, *, awake: bool) -> None:
         """Keep a change; too many become one *incomplete*. Who is *awake*, and looks next, is not woken."""
@@ -181,7 +152,7 @@ class _Inbox:
         if len(self._names) > _MOST_NAMES:
             self.miss()
         if awake:
-            self.is_set = True
+            self._is_set = True
         else:
             self.wake()
 
@@ -191,47 +162,45 @@ class _Inbox:
         self._incomplete = True
         self.wake()
 
-    def wake(self) -> None:
-        """End the current or the next wait."""
-        if not self._written and not self.closed:
-            self.is_set = self._written = True
-            os.write(self._writer, struct.pack("Q", 1))  # an eventfd takes a number of eight bytes
+    def end(self, *, forked: bool = False) -> None:
+        """Take nothing more. The descriptors are closed by the thread that waits, if this process has one."""
+        self._closed = True
+        if forked or not self._waits:
+            os.close(self._fd)
+            os.close(self._writer)
 
-    def take(self) -> Changes:
+    def _take(self) -> Changes:
         """Return what there is, and forget it."""
         changes = Changes(frozenset(self._names), self._incomplete)
         self._names.clear()
-        self._incomplete = self.is_set = False
-        if self._written and not self.closed:
-            self._written = False
+        self._incomplete = self._is_set = False
+        if self._written and not self._closed:
+            self._written = False  # first: the next wait sees a signal handler that calls wake() just now
             with contextlib.suppress(BlockingIOError):
-                os.read(self.fd, 512)
+                os.read(self._fd, 512)
         return changes
 
-    @contextlib.contextmanager
-    def kept_open(self) -> Iterator[None]:
-        """Keep the descriptors open for a thread that waits, also when another one closes the watch meanwhile."""
-        with _inotify.mutex:
-            if self.closed:
-                raise ValueError("this watch is closed (in a forked child: make a new one)")
-            self._waiting = True
-        try:
-            yield
-        finally:
-            with _inotify.mutex:
-                self._stop_waiting()
+    def _sleep(self, timeout: float) -> None:
+        # Another waiter may read our event before this poll begins: it writes to our pipe, and the poll ends at once.
+        poll = select.poll()
+        for fd in (self._fd, _inotify.fd):
+            if fd is not None:
+                poll.register(fd, select.POLLIN)
+        poll.poll(timeout * 1000)
 
-    def close(self, *, forked: bool = False) -> None:
-        """Take nothing more. The descriptors are closed by the thread that waits, if this process has one."""
-        self.closed = True
-        if forked or not self._waiting:
-            for fd in {self.fd, self._writer}:
-                os.close(fd)
-
-    def _stop_waiting(self) -> None:
-        self._waiting = False
-        if self.closed:
-            self.close()
+    def _watch_all(self) -> bool:
+        """Watch what is at each path now; return whether one is another directory than before."""
+        before, problems = dict(self._watched), []
+        for directory, old in before.items():
+            try:
+                self._watched[directory] = _inotify.add(self, directory)
+            except OSError as error:
+                self._watched[directory] = None
+                problems.append(f"cannot watch {directory}: {_REASONS.get(error.errno or 0, error.strerror)}")
+            if old is not None and old != self._watched[directory]:
+                _inotify.remove(self, directory, old)
+        self.problem = problems[0] if problems else None
+        return before != self._watched
 
 
 class _Inotify:
@@ -240,56 +209,56 @@ class _Inotify:
     def __init__(self) -> None:
         self.mutex = threading.RLock()  # re-entrant, since a signal handler may call wake()
         self.fd: int | None = None
-        self.inboxes: set[_Inbox] = set()
-        self._concerned: dict[int, set[tuple[_Inbox, str]]] = {}
+        self.watches: set[Watch] = set()
+        self._concerned: dict[int, set[tuple[Watch, str]]] = {}
 
-    def add(self, inbox: _Inbox, directory: str) -> int:
+    def add(self, watch: Watch, directory: str) -> int:
         """Watch *directory*; return its watch descriptor, which is one per directory, by whatever path."""
         if self.fd is None:
             self.fd = _call("inotify_init1", os.O_NONBLOCK | os.O_CLOEXEC)
         wd = _call("inotify_add_watch", self.fd, os.fsencode(directory), _ASKED_FOR)
-        self._concerned.setdefault(wd, set()).add((inbox, directory))
+        self._concerned.setdefault(wd, set()).add((watch, directory))
         return wd
 
-    def remove(self, inbox: _Inbox, directory: str, wd: int) -> None:
-        """Watch *directory* no more for *inbox*; others may."""
+    def remove(self, watch: Watch, directory: str, wd: int) -> None:
+        """Watch *directory* no more for *watch*; others may."""
         concerned = self._concerned.get(wd, set())
-        concerned.discard((inbox, directory))
+        concerned.discard((watch, directory))
         if not concerned:
             self._end(wd)
 
-    def forget(self, inbox: _Inbox) -> None:
-        """Watch nothing more for *inbox*; the last one closes the instance."""
-        self.inboxes.discard(inbox)
+    def forget(self, watch: Watch) -> None:
+        """Watch nothing more for *watch*; the last one closes the instance."""
+        self.watches.discard(watch)
         for wd, concerned in list(self._concerned.items()):
-            for directory in [directory for other, directory in concerned if other is inbox]:
-                self.remove(inbox, directory, wd)
-        if not self.inboxes and self.fd is not None:
+            for directory in [directory for other, directory in concerned if other is watch]:
+                self.remove(watch, directory, wd)
+        if not self.watches and self.fd is not None:
             os.close(self.fd)
             self.fd = None
 
-    def distribute(self, mine: _Inbox) -> None:
-        """Read the events that there are, and put each into the inboxes that it concerns; *mine* is looked at next."""
+    def distribute(self, mine: Watch) -> None:
+        """Read the events that there are, and give each to the watches that it concerns; *mine* is looked at next."""
         for wd, mask, name in self._read():
             if mask & _Q_OVERFLOW:
-                for inbox in self.inboxes:
-                    inbox.miss()
+                for watch in self.watches:
+                    watch.miss()
             elif mask & _ENDED:
-                for inbox, _ in self._end(wd):
-                    inbox.miss()
+                for watch, _ in self._end(wd):
+                    watch.miss()
             else:
-                for inbox, directory in self._concerned.get(wd, ()):
-                    inbox.add(directory, name, awake=inbox is mine)
+                for watch, directory in self._concerned.get(wd, ()):
+                    watch.add(directory, name, awake=watch is mine)
 
     def start_again_in_child(self) -> None:
         """Close the copies of the parent's descriptors, so that no event and no wake-up is taken from it."""
-        for inbox in self.inboxes:
-            inbox.close(forked=True)
+        for watch in self.watches:
+            watch.end(forked=True)
         if self.fd is not None:
             os.close(self.fd)
         _Inotify.__init__(self)
 
-    def _end(self, wd: int) -> set[tuple[_Inbox, str]]:
+    def _end(self, wd: int) -> set[tuple[Watch, str]]:
         """Watch *wd* no more, and return whom it concerned."""
         if self.fd is not None:
             with contextlib.suppress(OSError):  # a removed directory has ended by itself, one that was moved has not
@@ -327,8 +296,7 @@ def _call(function: str, *arguments: int | bytes) -> int:
     return result
 
 
-@functools.cache
-def _libc() -> ctypes.CDLL:
+def _libc() -> Any:  # noqa: ANN401 - ctypes is loaded only where something is watched
     import ctypes
 
     return ctypes.CDLL(None, use_errno=True)

@@ -56,7 +56,7 @@ class Owner:
     @classmethod
     def me(cls, session: int | None = None) -> Owner | None:
         """Return this process as an owner, whose tool process is *session*; None where there is no /proc."""
-        started, session_started = _started(pid()), None if session is None else _started(session)
+        started, session_started = _my_start(pid()), None if session is None else _started(session)
         if started is None:
             return None
         return cls(pid(), started, boot(), session if session_started else None, session_started)
@@ -148,6 +148,11 @@ def _is_locked(pid: int, fd: str) -> bool:
         lines = dict.fromkeys(line.rstrip("\n") for line in file)
     flags = next((int(line.split()[1], 8) for line in lines if line.startswith("flags:")), 0)
     return flags & os.O_ACCMODE == os.O_RDWR and any(line.startswith("lock:") and "FLOCK" in line for line in lines)
+
+
+@functools.lru_cache(maxsize=1)
+def _my_start(pid: int) -> int | None:
+    return _started(pid)
 
 
 def _started(pid: int) -> int | None:

@@ -207,9 +207,7 @@ def _is_option(word: str) -> bool:
 
 def _label(parameter: Parameter) -> str:
     """Return *parameter* as a person would write it."""
-    if parameter["kind"] == "positional":
-        return str(parameter["name"]).strip("_").upper()
-    return " or ".join(option_words(parameter)) if parameter["kind"] == "flag" else next(iter(option_words(parameter)))
+    return " or ".join(option_words(parameter)) or str(parameter["name"]).strip("_").upper()
 
 
 def _fragment(parameter: Parameter) -> str:

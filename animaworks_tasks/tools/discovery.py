@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Final
 
 from animaworks_tasks.errors import RegistryError, ToolLoadError
-from animaworks_tasks.fs import layout
+from animaworks_tasks.fs import files, layout
 from animaworks_tasks.tools import profile
 from animaworks_tasks.tools.reference import Reference, failing_as_tool
 from animaworks_tasks.tools.registry import Permits, Registry
@@ -34,9 +34,7 @@ _NAME_IT: Final = (
     "; a function that is to be a tool itself is registered with @registry.tool(...), and the registry is what is named"
 )
 _FILLED_NOTHING: Final = f"it was called with a Registry, and put nothing into it{_NAME_IT}"
-_FILLS_NOTHING: Final = (
-    f"a function that is named is called with a Registry to fill, and this one does not do that{_NAME_IT}"
-)
+_FILLS_NOTHING: Final = f"a function that is named is called with a Registry to fill, and this one fills none{_NAME_IT}"
 
 
 def discover(
@@ -84,9 +82,7 @@ def load_directory(registry: Registry, directory: str | os.PathLike[str], *, dir
         direct: It is one where ``animaworks-tool`` looks by itself, so the guide may have them called directly.
     """
     try:
-        names = sorted(os.listdir(directory))
-    except FileNotFoundError:
-        return  # nobody has written a tool yet
+        names = sorted(files.names(os.fspath(directory)))
     except OSError as error:
         registry.problems.append((str(directory), f"{type(error).__name__}: {error}"))
         return

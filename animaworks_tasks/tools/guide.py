@@ -73,10 +73,9 @@ def guide(tools: Mapping[str, Mapping[str, Mapping[str, Any]]], language: str = 
     if words is None:
         raise ValueError(f"no guide in {language!r}: choose one of {', '.join(_LANGUAGES)}")
     every = [(f"{name} {subcommand}", spec) for name, specs in tools.items() for subcommand, spec in specs.items()]
-    slow = [each for each in every if each[1]["long_running"]]
-    quick = [each for each in every if not each[1]["long_running"]]
-    direct = [each for each in quick if each[1].get("direct")]
-    submitted = slow + [each for each in quick if not each[1].get("direct")]  # those that only the host has
+    direct = [each for each in every if each[1].get("direct") and not each[1]["long_running"]]
+    submitted = [each for each in every if each not in direct]  # those that take long, and those that only the host has
+    submitted.sort(key=lambda each: not each[1]["long_running"])
     example = next((_call(*each) for each in submitted), "TOOL SUBCOMMAND ARGUMENTS")
     sections = [words["rules"].replace("{}", example), words["arguments"]]
     for title, listed in (("submitted", submitted), ("direct", direct)):

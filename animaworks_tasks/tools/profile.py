@@ -19,14 +19,13 @@ from typing import Any, Final
 
 from animaworks_tasks.errors import RegistryError, ToolLoadError
 from animaworks_tasks.tools.reference import Reference
+from animaworks_tasks.tools.tool import Tool
 
 UNKNOWN_TIME: Final = 60  # seconds; of a subcommand that takes long, whose profile gives no number
 PROFILE: Final = "EXECUTION_PROFILE"
 MAIN: Final = "cli_main"
 
-_ASYNC: Final = (
-    f"its {MAIN} is async: called, it would run nothing. Make it a plain function that calls asyncio.run(...)"
-)
+_ASYNC: Final = f"its {MAIN} is async: called, it would run nothing. Make it a plain one that calls asyncio.run(...)"
 
 _MOST_FACADES: Final = 4  # AnimaWorks' image_gen has its profile from a module that has it from another one
 _TOO_DEEP: Final = (RecursionError, MemoryError)  # what ast says of source that is nested too deeply
@@ -101,19 +100,21 @@ def check(profile: object) -> dict[str, dict[str, Any]]:
     return {subcommand: _check(subcommand, facts) for subcommand, facts in profile.items()}
 
 
+def of(tool: Tool) -> dict[str, Any]:
+    """Return the facts of *tool* as a profile would have them."""
+    return {"expected_seconds": tool.expected_seconds, "background_eligible": tool.long_running, "gated": tool.gated}
+
+
 def _check(subcommand: object, facts: object) -> dict[str, Any]:
     if not isinstance(subcommand, str) or not isinstance(facts, Mapping):
         raise RegistryError(f"{_EXPECTED}, not {subcommand!r}: {facts!r}")
     facts = {"expected_seconds": None, "background_eligible": None, "gated": False, "summary": ""} | dict(facts)
     if wrong := [name for name, types in _FACTS.items() if type(facts[name]) not in types]:
         raise RegistryError(f"{subcommand!r} has no usable {' and '.join(map(repr, wrong))}: {_EXPECTED}")
-    seconds, eligible = facts["expected_seconds"], facts["background_eligible"]
-    return {
-        "expected_seconds": UNKNOWN_TIME if seconds is None and eligible else seconds,
-        "long_running": eligible,
-        "gated": facts["gated"],
-        "summary": facts["summary"],
-    }
+    facts["long_running"] = facts["background_eligible"]
+    if facts["long_running"] and facts["expected_seconds"] is None:
+        facts["expected_seconds"] = UNKNOWN_TIME
+    return {name: facts[name] for name in ("expected_seconds", "long_running", "gated", "summary")}
 
 
 def _read_literal(reference: Reference) -> object | None:

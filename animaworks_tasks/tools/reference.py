@@ -113,11 +113,17 @@ class Reference:
         for name in (self.module, "__main__"):
             if _is_same(getattr(sys.modules.get(name), "__file__", None), self.file):
                 return importlib.import_module(name)  # waits where another thread is still importing it
-        if self.module and (not os.path.isfile(self.file) or _is_same(_origin(self.module), self.file)):
+        if self.module and (not os.path.isfile(self.file) or self._is_found()):
             return importlib.import_module(self.module)
         private = _private_name(self.file)
         with _loading:
             return sys.modules.get(private) or _execute(private, self.file)
+
+    def _is_found(self) -> bool:
+        """Return whether importing the module would read its file."""
+        with contextlib.suppress(ToolLoadError):
+            return _is_same(Reference.find(self.module).file, self.file)
+        return False
 
 
 def is_loading() -> bool:
@@ -184,15 +190,6 @@ def _unique(word: str, text: str) -> str:
 
 def _is_same(one: str | None, other: str) -> bool:
     return one is not None and os.path.realpath(one) == os.path.realpath(other)
-
-
-def _origin(module: str) -> str | None:
-    """Return the file that importing *module* would read; None if nothing is found."""
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        return None
-    return spec.origin if spec is not None else None
 
 
 def _execute(name: str, file: str) -> ModuleType:

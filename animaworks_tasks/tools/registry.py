@@ -199,17 +199,7 @@ class Registry:
 
     def profiles(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Return all tools as their EXECUTION_PROFILE would have them: by tool, then by subcommand."""
-        return {
-            name: {
-                subcommand: {
-                    "expected_seconds": tool.expected_seconds,
-                    "background_eligible": tool.long_running,
-                    "gated": tool.gated,
-                }
-                for subcommand, tool in subcommands.items()
-            }
-            for name, subcommands in self._tools.items()
-        }
+        return {name: {each: profiles.of(tool) for each, tool in tools.items()} for name, tools in self._tools.items()}
 
     def catalogue(self) -> dict[str, Any]:
         """Return what submitters in other processes need to know of the tools, as JSON: names, times, arguments."""
@@ -267,8 +257,7 @@ class Registry:
 
     def _put(self, tools: Sequence[Tool]) -> None:
         for tool in tools:
-            taken = self._tools.get(tool.name, {}).get(tool.subcommand)
-            if taken is not None:
+            if taken := self._tools.get(tool.name, {}).get(tool.subcommand):
                 problem = f"there is already a tool {tool.command!r}{taken.whence}"
                 raise RegistryError(f"{problem}: choose another name or subcommand")
         for tool in tools:

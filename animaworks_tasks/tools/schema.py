@@ -16,10 +16,7 @@ _JSON_TYPES: Final = {"int": "integer", "float": "number", "bool": "boolean"}  #
 
 def specs(tools: Mapping[str, Mapping[str, Tool]]) -> Specs:
     """Return the entries of all *tools*, fit for JSON."""
-    return {
-        name: {subcommand: _spec(tool) for subcommand, tool in subcommands.items()}
-        for name, subcommands in tools.items()
-    }
+    return {name: {each: _spec(tool) for each, tool in subcommands.items()} for name, subcommands in tools.items()}
 
 
 def _spec(tool: Tool) -> dict[str, Any]:

@@ -17,7 +17,9 @@ import enum
 import functools
 import inspect
 import math
+import re
 import sys
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -52,8 +54,6 @@ _METHOD: Final = (
     "method of an object, with registry.add(name, subcommand, object.method)"
 )
 _IS_GENERATOR_FUNCTION: Final = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
-
-_Signature = tuple[inspect.Signature, list[tuple[Parameter, Any]]]
 
 if sys.version_info >= (3, 14):  # pragma: no cover - CI has no such Python
     import annotationlib
@@ -91,12 +91,13 @@ def describe(function: Callable[..., Any]) -> tuple[dict[str, Any], ...]:
     """
     if any(is_one(each) for each in (function, type(function).__call__) for is_one in _IS_GENERATOR_FUNCTION):
         raise RegistryError(_GENERATOR)
-    if _is_method(function):
+    _, parameters = _inspected(function)
+    if _is_in_class(function) and [each.name for each, _ in parameters][:1] in (["self"], ["cls"]):
         raise RegistryError(_METHOD)
     helps = _helps(documentation(function))
     described = [
         _describe(parameter, annotation, helps.get(parameter.name, ""))
-        for parameter, annotation in _signature(function)[1]
+        for parameter, annotation in parameters
         if annotation is not ToolContext
     ]
     positionals = [each for each in described if each["kind"] == "positional"]
@@ -108,17 +109,17 @@ def describe(function: Callable[..., Any]) -> tuple[dict[str, Any], ...]:
     return tuple(described)
 
 
-def _is_method(function: Callable[..., Any]) -> bool:
-    """Return whether *function* was defined in a class, and needs its object."""
-    in_class = getattr(function, "__qualname__", "").rpartition(".")[0].rpartition(".")[2] not in {"", "<locals>"}
-    return in_class and [each.name for each, _ in _signature(function)[1]][:1] in (["self"], ["cls"])
+def _is_in_class(function: Callable[..., Any]) -> bool:
+    """Return whether *function* was defined in a class."""
+    return getattr(function, "__qualname__", "").rpartition(".")[0].rpartition(".")[2] not in {"", "<locals>"}
 
 
 def bind(
     function: Callable[..., Any], values: Mapping[str, Any], context: ToolContext | None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments that give *function* the parsed *values* in the types it asks for, and *context*."""
-    signature, parameters = _signature(function)
+    hashable = isinstance(function, Hashable)  # not every object that can be called is
+    signature, parameters = _remembered(function) if hashable else _inspected(function)
     bound = inspect.BoundArguments(signature, collections.OrderedDict())
     for parameter, annotation in parameters:
         if annotation is ToolContext:
@@ -136,13 +137,8 @@ def documentation(function: Callable[..., Any]) -> str:
     return inspect.getdoc(_innermost(function)) or ""
 
 
-def _signature(function: Callable[..., Any]) -> _Signature:
+def _inspected(function: Callable[..., Any]) -> tuple[inspect.Signature, list[tuple[Parameter, Any]]]:
     """Return its signature, and each parameter with its annotation resolved and stripped of ``| None``."""
-    hashable = isinstance(function, Hashable)  # not every object that can be called is
-    return _remembered(function) if hashable else _inspected(function)
-
-
-def _inspected(function: Callable[..., Any]) -> _Signature:
     try:
         signature = _inspect(function)
     except NameError as error:
@@ -161,11 +157,11 @@ def _inspected(function: Callable[..., Any]) -> _Signature:
     return signature, [(each, _without_none(hints.get(each.name, _guess(each.default)))) for each in parameters]
 
 
+_remembered = functools.lru_cache(maxsize=256)(_inspected)  # read once for a tool, and not for each of its tasks
+
+
 def _unresolved(error: Exception) -> RegistryError:
     return RegistryError(f"an annotation cannot be resolved ({error}): import what it names outside `if TYPE_CHECKING`")
-
-
-_remembered = functools.lru_cache(maxsize=256)(_inspected)  # read once for a tool, and not for each of its tasks
 
 
 def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -259,18 +255,9 @@ def _plain(default: object, reading: _Reading) -> Any:  # noqa: ANN401 - JSON is
 
 def _helps(text: str) -> dict[str, str]:
     """Return the text of each parameter in the ``Args:`` section of a Google-style docstring, as one line each."""
-    _, _, section = text.partition("\nArgs:\n")
-    helps: dict[str, str] = {}
-    name, margin = "", None
-    for line in section.splitlines():
-        indent = len(line) - len(line.lstrip())
-        if line.strip() and indent == 0:
-            break  # the next section
-        margin = indent if margin is None else margin
-        if indent <= margin and ":" in line:
-            head, _, tail = line.partition(":")
-            name = head.split("(")[0].strip(" *`")
-            helps[name] = tail.strip()
-        elif line.strip() and name:
-            helps[name] = f"{helps[name]} {line.strip()}".strip()
+    section = re.split(r"\n(?=\S)", "\n" + text.partition("\nArgs:\n")[2])[0]  # up to the next one
+    helps = {}
+    for entry in re.split(r"\n(?=\S)", textwrap.dedent(section)):
+        head, _, tail = entry.partition(":")
+        helps[head.split("(")[0].strip(" *`\n")] = " ".join(tail.split())
     return helps

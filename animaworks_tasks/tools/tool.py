@@ -51,20 +51,6 @@ class FunctionTarget:
         """Whether another process can load it: it stands at the top of a module, under its own name."""
         return self.reference is not None and (self.function is None or is_at_its_name(self.function))
 
-    def load(self) -> Callable[..., Any]:
-        """
-        Return the function.
-
-        Raises:
-            ToolLoadError: It does not load, or was left behind in the process that registered it.
-        """
-        if self.function is not None:
-            return self.function
-        if self.reference is None:
-            raise ToolLoadError("<lambda>", _NOT_PORTABLE)
-        loaded: Callable[..., Any] = self.reference.load()
-        return loaded
-
     def __reduce__(self) -> tuple[object, ...]:
         # Its name may lead to something else than the function that was registered, for example to the same without
         # its decorator. Better refused in the other process than run differently.
@@ -82,17 +68,7 @@ class ModuleTarget:
 
     reference: Reference
 
-    portable: ClassVar[bool] = True
-
-    def load(self) -> Callable[[list[str]], Any]:
-        """
-        Return its ``cli_main``.
-
-        Raises:
-            ToolLoadError: The module does not load, or has none.
-        """
-        loaded: Callable[[list[str]], Any] = self.reference.load()
-        return loaded
+    function: ClassVar[None] = None  # loaded only where it is called
 
 
 @attrs.frozen
@@ -105,8 +81,6 @@ class CommandTarget:
     """
 
     argv: tuple[str, ...] = attrs.field(validator=attrs.validators.min_len(1))
-
-    portable: ClassVar[bool] = True
 
 
 Target = FunctionTarget | ModuleTarget | CommandTarget
@@ -201,8 +175,7 @@ class Tool:
     @property
     def origin(self) -> str:
         """Where its code is, for people; empty for a command, and where it is not known."""
-        reference = None if isinstance(self.target, CommandTarget) else self.target.reference
-        return "" if reference is None else str(reference)
+        return str(getattr(self.target, "reference", None) or "")
 
     @property
     def whence(self) -> str:
@@ -212,22 +185,28 @@ class Tool:
     @property
     def portable(self) -> bool:
         """Whether another process can run it."""
-        return self.target.portable
+        return not isinstance(self.target, FunctionTarget) or self.target.portable
 
     def load(self) -> Callable[..., Any]:
         """
         Return what Python is to call: the function, or the module's ``cli_main``.
 
         Raises:
-            ToolLoadError: Its code does not load here.
+            ToolLoadError: Its code does not load here, or was left behind in the process that registered it.
             TypeError: It is a command, which has no code.
         """
-        if isinstance(self.target, CommandTarget):
+        target = self.target
+        if isinstance(target, CommandTarget):
             raise TypeError(f"{self.key} is a command: run its argv")
+        if target.function is not None:
+            return target.function
+        if target.reference is None:
+            raise ToolLoadError(self.command, _NOT_PORTABLE)
         try:
-            return self.target.load()
+            loaded: Callable[..., Any] = target.reference.load()
         except ToolLoadError as error:
             raise ToolLoadError(self.command, error.reason) from error.__cause__
+        return loaded
 
     def bind(self, argv: Sequence[str], context: ToolContext | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """

@@ -175,14 +175,8 @@ def _finished(coroutine: Coroutine[Any, Any, object], context: ToolContext) -> o
     from concurrent.futures import ThreadPoolExecutor
     from contextvars import copy_context
 
-    async def tool() -> object:
-        try:
-            return await coroutine
-        except SystemExit as leaving:  # raised here, it would stop the loop and be reported twice
-            return leaving
-
     async def main() -> object:
-        running = asyncio.ensure_future(tool())
+        running = asyncio.ensure_future(returning_exit(coroutine))
         stopping = False
         while not running.done():
             await asyncio.wait({running}, timeout=0.2)
@@ -195,17 +189,22 @@ def _finished(coroutine: Coroutine[Any, Any, object], context: ToolContext) -> o
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        value = asyncio.run(main())
-    else:  # an event loop runs in this thread already, and waits for us
-        pool = ThreadPoolExecutor(1)
-        value = pool.submit(copy_context().run, asyncio.run, main()).result()
-        pool.shutdown(wait=False)
-    if isinstance(value, SystemExit):
-        raise value
-    return value
+        return asyncio.run(main())
+    with ThreadPoolExecutor(1) as pool:  # an event loop runs in this thread already, and waits for us
+        return pool.submit(copy_context().run, asyncio.run, main()).result()
+
+
+async def returning_exit(coroutine: Coroutine[Any, Any, object]) -> object:
+    """Await *coroutine*; a SystemExit is returned, to be raised later: here it would end the event loop."""
+    try:
+        return await coroutine
+    except SystemExit as leaving:
+        return leaving
 
 
 def _completed(value: object, workspace: Workspace) -> Report:
+    if isinstance(value, SystemExit):
+        raise value
     try:
         text = as_text(value)
     except UnfinishedError as error:

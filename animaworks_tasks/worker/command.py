@@ -66,7 +66,7 @@ def run(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Printed
             raise CommandFailed(Cause.REJECTED, problem, f"install {argv[0]}, or correct its path") from error
         with process:
             try:
-                _follow(process, context, out, err, _Reports(progress, context))
+                _follow(process, out, err, _Reports(progress, context))
             finally:
                 _stop(process, tool.grace_seconds)
     if process.returncode == 0:
@@ -74,9 +74,7 @@ def run(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Printed
     raise _failure(process.returncode, err)
 
 
-def _follow(
-    process: subprocess.Popen[bytes], context: ToolContext, out: Printed, err: Printed, reports: _Reports
-) -> None:
+def _follow(process: subprocess.Popen[bytes], out: Printed, err: Printed, reports: _Reports) -> None:
     """Pass on what it prints until it ends; do not wait for children that it leaves behind with its pipes open."""
     with selectors.DefaultSelector() as selector:
         for stream, printed in ((process.stdout, out), (process.stderr, err)):
@@ -89,7 +87,7 @@ def _follow(
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _LOOK
                 reports.look()
-                context.raise_if_cancelled()
+                reports.context.raise_if_cancelled()
         for key, _ in selector.select(0):  # once, not to the end: a child left behind may go on printing for ever
             _pass_on(selector, key)
         reports.look()
@@ -108,7 +106,7 @@ class _Reports:
     """Reads the progress file as it grows."""
 
     def __init__(self, path: Path, context: ToolContext) -> None:
-        self._path, self._context = path, context
+        self.context, self._path = context, path
         self._read = 0
 
     def look(self) -> None:
@@ -120,9 +118,9 @@ class _Reports:
                 line = lines.splitlines()[-1].decode("utf-8", "replace").strip()
                 number, _, message = line.partition(" ")
                 try:
-                    self._context.progress(float(number), message)
+                    self.context.progress(float(number), message)
                 except ValueError:
-                    self._context.progress(None, line)
+                    self.context.progress(None, line)
 
 
 def _stop(process: subprocess.Popen[bytes], grace: float) -> None:

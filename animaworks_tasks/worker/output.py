@@ -96,7 +96,7 @@ def printed_to(sink: Sink, *, out: Sink | None = None, all_threads: bool = False
     """
     global _for_all_threads, _earlier  # noqa: PLW0603 - as sys.stdout, which they stand in for
     routes = (Printed(out or sink), Printed(sink))
-    _install()
+    _count(+1)
     token = _routes.set(routes)
     if all_threads:
         _earlier = weakref.WeakSet(thread for thread in threading.enumerate() if thread.ident != threading.get_ident())
@@ -111,24 +111,19 @@ def printed_to(sink: Sink, *, out: Sink | None = None, all_threads: bool = False
             printed.flush()
             if all_threads:
                 printed.close()
-        _uninstall()
+        _count(-1)
 
 
-def _install() -> None:
+def _count(change: int) -> None:
+    """Replace the streams while any task runs; one that a tool has replaced in turn is left to it."""
     global _users  # noqa: PLW0603 - as sys.stdout
     with _mutex:
-        _users += 1
+        _users += change
         for index, name in enumerate(_STREAMS):
-            if not isinstance(stream := getattr(sys, name), _Router):
+            stream = getattr(sys, name)
+            if _users and not isinstance(stream, _Router):
                 setattr(sys, name, _Router(stream, index))
-
-
-def _uninstall() -> None:
-    global _users  # noqa: PLW0603 - as sys.stdout
-    with _mutex:
-        _users -= 1
-        for name in _STREAMS if _users == 0 else ():
-            if isinstance(stream := getattr(sys, name), _Router):
+            elif not _users and isinstance(stream, _Router):
                 setattr(sys, name, stream.original)
 
 

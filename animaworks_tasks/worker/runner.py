@@ -107,8 +107,7 @@ def _run(store: Store, registry: Registry, claim: Claim) -> Task:
         cause = Cause.REJECTED if isinstance(error, UnknownToolError | NotPermittedError) else Cause.ARGUMENTS
         changes = never_began(claim.task) | {"cause": cause, "error": str(error)[:_ERROR_LIMIT]}
         return _finish(store, claim, Event.FAIL, **changes)
-    if claim.task.subcommand != tool.subcommand:
-        claim.task = attrs.evolve(claim.task, subcommand=tool.subcommand)
+    claim.task = attrs.evolve(claim.task, subcommand=tool.subcommand)
     try:
         return run_owned(store, claim, tool, _invoke)
     except NotBegunError:
@@ -125,7 +124,7 @@ def run_owned(store: Store, claim: Claim, tool: Tool, invoke: Invoker) -> Task:
     given = claim.task.timeout_seconds
     timeout = tool.timeout_seconds if given is None else given
     # The directory in which the record lies, not the one that it names: anyone may have copied or written it.
-    here = claim.task if claim.task.anima_dir == store.location else attrs.evolve(claim.task, anima_dir=store.location)
+    here = attrs.evolve(claim.task, anima_dir=store.location)
     report = invoke(tool, here, store, claim, timeout)
     return _conclude(store, claim, tool, report, timeout)
 

@@ -174,24 +174,6 @@ def test_shutting_down_without_waiting_returns_while_a_call_runs(tmp_path: Path)
     assert "ended by itself" == call.result(PATIENCE)
 
 
-def test_a_call_that_did_not_start_can_be_cancelled_by_its_owner_or_with_the_backend(tmp_path: Path) -> None:
-    # given a busy thread, and two calls that think another one is about to be free
-    backend = ThreadBackend()
-    running = backend.submit(wait_and_return, tmp_path / "gate", "ran")
-    until(running.running)
-    backend._idle = 2
-    waiting = [backend.submit(divide, 1, by=1) for _ in range(2)]
-
-    # when
-    assert waiting[0].cancel()
-    backend.shutdown(wait=False, cancel_futures=True)
-    (tmp_path / "gate").touch()
-
-    # then
-    assert "ran" == running.result(PATIENCE)
-    assert all(call.cancelled() for call in waiting)
-
-
 def test_a_call_that_was_cancelled_before_its_turn_is_not_made(tmp_path: Path) -> None:
     # given
     backend, made = ThreadBackend(), threading.Event()

@@ -432,19 +432,6 @@ def test_wake_ends_the_next_wait_and_no_other(pending: Path, make: Callable[...,
     waiting.result()
 
 
-def test_a_wake_up_is_possible_without_eventfd(
-    pending: Path, make: Callable[..., Watch], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr(os, "eventfd")
-    waiter = make(pending)
-    assert NOTHING == waiter.wait(0)
-    waiting = Waiting(waiter)
-    waiter.wake()
-    assert NOTHING == waiting.result()
-    (pending / "task.json").touch()
-    assert seen(pending, "task.json") == waiter.wait(PATIENCE)
-
-
 def test_a_closed_watch_can_be_closed_refreshed_and_woken_up_and_refuses_to_wait(pending: Path) -> None:
     waiter = Watch([str(pending)])
     waiter.close()
@@ -706,7 +693,7 @@ if sys.argv[2] == "loaded":  # else the kernel refuses the import of ctypes alre
 free = os.dup(0)
 os.close(free)
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, hard))  # one is left, for the event
+resource.setrlimit(resource.RLIMIT_NOFILE, (free + 2, hard))  # two are left, for the pipe
 waiter = watch.Watch(sys.argv[1:2])
 print(waiter.problem)
 print(waiter.wait(0))
@@ -815,7 +802,7 @@ def test_a_forked_child_takes_neither_events_nor_wake_ups_from_its_parent(
     assert "0" == in_child(use)
 
     # then (reaching inside: a wake-up from the child would only be felt as a wait that does not sleep)
-    assert not select.select([waiter._inbox.fd], [], [], 0)[0]
+    assert not select.select([waiter._fd], [], [], 0)[0]
     assert seen(pending, "task.json") == waiter.wait(PATIENCE)
 
 
@@ -859,16 +846,11 @@ def test_a_process_that_forks_while_its_threads_watch_has_children_that_can_watc
     assert {str(NOTHING)} == results
 
 
-@pytest.mark.parametrize("event", ["eventfd", "pipe"])
-def test_a_program_that_is_started_inherits_no_descriptor(
-    pending: Path, make: Callable[..., Watch], monkeypatch: pytest.MonkeyPatch, event: str
-) -> None:
-    if event == "pipe":
-        monkeypatch.delattr(os, "eventfd")
+def test_a_program_that_is_started_inherits_no_descriptor(pending: Path, make: Callable[..., Watch]) -> None:
     before = descriptors()
     make(pending)
     ours = descriptors() - before
-    assert len(ours) == {"eventfd": 2, "pipe": 3}[event]
+    assert 3 == len(ours)  # the instance, and a pipe
     assert not [fd for fd in ours if os.get_inheritable(fd)]
 
 
