@@ -259,7 +259,8 @@ def _suspicion(status: os.stat_result, limit: int) -> str | None:
 def names(directory: str) -> list[str]:
     """Return the names in *directory*; none where it is not there."""
     try:
-        return os.listdir(directory)
+        with os.scandir(directory) as entries:
+            return [entry.name for entry in entries]
     except FileNotFoundError:
         return []
 

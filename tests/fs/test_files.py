@@ -123,6 +123,7 @@ def test_what_is_no_file_of_ours_is_not_read_and_nobody_waits_for_it(final: Path
 def test_a_file_of_somebody_else_is_not_read(final: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (final / "a").write_bytes(b"1234")
     owner = os.geteuid()
+    monkeypatch.setattr(files, "_uid", owner + 1)
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)  # that it is ours is what changes
     with pytest.raises(files.UnreadableFileError, match=f"it belongs to another user \\(uid {owner}\\)"):
         files.read(str(final / "a"), limit=4)

@@ -268,6 +268,7 @@ def test_where_there_is_no_proc_nothing_is_killed_and_an_orphan_with_a_free_lock
         return real(path)
 
     monkeypatch.setattr(os, "scandir", no_proc)
+    monkeypatch.setattr(leftovers, "_my_start", leftovers._my_start.__wrapped__)  # as in a process that begins there
     monkeypatch.setattr(leftovers, "_stat", lambda _: None)
 
     # then
