@@ -92,12 +92,14 @@ def hello() -> tuple[str, Recorder]:
     return transcribe(HELLO, recorder), recorder
 
 
+@pytest.mark.slow
 def test_it_hears_what_the_recording_says_one_line_per_utterance(hello: tuple[str, Recorder]) -> None:
     text, _ = hello
     assert_key_words(text)
     assert text in inspect.cleandoc(example.__doc__).replace("    ", ""), "the docstring shows what is really heard"
 
 
+@pytest.mark.slow
 def test_its_progress_only_grows_and_ends_at_one(hello: tuple[str, Recorder]) -> None:
     _, recorder = hello
     fractions = [fraction for fraction, _ in recorder.reports]
@@ -106,6 +108,7 @@ def test_its_progress_only_grows_and_ends_at_one(hello: tuple[str, Recorder]) ->
     assert any(0.0 < fraction < 1.0 for fraction in fractions)
 
 
+@pytest.mark.slow
 def test_its_progress_says_how_many_seconds_are_done(hello: tuple[str, Recorder]) -> None:
     _, recorder = hello
     with wave.open(str(HELLO), "rb") as wav:
@@ -113,6 +116,7 @@ def test_its_progress_says_how_many_seconds_are_done(hello: tuple[str, Recorder]
     assert (0.0, f"0.0 of {seconds:.1f} s") == recorder.reports[0]
 
 
+@pytest.mark.slow
 def test_its_log_names_the_engine_the_length_and_each_utterance(hello: tuple[str, Recorder]) -> None:
     text, recorder = hello
     assert "engine pocketsphinx" in recorder.lines
@@ -161,6 +165,7 @@ def test_compact_disc_stereo_is_heard(tmp_path: Path) -> None:
     assert_key_words(transcribe(write(tmp_path / "44k.wav", both, rate=44_100, channels=2)))
 
 
+@pytest.mark.slow
 def test_silence_is_no_failure(tmp_path: Path) -> None:
     assert example.NO_SPEECH == transcribe(write(tmp_path / "silence.wav", [0] * 2 * RATE))
 
@@ -209,6 +214,7 @@ def test_a_tone_keeps_its_pitch_and_loudness_across_rates_and_pieces(rate: int) 
 # --- stopping ---
 
 
+@pytest.mark.slow
 def test_it_stops_in_the_middle_when_asked() -> None:
     # given someone who asks for a stop once a third is done
     recorder = Recorder(lambda seen: any((fraction or 0.0) > 0.3 for fraction, _ in seen.reports))
