@@ -229,7 +229,7 @@ def test_it_stops_in_the_middle_when_asked() -> None:
 
 
 def refusal(file: Path, /, **options: str) -> tuple[str, str]:
-    """Return what the agent is told: the message and the hint."""
+    """Return what the agent reads: the message and the hint."""
     with pytest.raises(BadArgument) as caught:
         transcribe(file, **options)
     assert caught.value.hint is not None
@@ -282,7 +282,7 @@ def test_the_commands_in_the_hint_make_a_file_that_is_heard(
     deep = write(tmp_path / "deep talk.wav", [sample << 16 for sample in read(HELLO)], width=4)
     _, hint = refusal(deep, engine="pocketsphinx")
 
-    # when the agent types what it was told
+    # when the agent types what it has read
     monkeypatch.chdir(tmp_path)
     [command] = [part for part in hint.split("`") if part.startswith(program)]
     subprocess.run(command, shell=True, check=True, capture_output=True)  # noqa: S602 - quoted for a shell is the point
@@ -372,7 +372,7 @@ def test_a_refined_transcript_is_what_the_model_makes_of_what_was_heard(ollama: 
 
 
 @pytest.mark.slow
-def test_submitted_with_refine_the_notice_has_the_polished_transcript_and_the_log_the_other(
+def test_submitted_with_refine_the_notification_has_the_polished_transcript_and_the_log_the_other(
     ollama: Loopback, tmp_path: Path
 ) -> None:
     # given
@@ -385,15 +385,15 @@ def test_submitted_with_refine_the_notice_has_the_polished_transcript_and_the_lo
     anima.run()
 
     # then
-    assert f"```text\n{POLISHED}\n```" in anima.notice(polished)
+    assert f"```text\n{POLISHED}\n```" in anima.notification(polished)
     assert "hello" in anima.log(polished)
     asked = [request.json for request in ollama.requests if request.method == "POST"]
     assert ["system", "user"] == [message["role"] for message in asked[0]["messages"]]
     assert "hello" in asked[0]["messages"][1]["content"]
 
     # and nothing is heard in vain
-    assert "- Cause: arguments: " in anima.notice(unknown)
-    assert "- What to do: `ollama pull no-such-model`, or take one that is there: " in anima.notice(unknown)
+    assert "- Cause: arguments: " in anima.notification(unknown)
+    assert "- What to do: `ollama pull no-such-model`, or take one that is there: " in anima.notification(unknown)
     assert "engine" not in anima.log(unknown)
 
 
