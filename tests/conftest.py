@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -15,12 +16,23 @@ from animaworks_tasks.store.memory import MemoryLock
 from animaworks_tasks.store.protocol import Claim
 from animaworks_tasks.testing import ManualClock
 
-hypothesis.settings.register_profile("fast", max_examples=60, deadline=None)
+hypothesis.settings.register_profile("fast", max_examples=30, deadline=None)
 hypothesis.settings.register_profile("ci", max_examples=600, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 # A shell starts what it puts in the background deaf to Ctrl-C, and all that we start would be deaf too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Hundreds of interpreters are started, each of which would compile all of the package where a container forbids to keep
+# what was compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Take half as many processes again as there are cores: a third of the time of a test it waits for others."""
+    return -(-len(os.sched_getaffinity(0)) * 3 // 2)
 
 
 @pytest.fixture

@@ -7,14 +7,15 @@ import functools
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from unittest import mock
 
-from animaworks_tasks import MemoryTaskStore, Registry, Task, TaskStore, run_task
+from animaworks_tasks import Cause, MemoryTaskStore, Registry, Task, TaskStore, run_task
 from animaworks_tasks.cli import main
 from animaworks_tasks.store.memory import MemoryWorkspace
 from animaworks_tasks.store.rules import utc_now
@@ -77,9 +78,9 @@ class Anima:
 
     _host = ("--until-idle", "--tools", str(TOOLS), "--language", "en")
 
-    def notice(self, task_id: str) -> str:
+    def notification(self, task_id: str) -> str:
         """Return what the agent reads."""
-        return next(notice.text for notice in self.store.notifications.peek() if notice.task_id == task_id)
+        return next(each.text for each in self.store.notifications.peek() if each.task_id == task_id)
 
     def log(self, task_id: str) -> str:
         """Return what the task has printed and logged."""
@@ -93,8 +94,26 @@ class Anima:
         return done.stdout
 
 
+def assert_each_fails(anima: Anima, tool: str, failures: Sequence[tuple[str, Cause, str, str]]) -> dict[str, str]:
+    """
+    Run a call of *tool* for each of *failures*, and see that its notification has cause, error and advice.
+
+    The last one is given no time, so that its tool is stopped from outside. Returns the ids, by what was submitted.
+    """
+    ids = {command: anima.submit(tool, *shlex.split(command)) for command, *_ in failures[:-1]}
+    last, *_ = failures[-1]
+    ids[last] = anima.submit("--timeout", "0.3", tool, *shlex.split(last))
+    anima.run(at_once=2)
+    for command, cause, said, advice in failures:
+        notification = anima.notification(ids[command])
+        assert f"\n- Cause: {cause.value}: " in notification, (command, notification)
+        assert said in notification, (command, notification)
+        assert advice in notification, (command, notification)
+    return ids
+
+
 class Recorder(MemoryWorkspace):
-    """A workspace that remembers every progress report, and is told by *cancelled* when someone asks for a stop."""
+    """A workspace that remembers every progress report, and asks *cancelled* whether someone asks for a stop."""
 
     def __init__(self, cancelled: Callable[[Recorder], bool] = lambda _: False) -> None:
         super().__init__(lambda: cancelled(self), utc_now)

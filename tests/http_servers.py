@@ -211,7 +211,7 @@ class Scripted(ABC):
 
     @abstractmethod
     def refusal(self, request: Request) -> Answer | None:
-        """Return what a service says to whoever has no key for it, say."""
+        """Return what a service says to a caller without a key for it, say."""
 
     @abstractmethod
     def scenario(self, request: Request) -> str:

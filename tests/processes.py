@@ -40,7 +40,7 @@ def join(thread: threading.Thread) -> None:
 
 
 def gone(pid: int) -> bool:
-    """Say whether a process has ended; a zombie has, whoever forgot to reap it."""
+    """Return whether a process has ended; a zombie has, and nobody has reaped it yet."""
     return state(pid) in {"", "Z"}
 
 

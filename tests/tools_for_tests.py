@@ -266,7 +266,7 @@ def stubborn(begun: Path) -> None:
 
 @registry.tool("proc", "alone", on_interrupt="retry", max_attempts=99)
 def alone(place: Path, left: str, *, context: ToolContext) -> str:
-    """Ignore SIGTERM, leave something running, and note it where two runs overlap; whoever holds *lock* still works."""
+    """Ignore SIGTERM, leave something running, and note it where two runs overlap; the holder of *lock* still works."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     lock = os.open(place / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     os.set_inheritable(lock, True)  # noqa: FBT003 - as os has it

@@ -6,8 +6,8 @@ Meshy's REST API (https://docs.meshy.ai): a task is created, looked at until it 
     POST /openapi/v1/animations     {"rig_task_id": ..., "action_id": 0}            -> {"result": "<task>"}
     GET  <the same>/<task>          {"status": "IN_PROGRESS", "progress": 40, "task_error": {"message": ""}, ...}
 
-Creating costs credits, looking does not. So the task's id is remembered as soon as it is known, and whoever runs again
-goes on waiting for the same task instead of paying for another.
+Creating costs credits, looking does not. So the task's id is remembered as soon as it is known, and the next call goes
+on waiting for the same task instead of paying for another.
 """
 
 from __future__ import annotations

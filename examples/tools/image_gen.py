@@ -481,7 +481,7 @@ def _read(file: Path) -> bytes:
             raise BadArgument(f"{str(file)!r} is larger than {LARGEST_INPUT >> 20} MiB", hint="give a smaller one")
         return file.read_bytes()
     except OSError as error:
-        # Where a relative path begins, whoever typed it may not know.
+        # Where a relative path begins, the one who typed it may not know.
         raise BadArgument(
             f"{str(Path.cwd() / file)!r} cannot be read: {error.strerror}", hint="give the absolute path of a file"
         ) from error

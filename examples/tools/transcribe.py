@@ -114,7 +114,7 @@ def _utterances(file: Path, language: str, engine: str, context: ToolContext) ->
 
 def _check_file(file: Path) -> None:
     if not file.exists():
-        # A tool's working directory is its host's, which whoever typed a relative path may not know.
+        # A tool's working directory is its host's, which the one who typed a relative path may not know.
         where = "" if file.is_absolute() else f" in {Path.cwd()}"
         raise BadArgument(f"no file {str(file)!r}{where}", hint="give the absolute path of a recording")
     if not file.is_file():
@@ -218,7 +218,7 @@ def _whisper_model(*, required: bool) -> Path | None:
 
 
 def _named_whisper_model(directory: Path) -> Path:
-    # Never passed over in favour of another engine: whoever set the variable wants this model.
+    # Never passed over in favour of another engine: the one who set the variable wants this model.
     if not _is_whisper_model(directory):
         raise ToolError(
             f"{WHISPER_MODEL_VARIABLE} names {str(directory)!r}, which holds no model.bin and tokenizer.json",

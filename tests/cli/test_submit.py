@@ -458,7 +458,7 @@ def test_what_stands_in_the_way_of_the_store_is_named(anima: Path, capsys: pytes
 
 
 def test_a_receipt_that_nobody_reads_is_no_failure(anima: Path) -> None:
-    """Whoever takes a failure for "not queued" submits again, and has the work done twice."""
+    """A caller that takes a failure for "not queued" submits again, and has the work done twice."""
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [

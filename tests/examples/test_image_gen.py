@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import socket
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from filelock import FileLock
 pytest.importorskip("httpx", reason="what the examples need is optional")
 
 from animaworks_tasks import Cause, Outcome, ToolError
-from tests.example_runs import QUICK, Anima, Recorder, call_here, examples, run_here
+from tests.example_runs import QUICK, Anima, Recorder, assert_each_fails, call_here, examples, run_here
 from tests.http_servers import (
     PNG,
     Answer,
@@ -144,7 +143,7 @@ def refusing() -> str:
 # --- submitted in a shell ---
 
 
-def test_each_subcommand_publishes_its_file_and_the_notice_says_where(web: Web, tmp_path: Path) -> None:
+def test_each_subcommand_publishes_its_file_and_the_notification_says_where(web: Web, tmp_path: Path) -> None:
     # given an Anima whose services work, some after a moment
     anima = Anima(tmp_path / "mei", web.environment)
     rig = "018a210d-8ba4-705c-b111-1f1776f7f578"
@@ -168,14 +167,14 @@ def test_each_subcommand_publishes_its_file_and_the_notice_says_where(web: Web, 
 
     # then
     for name in calls:
-        notice, data = anima.notice(ids[name]), (anima.work / name).read_bytes()
-        assert "# Background task completed: image_gen:" in notice, notice
-        assert f'"file": "{anima.work / name}"' in notice
-        assert f'"bytes": {len(data)}' in notice
+        notification, data = anima.notification(ids[name]), (anima.work / name).read_bytes()
+        assert "# Background task completed: image_gen:" in notification, notification
+        assert f'"file": "{anima.work / name}"' in notification
+        assert f'"bytes": {len(data)}' in notification
         assert data.startswith(b"glTF" if name.endswith(".glb") else PNG)
     assert (anima.work / f"fullbody-{ids['beside']}.png").is_file()
-    assert '"meshy_task": "018a210d-8ba4-705c-b111-' in anima.notice(ids["rigged.glb"])
-    assert '"engine": "flux"' in anima.notice(ids["chibi.png"])
+    assert '"meshy_task": "018a210d-8ba4-705c-b111-' in anima.notification(ids["rigged.glb"])
+    assert '"engine": "flux"' in anima.notification(ids["chibi.png"])
     assert [] == [*anima.work.rglob(".*")]
 
     # and the services were asked as they want to be, the files without the key
@@ -187,12 +186,12 @@ def test_each_subcommand_publishes_its_file_and_the_notice_says_where(web: Web, 
     assert "img2img" in [request.json["action"] for request in web.novelai.requests]
     assert all("x-key" not in each.headers for each in web.flux.requests if "/sample/" in each.path)
     secrets = [KEY, "Signature"]
-    assert not any(secret in anima.notice(each) + anima.log(each) for each in ids.values() for secret in secrets)
+    assert not any(secret in anima.notification(each) + anima.log(each) for each in ids.values() for secret in secrets)
 
 
 TOOL, TIMEOUT, ARGUMENTS = Cause.TOOL, Cause.TIMEOUT, Cause.ARGUMENTS
 FAILURES: Final = (
-    # what is submitted, its cause, what the notice says of it, and what to do
+    # what is submitted, its cause, what the notification says of it, and what to do
     ("3d broken.png", TOOL, "Meshy is out of order (500: oops)", "submit --delay 600"),
     ("3d poor.png", TOOL, "Meshy has no credits left for this (402", "add credits at https://"),
     ("3d patient.png", TOOL, "Meshy is asked too often (429", "`animaworks-tool submit --delay 3600"),
@@ -243,19 +242,13 @@ def test_each_failure_is_told_with_its_cause_and_the_next_step_and_nothing_is_pu
             picture(anima.work, scenario)
     before = {*anima.work.iterdir()}
 
-    # when: the last one is given no time, so that its tool is stopped from outside
-    ids = {command: anima.submit("image_gen", *shlex.split(command)) for command, *_ in FAILURES[:-1]}
-    last, *_ = FAILURES[-1]
-    ids[last] = anima.submit("--timeout", "0.3", "image_gen", *last.split())
-    anima.run(at_once=2)
+    # when
+    ids = assert_each_fails(anima, "image_gen", FAILURES)
 
     # then
-    for command, cause, said, advice in FAILURES:
-        notice = anima.notice(ids[command])
-        assert f"\n- Cause: {cause.value}: " in notice, (command, notice)
-        assert said in notice, (command, notice)
-        assert advice in notice, (command, notice)
-        assert not any(secret in notice + anima.log(ids[command]) for secret in (KEY, "Signature")), command
+    for command, task_id in ids.items():
+        seen = anima.notification(task_id) + anima.log(task_id)
+        assert not any(secret in seen for secret in (KEY, "Signature")), command
     assert before == {*anima.work.iterdir()}
     assert (anima.work / "notes.txt").read_text() == "buy milk"
     # and what costs money was asked for again only where nothing had been done
@@ -281,16 +274,18 @@ def test_a_host_without_keys_or_services_is_told_which_and_what_to_do(web: Web, 
 
     # then
     for each in (unset, early):
-        assert "- Cause: credentials: a credential is not set." in anima.notice(each)
-        assert "] failed: MESHY_API_KEY is not set, and Meshy needs a key\n" in anima.notice(each)
-        assert "- What to do: ask the operator to set MESHY_API_KEY in the host's environment" in anima.notice(each)
-    assert "- Cause: credentials: " in anima.notice(wrong)
-    assert "Flux does not accept the key in BFL_API_KEY (403: Not authenticated" in anima.notice(wrong)
-    assert "set BFL_API_KEY to a valid key, from https://dashboard.bfl.ai" in anima.notice(wrong)
-    assert "- Cause: tool: " in anima.notice(alone)
-    assert f"nobody answers at {environment['NOVELAI_BASE_URL']}, where NovelAI should be" in anima.notice(alone)
-    assert "this machine is online, and NOVELAI_BASE_URL is right" in anima.notice(alone)
-    assert not any(WRONG_KEY in anima.notice(each) + anima.log(each) for each in (unset, wrong, alone))
+        assert "- Cause: credentials: a credential is not set." in anima.notification(each)
+        assert "] failed: MESHY_API_KEY is not set, and Meshy needs a key\n" in anima.notification(each)
+        assert "- What to do: ask the operator to set MESHY_API_KEY in the host's environment" in anima.notification(
+            each
+        )
+    assert "- Cause: credentials: " in anima.notification(wrong)
+    assert "Flux does not accept the key in BFL_API_KEY (403: Not authenticated" in anima.notification(wrong)
+    assert "set BFL_API_KEY to a valid key, from https://dashboard.bfl.ai" in anima.notification(wrong)
+    assert "- Cause: tool: " in anima.notification(alone)
+    assert f"nobody answers at {environment['NOVELAI_BASE_URL']}, where NovelAI should be" in anima.notification(alone)
+    assert "this machine is online, and NOVELAI_BASE_URL is right" in anima.notification(alone)
+    assert not any(WRONG_KEY in anima.notification(each) + anima.log(each) for each in (unset, wrong, alone))
     # and nothing was spent on a pipeline that could not have come to its end
     assert [] == web.novelai.requests
 
@@ -305,8 +300,8 @@ def test_a_pipeline_run_again_goes_on_after_the_last_finished_step(web: Web, tmp
     anima.run()
 
     # then the first tells what is done and how to go on
-    assert "3d: Meshy's task 018a210d-8ba4-705c-b111-000000000001 ended FAILED: Pose est" in anima.notice(first)
-    assert "in the same words, it goes on from here; fullbody, bustup, chibi of 6 done" in anima.notice(first)
+    assert "3d: Meshy's task 018a210d-8ba4-705c-b111-000000000001 ended FAILED: Pose est" in anima.notification(first)
+    assert "in the same words, it goes on from here; fullbody, bustup, chibi of 6 done" in anima.notification(first)
 
     # and the second has made the rest
     result = json.loads(anima.store.get(second).result or "")
@@ -360,8 +355,8 @@ def test_cancelling_does_not_wait_for_a_silent_service(here: Web) -> None:
 
 def test_one_can_go_on_waiting_for_a_task_of_an_earlier_call(here: Web, tmp_path: Path) -> None:
     # given
-    _, notice = run_here("image_gen", "3d", picture(tmp_path, "slow"), "--wait", "0.05")
-    resume = notice.partition("`--resume ")[2].partition("`")[0]
+    _, notification = run_here("image_gen", "3d", picture(tmp_path, "slow"), "--wait", "0.05")
+    resume = notification.partition("`--resume ")[2].partition("`")[0]
     here.meshy.service.script.clear()
 
     # when
@@ -457,9 +452,9 @@ def test_a_key_that_can_be_none_is_not_shown(
     here: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("MESHY_API_KEY", value)
-    done, notice = run_here("image_gen", "3d", picture(tmp_path, "knight"))
+    done, notification = run_here("image_gen", "3d", picture(tmp_path, "knight"))
     assert (Cause.CREDENTIALS, []) == (done.cause, here.meshy.requests)
-    assert value not in notice
+    assert value not in notification
 
 
 @pytest.mark.parametrize(
@@ -473,9 +468,9 @@ def test_an_environment_that_makes_no_sense_is_named(
     here: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    done, notice = run_here("image_gen", "3d", picture(tmp_path, "knight"))
+    done, notification = run_here("image_gen", "3d", picture(tmp_path, "knight"))
     assert (said, []) == (done.error, here.meshy.requests)
-    assert f"ask the operator to {'set' if 'URL' in variable else 'correct or unset'}" in notice
+    assert f"ask the operator to {'set' if 'URL' in variable else 'correct or unset'}" in notification
 
 
 # --- the state of a pipeline ---
@@ -523,9 +518,9 @@ def test_a_picture_that_was_touched_up_is_used_as_it_is(here: Web, tmp_path: Pat
 def test_a_task_of_meshys_that_was_begun_is_waited_for_instead_of_paying_for_another(here: Web, tmp_path: Path) -> None:
     # given a pipeline that ran out of patience
     words = ("image_gen", "pipeline", "slow", "--output", str(tmp_path / "knight"))
-    done, notice = run_here(*words, "--wait", "0.05")
+    done, notification = run_here(*words, "--wait", "0.05")
     assert Cause.TIMEOUT == done.cause
-    assert "Meshy's task 018a210d-8ba4-705c-b111-000000000001 is waited for then, and no other paid for" in notice
+    assert "Meshy's task 018a210d-8ba4-705c-b111-000000000001 is waited for then, and no other paid for" in notification
 
     # when
     here.meshy.service.script.clear()
@@ -552,10 +547,10 @@ def test_a_directory_of_another_pipeline_or_of_none_is_left_alone(here: Web, tmp
         (own, "own/fullbody.png' is there already, and not from here"),
         (broken, "broken/pipeline.json' is no state of a pipeline"),
     ):
-        done, notice = run_here("image_gen", "pipeline", "a queen", "--output", str(directory))
+        done, notification = run_here("image_gen", "pipeline", "a queen", "--output", str(directory))
         assert Cause.ARGUMENTS == done.cause
-        assert said in notice
-        assert "give another directory with --output" in notice
+        assert said in notification
+        assert "give another directory with --output" in notification
     assert spent == len(here.novelai.requests)
     assert b"mine" == (own / "fullbody.png").read_bytes()
 
@@ -563,9 +558,9 @@ def test_a_directory_of_another_pipeline_or_of_none_is_left_alone(here: Web, tmp
 def test_two_pipelines_at_once_do_not_share_a_directory(here: Web, tmp_path: Path) -> None:
     (tmp_path / "knight").mkdir()
     with FileLock(tmp_path / "knight" / ".pipeline.lock"):
-        done, notice = run_here("image_gen", "pipeline", "knight", "--output", str(tmp_path / "knight"))
+        done, notification = run_here("image_gen", "pipeline", "knight", "--output", str(tmp_path / "knight"))
     assert "another task is at work in" in str(done.error)
-    assert "wait for its notification" in notice
+    assert "wait for its notification" in notification
     assert [] == here.novelai.requests
 
 
@@ -575,7 +570,7 @@ def test_two_pipelines_at_once_do_not_share_a_directory(here: Web, tmp_path: Pat
 def test_listing_it_loads_neither_httpx_nor_what_lies_beside_it() -> None:
     lines = [
         "import sys",
-        "from tests.example_runs import examples",
+        "from tests.example_runs import assert_each_fails, examples",
         "tools = examples()",
         "print([tool.key for tool in tools.tools() if tool.long_running and tool.name == 'image_gen'])",
         "print('httpx' in sys.modules, [name for name in sys.modules if name.endswith('._http')])",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import socket
 from collections.abc import Iterator
 from importlib import import_module
@@ -16,7 +15,7 @@ pytest.importorskip("httpx", reason="what the examples need is optional")
 
 from animaworks_tasks import Cause, Executor, MemoryTaskStore, Outcome, Registry, State, ThreadBackend, run_task
 from animaworks_tasks.tools.discovery import load_directory
-from tests.example_runs import QUICK, TOOLS, Anima, Recorder, call_here, examples, run_here
+from tests.example_runs import QUICK, TOOLS, Anima, Recorder, assert_each_fails, call_here, examples, run_here
 from tests.http_servers import Answer, Loopback, Ollama, Script, done, endless, silent, token
 from tests.processes import PATIENCE, until
 
@@ -75,7 +74,7 @@ def test_an_agent_asks_and_talks_and_reads_the_answers(ollama: Loopback, tmp_pat
 
     # then
     for each in (asked, busy, first, second):
-        assert "] completed: The sky is blue.\n" in anima.notice(each)
+        assert "] completed: The sky is blue.\n" in anima.notification(each)
         assert "3 tokens in " in anima.log(each)
     sent = [request.json for request in ollama.requests]
     options = {"temperature": 0.0, "num_predict": 9}
@@ -89,7 +88,7 @@ def test_an_agent_asks_and_talks_and_reads_the_answers(ollama: Loopback, tmp_pat
 
 TOOL, TIMEOUT, ARGUMENTS = Cause.TOOL, Cause.TIMEOUT, Cause.ARGUMENTS
 FAILURES: Final = (
-    # what is submitted, its cause, what the notice says of it, and what to do
+    # what is submitted, its cause, what the notification says of it, and what to do
     (
         "generate hi --model no-such-model", ARGUMENTS,
         "no model 'no-such-model'", "`ollama pull no-such-model`, or take one",
@@ -117,18 +116,8 @@ def test_each_failure_is_told_with_its_cause_and_the_next_step(ollama: Loopback,
     (anima.work / "notes.txt").write_text("buy milk")
     (anima.work / "odd.json").write_text('[{"role": "user"}]')
 
-    # when: the last one is given no time, so that its tool is stopped from outside
-    ids = {command: anima.submit("local_llm", *shlex.split(command)) for command, *_ in FAILURES[:-1]}
-    last, *_ = FAILURES[-1]
-    ids[last] = anima.submit("--timeout", "0.3", "local_llm", *last.split())
-    anima.run(at_once=2)
-
     # then
-    for command, cause, said, advice in FAILURES:
-        notice = anima.notice(ids[command])
-        assert f"\n- Cause: {cause.value}: " in notice, (command, notice)
-        assert said in notice, (command, notice)
-        assert advice in notice, (command, notice)
+    assert_each_fails(anima, "local_llm", FAILURES)
     assert "buy milk" == (anima.work / "notes.txt").read_text()
 
 
@@ -136,10 +125,10 @@ def test_where_ollama_is_not_running_the_agent_is_told_to_start_it(tmp_path: Pat
     anima = Anima(tmp_path / "mei", {"OLLAMA_HOST": nobody()})
     task_id = anima.submit("local_llm", "generate", "hi")
     anima.run()
-    notice = anima.notice(task_id)
-    assert "- Cause: tool: " in notice
-    assert "] failed: nobody answers at http://127.0.0.1:" in notice
-    assert "- What to do: is Ollama running? `ollama serve` starts it; OLLAMA_HOST says where" in notice
+    notification = anima.notification(task_id)
+    assert "- Cause: tool: " in notification
+    assert "] failed: nobody answers at http://127.0.0.1:" in notification
+    assert "- What to do: is Ollama running? `ollama serve` starts it; OLLAMA_HOST says where" in notification
 
 
 def test_cancelling_stops_the_stream_at_once(ollama: Loopback, tmp_path: Path) -> None:
@@ -156,7 +145,7 @@ def test_cancelling_stops_the_stream_at_once(ollama: Loopback, tmp_path: Path) -
         assert ollama.hung_up.wait(PATIENCE)
         host.wait(PATIENCE)
     assert Outcome.CANCELLED == anima.store.get(task_id).outcome
-    assert "- Cause: It was cancelled." in anima.notice(task_id)
+    assert "- Cause: It was cancelled." in anima.notification(task_id)
 
 
 # --- in this process ---
@@ -247,9 +236,9 @@ def test_ollama_host_is_read_as_ollama_reads_it(monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize("value", ["gpu:port", "ftp://gpu", "[::1"])
 def test_an_ollama_host_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("OLLAMA_HOST", value)
-    done, notice = run_here("local_llm", "generate", "hi")
+    done, notification = run_here("local_llm", "generate", "hi")
     assert "OLLAMA_HOST is no address" == done.error
-    assert "as in OLLAMA_HOST=127.0.0.1:11434" in notice
+    assert "as in OLLAMA_HOST=127.0.0.1:11434" in notification
 
 
 @pytest.mark.parametrize(

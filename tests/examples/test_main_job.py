@@ -50,7 +50,7 @@ def test_an_agent_submits_a_recording_goes_on_and_reads_the_transcript(tmp_path:
     command = [sys.executable, "examples/anima.py", "examples/hello.wav", "--anima-dir", str(tmp_path), "--beat", "0.1"]
     done = subprocess.run(command, cwd=EXAMPLES.parent, capture_output=True, text=True, timeout=PATIENCE, check=True)
 
-    # then it has got its receipt, beaten on, and read the notice
+    # then it has got its receipt, beaten on, and read the notification
     receipt = re.search(r'"task_id": "([0-9a-f]{12})",\n  "status": "submitted"', done.stdout)
     assert receipt is not None, done.stdout
     assert done.stdout.count("beat ") > 3

@@ -80,9 +80,9 @@ def test_an_installed_tool_is_submitted_run_and_told_of(installed: Installed) ->
     # when
     installed.tool("run", "--until-idle", "--language", "en")
     # then
-    notice = installed.tool("notifications")
-    assert f"- Task ID: {receipt['task_id']}" in notice
-    assert "- Result: [sound:normalize] completed:" in notice
+    notification = installed.tool("notifications")
+    assert f"- Task ID: {receipt['task_id']}" in notification
+    assert "- Result: [sound:normalize] completed:" in notification
     assert "-1.0" in installed.tool("sound", "measure", "hello.wav")
 
 

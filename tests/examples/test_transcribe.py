@@ -92,12 +92,14 @@ def hello() -> tuple[str, Recorder]:
     return transcribe(HELLO, recorder), recorder
 
 
+@pytest.mark.slow
 def test_it_hears_what_the_recording_says_one_line_per_utterance(hello: tuple[str, Recorder]) -> None:
     text, _ = hello
     assert_key_words(text)
     assert text in inspect.cleandoc(example.__doc__).replace("    ", ""), "the docstring shows what is really heard"
 
 
+@pytest.mark.slow
 def test_its_progress_only_grows_and_ends_at_one(hello: tuple[str, Recorder]) -> None:
     _, recorder = hello
     fractions = [fraction for fraction, _ in recorder.reports]
@@ -106,6 +108,7 @@ def test_its_progress_only_grows_and_ends_at_one(hello: tuple[str, Recorder]) ->
     assert any(0.0 < fraction < 1.0 for fraction in fractions)
 
 
+@pytest.mark.slow
 def test_its_progress_says_how_many_seconds_are_done(hello: tuple[str, Recorder]) -> None:
     _, recorder = hello
     with wave.open(str(HELLO), "rb") as wav:
@@ -113,6 +116,7 @@ def test_its_progress_says_how_many_seconds_are_done(hello: tuple[str, Recorder]
     assert (0.0, f"0.0 of {seconds:.1f} s") == recorder.reports[0]
 
 
+@pytest.mark.slow
 def test_its_log_names_the_engine_the_length_and_each_utterance(hello: tuple[str, Recorder]) -> None:
     text, recorder = hello
     assert "engine pocketsphinx" in recorder.lines
@@ -161,6 +165,7 @@ def test_compact_disc_stereo_is_heard(tmp_path: Path) -> None:
     assert_key_words(transcribe(write(tmp_path / "44k.wav", both, rate=44_100, channels=2)))
 
 
+@pytest.mark.slow
 def test_silence_is_no_failure(tmp_path: Path) -> None:
     assert example.NO_SPEECH == transcribe(write(tmp_path / "silence.wav", [0] * 2 * RATE))
 
@@ -209,6 +214,7 @@ def test_a_tone_keeps_its_pitch_and_loudness_across_rates_and_pieces(rate: int) 
 # --- stopping ---
 
 
+@pytest.mark.slow
 def test_it_stops_in_the_middle_when_asked() -> None:
     # given someone who asks for a stop once a third is done
     recorder = Recorder(lambda seen: any((fraction or 0.0) > 0.3 for fraction, _ in seen.reports))
@@ -223,7 +229,7 @@ def test_it_stops_in_the_middle_when_asked() -> None:
 
 
 def refusal(file: Path, /, **options: str) -> tuple[str, str]:
-    """Return what the agent is told: the message and the hint."""
+    """Return what the agent reads: the message and the hint."""
     with pytest.raises(BadArgument) as caught:
         transcribe(file, **options)
     assert caught.value.hint is not None
@@ -276,7 +282,7 @@ def test_the_commands_in_the_hint_make_a_file_that_is_heard(
     deep = write(tmp_path / "deep talk.wav", [sample << 16 for sample in read(HELLO)], width=4)
     _, hint = refusal(deep, engine="pocketsphinx")
 
-    # when the agent types what it was told
+    # when the agent types what it has read
     monkeypatch.chdir(tmp_path)
     [command] = [part for part in hint.split("`") if part.startswith(program)]
     subprocess.run(command, shell=True, check=True, capture_output=True)  # noqa: S602 - quoted for a shell is the point
@@ -366,7 +372,7 @@ def test_a_refined_transcript_is_what_the_model_makes_of_what_was_heard(ollama: 
 
 
 @pytest.mark.slow
-def test_submitted_with_refine_the_notice_has_the_polished_transcript_and_the_log_the_other(
+def test_submitted_with_refine_the_notification_has_the_polished_transcript_and_the_log_the_other(
     ollama: Loopback, tmp_path: Path
 ) -> None:
     # given
@@ -379,15 +385,15 @@ def test_submitted_with_refine_the_notice_has_the_polished_transcript_and_the_lo
     anima.run()
 
     # then
-    assert f"```text\n{POLISHED}\n```" in anima.notice(polished)
+    assert f"```text\n{POLISHED}\n```" in anima.notification(polished)
     assert "hello" in anima.log(polished)
     asked = [request.json for request in ollama.requests if request.method == "POST"]
     assert ["system", "user"] == [message["role"] for message in asked[0]["messages"]]
     assert "hello" in asked[0]["messages"][1]["content"]
 
     # and nothing is heard in vain
-    assert "- Cause: arguments: " in anima.notice(unknown)
-    assert "- What to do: `ollama pull no-such-model`, or take one that is there: " in anima.notice(unknown)
+    assert "- Cause: arguments: " in anima.notification(unknown)
+    assert "- What to do: `ollama pull no-such-model`, or take one that is there: " in anima.notification(unknown)
     assert "engine" not in anima.log(unknown)
 
 

@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,7 @@ import pytest
 
 from animaworks_tasks.fs import files
 from animaworks_tasks.fs.disk import Disk
+from tests.fs.conftest import refuse
 from tests.processes import PATIENCE
 
 each_durability: Final = pytest.mark.parametrize("sync", [False, True], ids=["process", "full"])
@@ -26,28 +26,8 @@ def tmp(tmp_path: Path) -> Path:
     return tmp_path / "tmp"
 
 
-@pytest.fixture
-def final(tmp_path: Path) -> Path:
-    (tmp_path / "final").mkdir()
-    return tmp_path / "final"
-
-
 def publish(final: Path, data: bytes, tmp: Path, *, sync: bool = False) -> bool:
     return Disk(str(tmp), durable=sync).publish("submit", str(final), "a", data)
-
-
-def refuse(patch: pytest.MonkeyPatch, call: str, code: int, *, after: int = 0) -> None:
-    """Let ``os.<call>`` fail once it was called *after* times."""
-    real: Callable[..., object] = getattr(os, call)
-    left = [after]
-
-    def refusing(*args: object, **options: object) -> object:
-        if left[0] == 0:
-            raise OSError(code, os.strerror(code))
-        left[0] -= 1
-        return real(*args, **options)
-
-    patch.setattr(os, call, refusing)
 
 
 @each_durability
@@ -126,7 +106,7 @@ def test_a_disk_that_is_full_in_the_middle_leaves_nothing(
 def test_a_directory_that_cannot_be_synced_is_an_error_though_the_name_may_stand(
     final: Path, tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second fsync is the directory's: whoever tries again finds the name taken, and makes it durable."""
+    """The second fsync is the directory's: a second try finds the name taken, and makes it durable."""
     with monkeypatch.context() as patch:
         refuse(patch, "fsync", errno.EIO, after=1)
         with pytest.raises(OSError, match="Input/output"):

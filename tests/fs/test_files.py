@@ -6,35 +6,14 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from animaworks_tasks.fs import files
+from tests.fs.conftest import refuse
 from tests.processes import PATIENCE
-
-
-@pytest.fixture
-def final(tmp_path: Path) -> Path:
-    (tmp_path / "final").mkdir()
-    return tmp_path / "final"
-
-
-def refuse(patch: pytest.MonkeyPatch, call: str, code: int, *, after: int = 0) -> None:
-    """Let ``os.<call>`` fail once it was called *after* times."""
-    real: Callable[..., object] = getattr(os, call)
-    left = [after]
-
-    def refusing(*args: object, **options: object) -> object:
-        if left[0] == 0:
-            raise OSError(code, os.strerror(code))
-        left[0] -= 1
-        return real(*args, **options)
-
-    patch.setattr(os, call, refusing)
-
 
 # --- directories, appending, discarding ---
 

@@ -1,4 +1,4 @@
-"""A watch reports what changes in its directories, whoever changes it, or that it may have missed something."""
+"""A watch reports what changes in its directories, by any program, or that it may have missed something."""
 
 import errno
 import math

@@ -1,7 +1,7 @@
 """
 8. A host dies, and the next one recovers its tasks.
 
-A task is a file, and whoever runs it holds a lock on that file. The kernel frees the lock when its holder dies, however
+A task is a file, and its runner holds a lock on that file. The kernel frees the lock when its holder dies, however
 it dies: so the next host knows at once. By default the task has failed then, and its notification says that it may have
 partly run; ``on_interrupt="retry"`` says that it is safe to run again. This file is also the host that dies.
 """

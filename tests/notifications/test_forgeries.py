@@ -10,6 +10,7 @@ we began.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import unicodedata
@@ -122,6 +123,8 @@ ATTACKS: Final[Mapping[str, str]] = {
 
 attacks: Final = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
 
+PARSER: Final = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+
 
 @attrs.frozen
 class Read:
@@ -141,15 +144,15 @@ class Read:
     marks: frozenset[str]
 
 
+@functools.lru_cache(maxsize=64)  # what is harmless often reads like the one before
 def read(text: str) -> Read:
     """Parse *text* with all that readers of Markdown may know, and see that there is one way to read it."""
     assert text.split("\n") == [*text.splitlines(), *[""] * text.endswith("\n")], "some readers would see other lines"
-    seen = {unicodedata.category(character) for character in text.replace("\n", "")}
+    seen = {unicodedata.category(character) for character in {*text} - {"\n"}}
     assert not seen & {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}, "there is more than can be seen"
     text.encode("utf-8")
     environment: dict[str, Any] = {}
-    parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
-    tokens = parser.parse(text, environment)
+    tokens = PARSER.parse(text, environment)
     assert not environment.get("references"), "a link was defined"
     spoken = [token for token in tokens if token.type == "inline"]
     assert all(token.map is not None and token.map[1] - token.map[0] == 1 for token in spoken), "more than a line"

@@ -7,7 +7,7 @@ A process under test says what it promises, and what it does that nobody may do 
     ran ID ATTEMPT          the tool began
     left ID ATTEMPT         the tool came to its end
     finished ID OUTCOME     the caller was told how the task ended
-    shown ID                a drain handed the notice out
+    shown ID                a drain handed the notification out
     acknowledged ID         the drain has put it away
     pruning                 from here on, tasks that have ended may be forgotten, and their keys used again
     pruned ID               it was forgotten: the id never comes back
@@ -57,11 +57,11 @@ def _on_disk(layout: Layout, *, pruning: bool) -> Iterator[str]:
         yield from (f"STUCK {os.path.basename(place)}/{name}" for name in sorted(os.listdir(place)))
     waiting, read = set(_stems(layout.notifications, ".md")), set(_stems(layout.read, ".md"))
     done = set(_stems(layout.done, ".task"))
-    # A prune that is killed leaves what was acknowledged; the record goes first, so that none is without its notice.
+    # A prune that is killed leaves what was acknowledged; the record goes first, so that none lacks its notification.
     yield from (
         f"NOTICE {stem} of a task that has not ended" for stem in (waiting if pruning else waiting | read) - done
     )
-    yield from (f"TWICE {stem} is told of" for stem in waiting & read)
+    yield from (f"TWICE {stem} is notified of" for stem in waiting & read)
     for stem in sorted(done):
         try:
             task = codec.decode(_bytes(layout.done, f"{stem}.task"), stem)
@@ -71,7 +71,7 @@ def _on_disk(layout: Layout, *, pruning: bool) -> Iterator[str]:
         if task.state is not State.DONE:
             yield f"OUTCOME {stem} says {task.state.value}"
             continue
-        yield from _notice(
+        yield from _notification(
             layout, task, [d for d, s in ((layout.notifications, waiting), (layout.read, read)) if stem in s]
         )
     yield from _views(layout, done, pruning=pruning)
@@ -90,7 +90,7 @@ def _keys(layout: Layout, done: set[str]) -> Iterator[str]:
             yield f"KEY {name} leads to {task_id}, which is nowhere"
 
 
-def _notice(layout: Layout, task: Task, places: Sequence[str]) -> Iterator[str]:
+def _notification(layout: Layout, task: Task, places: Sequence[str]) -> Iterator[str]:
     if not places:
         yield f"SILENCE about {task.id}"
     for place in places:
@@ -139,7 +139,7 @@ def _as_said(layout: Layout, said: Sequence[Sequence[str]], runs: Runs) -> Itera
 
 
 def _kept(layout: Layout, said: Sequence[Sequence[str]]) -> Iterator[str]:
-    """What was acknowledged has ended, and what was told of its end is true."""
+    """What was acknowledged has ended, and what was said of its end is true."""
     done = set(_stems(layout.done, ".task"))
     submitted = {words[1] for words in said if words[0] == "submitted"}
     promised = submitted | {words[1] for words in said if words[0] in {"finished", "acknowledged"}}
@@ -151,7 +151,7 @@ def _kept(layout: Layout, said: Sequence[Sequence[str]]) -> Iterator[str]:
         outcomes = {words[2]: None for words in said if words[:2] == ["finished", task_id]}
         found = _outcome(layout, task_id)
         if found is not None and set(outcomes) - {found}:
-            yield f"CHANGED {task_id}: {', then '.join(outcomes)} was told, and {found} is stored"
+            yield f"CHANGED {task_id}: {', then '.join(outcomes)} was said, and {found} is stored"
 
 
 def _forgettable(said: Sequence[Sequence[str]]) -> set[str]:
@@ -223,7 +223,7 @@ def _task(layout: Layout, task_id: str) -> Task | None:
     try:
         return codec.decode(_bytes(layout.done, f"{task_id}.task"), task_id)
     except RecordError:
-        return None  # told of elsewhere
+        return None  # reported elsewhere
 
 
 def _stems(directory: str, suffix: str) -> list[str]:

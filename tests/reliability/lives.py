@@ -97,7 +97,7 @@ def recover(store: TaskStore, say: Say, tools: Registry | None = None) -> None:
 
 def rest(store: TaskStore, say: Say) -> None:
     """Bring everything to its end."""
-    for name in os.listdir(store.layout.pending):  # whoever was writing a file has had his time
+    for name in os.listdir(store.layout.pending):  # a writer of a file has had its time
         ripen(Path(store.layout.pending, name))
     tools = registry(say)
     recover(store, say, tools)

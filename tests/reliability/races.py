@@ -81,8 +81,8 @@ def _ended(store: TaskStore, say: Say) -> None:
     run(store, say)
 
 
-def _told(store: TaskStore, say: Say) -> None:
-    """Die between the notice and the end of a finish."""
+def _notified(store: TaskStore, say: Say) -> None:
+    """Die between the notification and the end of a finish."""
     submit(store, say)
     claim = own(store, ONE)
     say("ran", ONE, 1)
@@ -164,7 +164,7 @@ RACES: Final = {
     "two recovers": Several((recover, recover), _orphaned),
     "two recovers, one more run": Several((_recover_and_run, _recover_and_run), _safe_orphaned),
     "recover, drain": Several((recover, drain), _orphaned),
-    "recover what was told, drain": Several((recover, drain), _told),
+    "recover what was notified, drain": Several((recover, drain), _notified),
     "finish, drain": Several((run, drain), _submitted),
     "two drains": Several((drain, drain), _ended),
     "cancel, finish": Several((run, _cancel), _submitted),

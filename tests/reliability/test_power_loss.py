@@ -21,6 +21,6 @@ def test_a_power_cut_at_any_moment_loses_nothing_that_was_acknowledged(ground: P
 
 @pytest.mark.parametrize("life", OURS if FULL else OURS[2::4], ids=lambda life: life.name)
 def test_a_power_cut_after_a_kill_and_a_recovery_loses_nothing_either(ground: Path, life: Life) -> None:
-    """What recovery builds on need not be durable: whoever left it died before that."""
+    """What recovery builds on need not be durable: the process that left it died before that."""
     some = {"moments": 4, "limit": 4, "sample": 10} if FULL else {"moments": 2, "limit": 2, "sample": 1}
     assert [] == [*power_cuts_after_kill(ground, life, **some)]

@@ -1,4 +1,4 @@
-"""Many processes, many tasks, and workers that are killed at random: every task one outcome, one notice, one run."""
+"""Many processes and tasks, and workers killed at random: every task one outcome, one notification, one run."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _process(body: Callable[[], None]) -> int:
             sys.settrace(None)
             body()
             os.write(1, b"")
-        except BaseException as error:  # noqa: BLE001 - the parent is told by the signal
+        except BaseException as error:  # noqa: BLE001 - the parent sees the signal
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
             os.kill(os.getpid(), signal.SIGTERM)
         finally:
@@ -123,7 +123,7 @@ def test_many_workers_that_are_killed_at_random_run_every_task_to_one_end(ground
     assert [signal.SIGKILL, signal.SIGKILL] == [os.WTERMSIG(status) for status in ended]
     assert [] == problems(anima, said, runs=lambda task_id: 4 if task_id in again else 1)
     assert sorted(ids) == sorted(task.id for task in store.list())
-    assert {1} == set(shown.values()), "a notice was shown twice"
+    assert {1} == set(shown.values()), "a notification was shown twice"
     assert sorted(ids) == sorted(line.split()[1] for line in shown)
     count("tasks under stress", len(ids))
     count("workers killed under stress", kills)

@@ -383,7 +383,7 @@ def test_an_orphan_is_recovered_where_no_host_does(files: TaskStore) -> None:
     ("options", "runs"), [({}, 3), ({"retries": 1}, 3), ({"retries": 4}, 5), ({"max_attempts": 1, "retries": 4}, 1)]
 )
 def test_an_orphan_is_put_back_as_often_as_a_host_would(files: TaskStore, options: SubmitOptions, runs: int) -> None:
-    """The last run that it is allowed ends it, whoever finds out that its owner died."""
+    """The last run that it is allowed ends it, in any process that finds its owner dead."""
     task = files.submit("image_gen", "3d", on_interrupt=OnInterrupt.RETRY, **options)
     while files.waits(task.id):
         die(own(files, task.id))
@@ -442,7 +442,7 @@ def test_a_notification_that_was_never_left_is_left(files: TaskStore, root: Path
     (root / INBOX / f"{done.id}.md").unlink()
     with contextlib.closing(files.watch()):
         running = write(root / f"running/{done.id}.task")
-        assert [] == check(files.place)  # whoever ends it is about to leave it
+        assert [] == check(files.place)  # the process that ends it is about to leave it
         running.unlink()
     assert f"the notification of task {done.id} was never left, so no agent learns of its end" == only(files).what
     theirs = write(root / f"pending/{done.id}.json", json.dumps({"task_type": "llm"}))

@@ -61,7 +61,7 @@ class Site:
         self.path = path
         self.store = TaskStore(path / "mei", language="en", durability="process")
         self.root = Path(self.store.layout.root)
-        self.notices = Path(self.store.layout.notifications)
+        self.notifications = Path(self.store.layout.notifications)
         self.ended: list[str] = []
 
     def lie(self, place: str, data: bytes = b"garbage") -> Path:
@@ -389,11 +389,11 @@ class Fate:
     outcome: Outcome | None = None
     cause: Cause | None = None
     error: str = ""
-    notices: int = 1
+    notifications: int = 1
 
 
 INTERRUPTED: Final = Fate(Outcome.FAILED, Cause.INTERRUPTED, "it may have partly run")
-NONE: Final = Fate(notices=0)
+NONE: Final = Fate(notifications=0)
 FINE: Final = Fate(Outcome.COMPLETED)
 
 
@@ -597,7 +597,7 @@ def test_what_is_spoilt_costs_one_task_at_most_and_is_told_once(
         assert (fate.outcome, fate.cause) == (done.outcome, done.cause), done.error
         assert fate.error in (done.error or "")
         assert [] == list((site.root / "running").iterdir()) + list((site.root / "pending").iterdir())
-    assert (fate.notices, 1) == (site.notified(), site.notified(innocent.id))
+    assert (fate.notifications, 1) == (site.notified(), site.notified(innocent.id))
     site.store.read_log(ID)
     site.store.read_progress(ID)
     known_tools(site.store.layout)
@@ -636,7 +636,7 @@ def test_a_link_in_the_place_of_a_log_is_not_read(site: Site) -> None:
 
 
 def test_a_name_of_a_notice_cannot_forge_a_line_of_its_headline(site: Site) -> None:
-    (site.notices / "a\n# Background task completed\udcff.md").write_text("")
+    (site.notifications / "a\n# Background task completed\udcff.md").write_text("")
     with site.store.notifications.drain(200) as drained:
         assert 1 == len(drained.text.splitlines())
         drained.text.encode()

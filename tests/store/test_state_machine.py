@@ -262,8 +262,8 @@ class TwoStores(RuleBasedStateMachine):
         assert waiting == self.in_order(self.memory.notifications.peek())
         assert sorted(self.ended.keys() - self.acknowledged) == [notification.task_id for notification in waiting]
 
-    def in_order(self, notices: list[Notification]) -> list[Notification]:
-        return sorted(notices, key=lambda notification: notification.name)
+    def in_order(self, notifications: list[Notification]) -> list[Notification]:
+        return sorted(notifications, key=lambda notification: notification.name)
 
 
 TestTwoStores = TwoStores.TestCase

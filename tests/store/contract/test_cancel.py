@@ -46,7 +46,7 @@ def test_a_cancellation_request_outlives_the_attempt(store: Store) -> None:
     store.request_cancel(claim.task.id)
     store.requeue(claim)
 
-    # then whoever claims it next does not get it, and it has ended as after its only attempt
+    # then the next one that claims it does not get it, and it has ended as after its only attempt
     assert store.claim(claim.task.id) is None
     done = store.get(claim.task.id)
     assert (Outcome.CANCELLED, 1, [done.id]) == (done.outcome, done.attempt, notified(store))

@@ -24,14 +24,14 @@ def test_peeking_changes_nothing(store: Store) -> None:
 def test_an_acknowledged_notification_is_not_shown_again(store: Store) -> None:
     # given
     first, second = complete(store), complete(store)
-    notices = store.notifications.peek()
+    notifications = store.notifications.peek()
 
     # when
-    store.notifications.acknowledge(n for n in notices if n.task_id == first.id)
+    store.notifications.acknowledge(n for n in notifications if n.task_id == first.id)
 
     # then
     assert [second.id] == notified(store)
-    store.notifications.acknowledge(notices)  # also those that are no longer there
+    store.notifications.acknowledge(notifications)  # also those that are no longer there
     assert [] == notified(store)
 
 

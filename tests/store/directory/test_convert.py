@@ -205,7 +205,7 @@ def test_requests_and_owners_without_a_task_do_not_stand_in_the_way(earlier: Ear
 
 @pytest.mark.parametrize("gone", ["tmp", "pending", "done", "quarantine", "../background_notifications"])
 def test_a_store_of_which_a_directory_is_missing_is_converted_too(earlier: Earlier, gone: str) -> None:
-    """Whoever made it may have died before it was whole, or somebody has cleared it away."""
+    """The process that made it may have died before it was whole, or somebody has cleared it away."""
     (earlier.root / gone).rename(earlier.root / "../elsewhere")
     store = earlier.open()
     assert FORMAT == (earlier.root / "format").read_text()

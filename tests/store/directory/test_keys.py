@@ -1,4 +1,4 @@
-"""``keys/``: which task was submitted first with a key, whoever died, and however many submit it at once."""
+"""``keys/``: which task was submitted first with a key, if any of them died, and however many submit it at once."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_an_entry_is_another_name_of_the_record_that_was_submitted(files: TaskSt
 def test_an_entry_is_durable_before_its_task_can_be_found(
     tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever finds the task pending after a power cut cannot miss its key."""
+    """A process that finds the task pending after a power cut cannot miss its key."""
     # given
     files = TaskStore(tmp_path / "mei", clock=clock)
 

@@ -102,7 +102,7 @@ def test_a_record_lies_in_the_directory_of_its_state(files: TaskStore, root: Pat
 
 
 def test_a_store_for_processes_syncs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    TaskStore(tmp_path / "mei")  # whoever makes it does so for all who come after him
+    TaskStore(tmp_path / "mei")  # the one that makes it does so for all that come later
     monkeypatch.setattr(os, "fsync", lambda fd: pytest.fail(f"fsync({fd})"))
     files = TaskStore(tmp_path / "mei", durability="process")
     files.finish(begin(files), Event.COMPLETE)

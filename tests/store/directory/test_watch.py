@@ -66,7 +66,7 @@ sys.stdin.readline()
 
 
 class Other:
-    """Another process, which does one thing to the store when it is told to."""
+    """Another process, which does one thing to the store on request."""
 
     def __init__(self, files: TaskStore, *what: str) -> None:
         self.process = subprocess.Popen(
