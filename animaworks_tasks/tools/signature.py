@@ -53,7 +53,6 @@ _METHOD: Final = (
     "it is a method, and nobody would give it its object: make it a function at the top of the module, or register the "
     "method of an object, with registry.add(name, subcommand, object.method)"
 )
-_IS_GENERATOR_FUNCTION: Final = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 if sys.version_info >= (3, 14):  # pragma: no cover - CI has no such Python
     import annotationlib
@@ -89,7 +88,8 @@ def describe(function: Callable[..., Any]) -> tuple[dict[str, Any], ...]:
     Raises:
         RegistryError: No command line can express its signature, or calling it would not run it.
     """
-    if any(is_one(each) for each in (function, type(function).__call__) for is_one in _IS_GENERATOR_FUNCTION):
+    called = (function, type(function).__call__)
+    if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in called):
         raise RegistryError(_GENERATOR)
     _, parameters = _inspected(function)
     if _is_in_class(function) and [each.name for each, _ in parameters][:1] in (["self"], ["cls"]):
