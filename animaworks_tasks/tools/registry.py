@@ -25,7 +25,7 @@ from animaworks_tasks.task.model import words_of
 from animaworks_tasks.tools import arguments, catalogue, guide
 from animaworks_tasks.tools import profile as profiles
 from animaworks_tasks.tools.reference import Reference
-from animaworks_tasks.tools.tool import CommandTarget, FunctionTarget, ModuleTarget, Tool, ToolOptions, make_tool
+from animaworks_tasks.tools.tool import CommandTarget, FunctionTarget, Tool, ToolOptions, make_tool
 
 logger = logging.getLogger("animaworks_tasks")
 
@@ -125,7 +125,7 @@ class Registry:
             facts = profiles.check(profile)
         except RegistryError as error:
             raise RegistryError(f"{name} ({reference}): {error}") from error
-        target = ModuleTarget(attrs.evolve(reference, qualname=profiles.MAIN))
+        target = FunctionTarget(attrs.evolve(reference, qualname=profiles.MAIN))
         self._put([make_tool(name, subcommand, target, **each) for subcommand, each in facts.items()])
 
     def add_registry(self, other: Registry, *, skip_taken: bool = False, direct: bool = False) -> None:

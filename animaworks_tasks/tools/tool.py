@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final, TypedDict
+from typing import Any, Final, TypedDict
 
 import attrs
 
@@ -39,11 +39,11 @@ _JSON_TYPES: Final = {"int": "integer", "float": "number", "bool": "boolean"}  #
 @attrs.frozen
 class FunctionTarget:
     """
-    A typed Python function.
+    A Python function: a typed one, or ``cli_main(argv)`` of a module with EXECUTION_PROFILE, which prints its result.
 
     Attributes:
         reference: Where it is; None if only this process can call it.
-        function: The function itself. It is not pickled with the target.
+        function: The function itself, None where it is to be loaded. It is not pickled with the target.
     """
 
     reference: Reference | None
@@ -61,20 +61,6 @@ class FunctionTarget:
 
 
 @attrs.frozen
-class ModuleTarget:
-    """
-    A module with EXECUTION_PROFILE and ``cli_main(argv)``; what that prints is the result.
-
-    Attributes:
-        reference: Where ``cli_main`` is.
-    """
-
-    reference: Reference
-
-    function: ClassVar[None] = None  # loaded only where it is called
-
-
-@attrs.frozen
 class CommandTarget:
     """
     A plain command; there is no shell.
@@ -86,7 +72,7 @@ class CommandTarget:
     argv: tuple[str, ...] = attrs.field(validator=attrs.validators.min_len(1))
 
 
-Target = FunctionTarget | ModuleTarget | CommandTarget
+Target = FunctionTarget | CommandTarget
 
 
 class ToolOptions(TypedDict, total=False):
@@ -125,7 +111,7 @@ class Tool:
         max_attempts: How many runs are begun at most where the owner dies in each; by default 3, or retries + 1.
         grace_seconds: Time between SIGTERM and SIGKILL.
         summary: What it does, in one line; may be empty.
-        parameters: What it takes; None if only it knows.
+        parameters: What it takes; None if only it knows, as a command or a module does.
         gated: Whether it needs the permission ``<name>_<subcommand>``.
         direct: Whether a shell can call it as well, because `animaworks-tool` finds it without the host.
     """
@@ -196,7 +182,7 @@ class Tool:
     @property
     def portable(self) -> bool:
         """Whether another process can run it."""
-        return not isinstance(self.target, FunctionTarget) or self.target.portable
+        return isinstance(self.target, CommandTarget) or self.target.portable
 
     def load(self) -> Callable[..., Any]:
         """
