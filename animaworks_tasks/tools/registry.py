@@ -22,8 +22,7 @@ import attrs
 
 from animaworks_tasks.errors import NotPermittedError, RegistryError
 from animaworks_tasks.task.model import words_of
-from animaworks_tasks.tools import arguments, catalogue, guide
-from animaworks_tasks.tools import profile as profiles
+from animaworks_tasks.tools import arguments, catalogue, guide, profile
 from animaworks_tasks.tools.reference import Reference
 from animaworks_tasks.tools.tool import CommandTarget, FunctionTarget, Tool, ToolOptions, make_tool
 
@@ -117,15 +116,15 @@ class Registry:
         reference = Reference.to(module) if isinstance(module, ModuleType) else Reference.find(module)
         if reference is None:
             raise RegistryError(f"{name}: {module!r} has no file that another process could load")
-        profile = profiles.read(reference)
-        if profile is None:
-            lacks = profiles.lack(reference.load())
+        found = profile.read(reference)
+        if found is None:
+            lacks = profile.lack(reference.load())
             raise RegistryError(f"{reference} is no tool: {lacks}; what has a Registry is added with add_registry")
         try:
-            facts = profiles.check(profile)
+            facts = profile.check(found)
         except RegistryError as error:
             raise RegistryError(f"{name} ({reference}): {error}") from error
-        target = FunctionTarget(attrs.evolve(reference, qualname=profiles.MAIN))
+        target = FunctionTarget(attrs.evolve(reference, qualname=profile.MAIN))
         self._put([make_tool(name, subcommand, target, **each) for subcommand, each in facts.items()])
 
     def add_registry(self, other: Registry, *, skip_taken: bool = False, direct: bool = False) -> None:
@@ -194,7 +193,7 @@ class Registry:
 
     def profiles(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Return all tools as their EXECUTION_PROFILE would have them: by tool, then by subcommand."""
-        return {name: {each: profiles.of(tool) for each, tool in tools.items()} for name, tools in self._tools.items()}
+        return {name: {each: profile.of(tool) for each, tool in tools.items()} for name, tools in self._tools.items()}
 
     def catalogue(self) -> dict[str, Any]:
         """Return what submitters in other processes need to know of the tools, as JSON: names, times, arguments."""

@@ -42,7 +42,6 @@ _PLAIN: Final[Mapping[object, tuple[str, Callable[[Any], Any]]]] = {
     object: ("str", str),
     Any: ("str", str),
 }
-_BARE: Final = (list, tuple, Sequence)
 
 _GENERATOR: Final = (
     "it is a generator function: called, it would run nothing and be taken for done. Return the result; how far it is, "
@@ -200,7 +199,7 @@ def _read(annotation: Any) -> _Reading:  # noqa: ANN401 - as above
     if origin in (list, Sequence) or (origin is tuple and inner[1:] == (...,)):
         return _read_many(_read(inner[0]), list if origin is Sequence else origin)
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    if annotation in _BARE:
+    if annotation in (list, tuple, Sequence):
         raise RegistryError(f"{name} of what? Say it: {name}[{'str, ...' if annotation is tuple else 'str'}]")
     raise RegistryError(f"no command line can express {name}: take text and convert it in the function")
 
