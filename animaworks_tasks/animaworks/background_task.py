@@ -113,23 +113,6 @@ def _whole_result(task: Task, store: Store) -> str | None:
     return task.result
 
 
-def evict(tasks: dict[str, BackgroundTask], now: float, *, retention: float, limit: int) -> int:
-    """
-    Remove tasks that have ended from *tasks*, and return how many; other threads may use the dict.
-
-    Args:
-        tasks: By their ids.
-        now: Unix seconds.
-        retention: Seconds for which one that has ended is kept, at least 0.
-        limit: How many that have ended are kept, the newest; at least 0.
-    """
-    ended = [task for task in list(tasks.values()) if task.status is not TaskStatus.RUNNING]
-    ended.sort(key=lambda task: task.completed_at or 0.0)
-    too_many = len(ended) - limit
-    old = [task for n, task in enumerate(ended) if n < too_many or (task.completed_at or 0.0) <= now - retention]
-    return sum(tasks.pop(task.task_id, None) is not None for task in old)
-
-
 class Leftovers:
     """
     The files that AnimaWorks' own class left in one store.

@@ -30,8 +30,7 @@ def eligible_tools(profiles: Mapping[str, object], config: Mapping[str, int]) ->
         eligible.pop(key, None)
         if facts.get("background_eligible"):
             eligible[key] = int(seconds) if isinstance(seconds, int | float) else UNKNOWN_TIME
-    eligible.update(config)
-    return eligible
+    return {**eligible, **config}
 
 
 def _facts(profiles: Mapping[str, object]) -> Iterator[tuple[str, Mapping[str, object]]]:

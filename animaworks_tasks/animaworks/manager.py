@@ -290,8 +290,12 @@ class BackgroundTaskManager:
         Returns:
             How many were forgotten.
         """
-        at = time.time() if now is None else now
-        return background_task.evict(self._recent, at, retention=self._retention, limit=self._limit)
+        oldest = (time.time() if now is None else now) - self._retention
+        ended = [task for task in list(self._recent.values()) if task.status is not TaskStatus.RUNNING]
+        ended.sort(key=lambda task: task.completed_at or 0.0)
+        too_many = len(ended) - self._limit
+        old = [task for n, task in enumerate(ended) if n < too_many or (task.completed_at or 0.0) <= oldest]
+        return sum(self._recent.pop(task.task_id, None) is not None for task in old)
 
     def cleanup_old_tasks(self, max_age_hours: float = 24) -> int:
         """

@@ -29,7 +29,7 @@ from animaworks_tasks.task.pending import new_id
 from animaworks_tasks.tools import arguments
 from animaworks_tasks.tools.catalogue import known_tools
 from animaworks_tasks.tools.registry import Registry
-from animaworks_tasks.tools.tool import FunctionTarget, Tool
+from animaworks_tasks.tools.tool import Tool
 from animaworks_tasks.worker.call import Report
 from animaworks_tasks.worker.call import call as call_tool
 
@@ -79,7 +79,7 @@ def call(options: Mapping[str, Any], name: str, argv: Sequence[str]) -> int:
 
 def _call(tool: Tool, argv: Sequence[str], *, as_data: bool) -> int:
     terminal = _Terminal()
-    returns = isinstance(tool.target, FunctionTarget)  # the others print their result
+    returns = tool.parameters is not None  # the others print their result
     called: dict[str, Any] = {"tool": tool.name, "subcommand": tool.subcommand}
     task = Task(**called, id=new_id(), argv=argv, submitted_at=utc_now(), attempt=1, cwd=os.getcwd())
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what the tool started is stopped too

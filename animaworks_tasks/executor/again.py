@@ -14,21 +14,20 @@ class Again:
     """Ids of tasks, each due twice soon after it was added."""
 
     def __init__(self) -> None:
-        self._due: dict[str, list[float]] = {}
+        self._due: list[tuple[float, str]] = []
 
     @property
     def next_at(self) -> float:
         """When the next is due, as the time that :meth:`add` was given; infinity if none is."""
-        return min((times[0] for times in self._due.values()), default=math.inf)
+        return min((at for at, _ in self._due), default=math.inf)
 
     def add(self, task_ids: Iterable[str], now: float) -> None:
         """Add ids, due soon after *now* in seconds of any clock; those that are here stay as they are."""
-        for task_id in task_ids:
-            self._due.setdefault(task_id, [now + pause for pause in _PAUSES])
+        known = {task_id for _, task_id in self._due}
+        self._due += [(now + pause, task_id) for task_id in set(task_ids) - known for pause in _PAUSES]
 
     def take(self, now: float) -> set[str]:
         """Return the ids that are due *now*, each once, and drop these times."""
-        due = {task_id for task_id, times in self._due.items() if times[0] <= now}
-        later = {task_id: [at for at in times if at > now] for task_id, times in self._due.items()}
-        self._due = {task_id: times for task_id, times in later.items() if times}
+        due = {task_id for at, task_id in self._due if at <= now}
+        self._due = [(at, task_id) for at, task_id in self._due if at > now]
         return due

@@ -8,6 +8,7 @@ from animaworks_tasks.errors import RegistryError
 from animaworks_tasks.store.protocol import Store
 from animaworks_tasks.tools.reference import is_loading
 from animaworks_tasks.tools.registry import Registry
+from animaworks_tasks.tools.tool import NOT_PORTABLE
 
 
 def check_guarded() -> None:
@@ -34,11 +35,7 @@ def check_portable(store: Store, registry: Registry) -> None:
     """
     for tool in registry.tools():
         if not tool.portable:
-            raise RegistryError(
-                f"tool {tool.command!r} cannot be found by another process: it is a lambda, stands inside a "
-                "function, or is not what its module has under its name (a decorator returned something else); "
-                "define it at the top of a module, or use ThreadBackend"
-            )
+            raise RegistryError(f"tool {tool.command!r} cannot be found by another process: {NOT_PORTABLE}")
     try:
         pickle.dumps((store, registry))
     except (pickle.PicklingError, AttributeError) as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import math
 import os
@@ -349,13 +348,10 @@ class Executor:
     async def drain_notifications(self, budget: int | None = None) -> AsyncIterator[Drained]:
         """Do as :meth:`Notifications.drain`, with all file operations off the event loop."""
         drain = self.store.notifications.drain(budget)
-        drained = await self._off_loop(drain.__enter__)
-        try:
+        async with contextlib.AsyncExitStack() as stack:
+            drained = await self._off_loop(drain.__enter__)
+            stack.push_async_exit(lambda *error: self._off_loop(lambda: drain.__exit__(*error)))
             yield drained
-        except BaseException as error:
-            await self._off_loop(functools.partial(drain.__exit__, type(error), error, error.__traceback__))
-            raise
-        await self._off_loop(lambda: drain.__exit__(None, None, None))
 
     async def _off_loop(self, function: Callable[[], T]) -> T:
         return await asyncio.wrap_future(self._in_thread(function))

@@ -58,10 +58,9 @@ class Upkeep:
         if size != self._published:
             try:
                 self.store.publish_catalogue(self.registry.catalogue())
+                self._published = size
             except (OSError, TypeError, ValueError) as error:  # without it, submitters in other processes check nothing
                 logger.warning("the catalogue of tools could not be published, trying again: %s", error)
-            else:
-                self._published = size
 
     def _prune(self) -> int:
         if self.keep_done is None and self.keep_days is None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, InvalidStateError
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from animaworks_tasks.errors import ExecutorClosedError
 from animaworks_tasks.task.model import Task
@@ -41,11 +42,9 @@ class Waiting:
     def remove(self, task_id: str, future: Future[Task]) -> None:
         """Forget a future, if it was not resolved."""
         with self._mutex:
-            futures = self._for_tasks.get(task_id, [])
-            if future in futures:
-                futures.remove(future)
-            if not futures:
-                self._for_tasks.pop(task_id, None)
+            left = [each for each in self._for_tasks.pop(task_id, []) if each is not future]
+            if left:
+                self._for_tasks[task_id] = left
 
     def ids(self) -> set[str]:
         """Return the ids of the tasks for which there are futures."""
@@ -87,10 +86,8 @@ class Waiting:
         """Raise ExecutorClosedError in all futures, and in later calls."""
         with self._mutex:
             self._closed = True
-            futures: list[Future[Task] | Future[None]] = [f for fs in self._for_tasks.values() for f in fs]
-            futures += [*self._for_idle, *self._for_next_idle]
-            self._for_tasks.clear()
-            self._for_idle, self._for_next_idle = [], []
+            futures: list[Future[Any]] = [*itertools.chain(*self._for_tasks.values())]
+            futures += self._for_idle + self._for_next_idle
         for future in futures:
             with contextlib.suppress(InvalidStateError):
                 future.set_exception(ExecutorClosedError("the executor was stopped while this was waited for"))

@@ -215,6 +215,21 @@ def _digest_head(order: list[Notification], *, left: int) -> str:
     return f"# {words.digest.format(len(order), failed)}\n\n{words.digest_rest}{rest}\n\n"
 
 
+@contextlib.contextmanager
+def _drain(inbox: DirectoryNotifications | MemoryNotifications, budget: int | None = None) -> Iterator[Drained]:
+    """Do as :meth:`Notifications.drain`."""
+    lock = inbox.hold()
+    if lock is None:
+        yield Drained((), "", 0)
+        return
+    try:
+        drained = within(inbox.peek(), budget)
+        yield drained
+        inbox.acknowledge(each for each in drained.notifications if inbox.is_still(each))
+    finally:
+        lock.release()
+
+
 class DirectoryNotifications:
     """Notifications as files: ``<anima>/state/background_notifications/<task_id>.md``, acknowledged into ``.read/``."""
 
@@ -249,21 +264,14 @@ class DirectoryNotifications:
         with locks.directory(self._layout.read):
             self._move_to_read(notifications)
 
-    @contextlib.contextmanager
-    def drain(self, budget: int | None = None) -> Iterator[Drained]:
-        # Not the lock that acknowledging takes: this one is held while the agent reads, and it may acknowledge.
-        lock = locks.hold_directory(self._layout.notifications)
-        if lock is None:
-            yield Drained((), "", 0)
-            return
-        try:
-            drained = within(self.peek(), budget)
-            yield drained
-            self.acknowledge(each for each in drained.notifications if self._is_still(each))
-        finally:
-            lock.release()
+    drain = _drain
 
-    def _is_still(self, notification: Notification) -> bool:
+    def hold(self) -> locks.Lock | None:
+        """Take the lock of a drain without waiting; None where another one holds it."""
+        # Not the lock that acknowledging takes: this one is held while the agent reads, and it may acknowledge.
+        return locks.hold_directory(self._layout.notifications)
+
+    def is_still(self, notification: Notification) -> bool:
         """Return whether it still waits as it was shown: another program may have replaced it."""
         try:
             return self._read(notification.name) == notification
@@ -321,14 +329,12 @@ class MemoryNotifications:
         for notification in notifications:
             self._waiting.pop(notification.name, None)
 
-    @contextlib.contextmanager
-    def drain(self, budget: int | None = None) -> Iterator[Drained]:
-        if not self._draining.acquire(blocking=False):
-            yield Drained((), "", 0)
-            return
-        try:
-            drained = within(self.peek(), budget)
-            yield drained
-            self.acknowledge(each for each in drained.notifications if self._waiting.get(each.name) == each)
-        finally:
-            self._draining.release()
+    drain = _drain
+
+    def hold(self) -> threading.Lock | None:
+        """Take the lock of a drain without waiting; None where another one holds it."""
+        return self._draining if self._draining.acquire(blocking=False) else None
+
+    def is_still(self, notification: Notification) -> bool:
+        """Return whether it still waits as it was shown."""
+        return self._waiting.get(notification.name) == notification

@@ -111,13 +111,14 @@ def _checked(
     return check
 
 
-def _count(at_least: int) -> Callable[[object, attrs.Attribute[Any], Any], None]:
-    return _checked(int, "a whole number", lambda count: count >= at_least, f"must be at least {at_least}")
+def at_least(limit: int) -> Callable[[object, attrs.Attribute[Any], Any], None]:
+    """Return the validator of a whole number that is not below *limit*."""
+    return _checked(int, "a whole number", lambda count: count >= limit, f"must be at least {limit}")
 
 
 _task_id: Final = _checked(str, "text", is_task_id, f"must be {ID_DIGITS} lowercase hex digits")
 _aware: Final = _checked(datetime, "a datetime", lambda moment: moment.tzinfo is not None, "needs a timezone")
-_seconds: Final = _checked(
+seconds: Final = _checked(
     (int, float),
     "a number of seconds",
     lambda seconds: math.isfinite(seconds) and seconds >= 0,
@@ -127,13 +128,14 @@ _whole: Final = _checked(int, "a whole number")
 _text: Final = _checked(str, "text")
 
 
-def _policy(policy: OnInterrupt | str | None) -> OnInterrupt | None:
+def policy(value: OnInterrupt | str | None) -> OnInterrupt | None:
+    """Return the policy that *value* is or names, or refuse it with the words that there are."""
     try:
-        return None if policy is None else OnInterrupt(policy)
+        return None if value is None else OnInterrupt(value)
     except ValueError:
         words = " or ".join(repr(each.value) for each in OnInterrupt)
-        kind = ValueError if isinstance(policy, str) else TypeError
-        raise kind(f"on_interrupt must be {words}, not {policy!r}") from None
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f"on_interrupt must be {words}, not {value!r}") from None
 
 
 def _path(path: str | os.PathLike[str] | None) -> str | None:
@@ -205,13 +207,13 @@ class Task:
     not_before: datetime | None = attrs.field(default=None, validator=_aware)
     key: str | None = attrs.field(default=None, validator=_text)
     retry_of: str | None = attrs.field(default=None, validator=_text)
-    expected_seconds: float | None = attrs.field(default=None, validator=_seconds)
-    timeout_seconds: float | None = attrs.field(default=None, validator=_seconds)
-    retries: int | None = attrs.field(default=None, validator=_count(0))
-    on_interrupt: OnInterrupt | None = attrs.field(default=None, converter=_policy)
-    max_attempts: int | None = attrs.field(default=None, validator=_count(1))
-    attempt: int = attrs.field(default=0, validator=_count(0))
-    requeued: int = attrs.field(default=0, validator=_count(0))
+    expected_seconds: float | None = attrs.field(default=None, validator=seconds)
+    timeout_seconds: float | None = attrs.field(default=None, validator=seconds)
+    retries: int | None = attrs.field(default=None, validator=at_least(0))
+    on_interrupt: OnInterrupt | None = attrs.field(default=None, converter=policy)
+    max_attempts: int | None = attrs.field(default=None, validator=at_least(1))
+    attempt: int = attrs.field(default=0, validator=at_least(0))
+    requeued: int = attrs.field(default=0, validator=at_least(0))
     state: State = State.PENDING
     started_at: datetime | None = attrs.field(default=None, validator=_aware)
     owner_pid: int | None = None

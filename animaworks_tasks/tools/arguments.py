@@ -176,7 +176,10 @@ def _values(parameters: Sequence[Parameter], words: list[str], given: dict[str, 
         if parameter["kind"] == "positional":
             texts, words = (words, []) if parameter.get("many") else (words[:1], words[1:])
         if texts:
-            converted = [_convert(parameter, text) for text in texts]
+            try:
+                converted = [text if isinstance(text, bool) else convert(parameter, text) for text in texts]
+            except ValueError as error:
+                raise ValueError(f"{_label(parameter)} {error}") from None
             values[parameter["name"]] = converted if parameter.get("many") else converted[0]
         elif "default" not in parameter:
             missing.append(_label(parameter))
@@ -185,15 +188,6 @@ def _values(parameters: Sequence[Parameter], words: list[str], given: dict[str, 
     if words:
         raise ValueError(f"{words[0]!r} is one word too many (a value with spaces needs quotes)")
     return values
-
-
-def _convert(parameter: Parameter, text: str | bool) -> str | int | float:  # noqa: FBT001 - a flag's value is its bool
-    if isinstance(text, bool):
-        return text
-    try:
-        return convert(parameter, text)
-    except ValueError as error:
-        raise ValueError(f"{_label(parameter)} {error}") from None
 
 
 def _is_option(word: str) -> bool:

@@ -1,8 +1,8 @@
 """
 Reads ``catalogue``, the file in which a host publishes its tools and its language for submitters in other processes.
 
-Anybody may have written the file, so its shape is checked here: tool, subcommand, and then the facts that ``schema.py``
-writes. This module imports next to nothing, because ``animaworks-tool submit`` uses it.
+Anybody may have written the file, so its shape is checked here: tool, subcommand, and then what ``Tool.spec`` says.
+This module imports next to nothing, because ``animaworks-tool submit`` uses it.
 """
 
 from __future__ import annotations

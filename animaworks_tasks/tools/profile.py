@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import os
 from collections.abc import Iterator, Mapping
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import PathFinder
 from importlib.util import resolve_name
 from typing import Any, Final
 
@@ -152,13 +153,13 @@ def _module(statement: ast.ImportFrom, importer: Reference) -> Reference:
     is_package = os.path.basename(importer.file) == "__init__.py"
     package = importer.module if is_package else importer.module.rpartition(".")[0]
     name = resolve_name("." * statement.level + (statement.module or ""), package)
-    spec: ModuleSpec | None = None
-    for count in range(1, name.count(".") + 2):
-        places = spec and spec.submodule_search_locations
-        spec = PathFinder.find_spec(".".join(name.split(".")[:count]), places or None)
-        if spec is None or (count > 1 and not places):
+    places, file = None, ""
+    for each in itertools.accumulate(name.split("."), "{}.{}".format):
+        spec = PathFinder.find_spec(each, places)
+        if spec is None:
             raise ImportError(name)
-    return Reference(module=name, file=(spec and spec.has_location and spec.origin) or "")
+        places, file = spec.submodule_search_locations or [], (spec.has_location and spec.origin) or ""
+    return Reference(module=name, file=file)
 
 
 def _names(reference: Reference) -> dict[str, _Bound]:

@@ -98,13 +98,12 @@ class Reference:
         Raises:
             ToolLoadError: Importing raised, whatever it was, or the module has nothing of this name.
         """
-        outermost, _here.loads = not is_loading(), True
+        before, _here.loads = is_loading(), True
         try:
             with failing_as_tool(str(self), self.file):
                 return functools.reduce(getattr, filter(None, self.qualname.split(".")), self._module())
         finally:
-            if outermost:
-                _here.loads = False
+            _here.loads = before
 
     def __str__(self) -> str:
         return ":".join(filter(None, (self.module or self.file, self.qualname)))

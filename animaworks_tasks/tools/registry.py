@@ -9,6 +9,7 @@ A registry takes no locks: it is filled before it is used.
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import os
@@ -21,15 +22,14 @@ import attrs
 
 from animaworks_tasks.errors import NotPermittedError, RegistryError
 from animaworks_tasks.task.model import words_of
-from animaworks_tasks.tools import arguments, catalogue, guide, schema, signature
-from animaworks_tasks.tools import profile as profiles
-from animaworks_tasks.tools.options import ToolOptions, make_tool
+from animaworks_tasks.tools import arguments, catalogue, guide, profile
 from animaworks_tasks.tools.reference import Reference
-from animaworks_tasks.tools.tool import CommandTarget, FunctionTarget, ModuleTarget, Tool
+from animaworks_tasks.tools.tool import CommandTarget, FunctionTarget, Tool, ToolOptions, make_tool
 
 logger = logging.getLogger("animaworks_tasks")
 
 Permits = Callable[[str], bool]
+Specs = dict[str, dict[str, dict[str, Any]]]  # by tool and subcommand
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,7 +49,7 @@ class Registry:
         self.permits = permits
         self.problems: list[tuple[str, str]] = []
         self._tools: dict[str, dict[str, Tool]] = {}
-        self._known_specs: schema.Specs | None = None  # until a tool is added
+        self._known_specs: Specs | None = None  # until a tool is added
         self._packed: tuple[frozenset[str], bytes] | None = None  # likewise, and for these permissions
 
     def tool(self, name: str, subcommand: str, **options: Unpack[ToolOptions]) -> Callable[[F], F]:
@@ -86,13 +86,7 @@ class Registry:
         Raises:
             RegistryError: As :meth:`tool`.
         """
-        try:
-            parameters = signature.describe(function)
-        except RegistryError as error:
-            raise RegistryError(f"{name} {subcommand}: {error}") from error
-        options.setdefault("summary", next(iter(signature.documentation(function).splitlines()), ""))
-        target = FunctionTarget(Reference.to(function), function)
-        self._put([make_tool(name, subcommand, target=target, parameters=parameters, **options)])
+        self._put([make_tool(name, subcommand, FunctionTarget(Reference.to(function), function), **options)])
 
     def add_command(self, name: str, subcommand: str, argv: Sequence[str], **options: Unpack[ToolOptions]) -> None:
         """
@@ -103,7 +97,7 @@ class Registry:
         """
         if isinstance(argv, str) or not argv or not all(isinstance(word, str) for word in argv):
             raise RegistryError(f"{name} {subcommand}: a command is a list of words, not {argv!r}: there is no shell")
-        self._put([make_tool(name, subcommand, target=CommandTarget(tuple(argv)), **options)])
+        self._put([make_tool(name, subcommand, CommandTarget(tuple(argv)), **options)])
 
     def add_module(self, name: str, module: ModuleType | str | os.PathLike[str]) -> None:
         """
@@ -122,16 +116,16 @@ class Registry:
         reference = Reference.to(module) if isinstance(module, ModuleType) else Reference.find(module)
         if reference is None:
             raise RegistryError(f"{name}: {module!r} has no file that another process could load")
-        profile = profiles.read(reference)
-        if profile is None:
-            lacks = profiles.lack(reference.load())
+        found = profile.read(reference)
+        if found is None:
+            lacks = profile.lack(reference.load())
             raise RegistryError(f"{reference} is no tool: {lacks}; what has a Registry is added with add_registry")
         try:
-            facts = profiles.check(profile)
+            facts = profile.check(found)
         except RegistryError as error:
             raise RegistryError(f"{name} ({reference}): {error}") from error
-        target = ModuleTarget(attrs.evolve(reference, qualname=profiles.MAIN))
-        self._put([make_tool(name, subcommand, target=target, **each) for subcommand, each in facts.items()])
+        target = FunctionTarget(attrs.evolve(reference, qualname=profile.MAIN))
+        self._put([make_tool(name, subcommand, target, **each) for subcommand, each in facts.items()])
 
     def add_registry(self, other: Registry, *, skip_taken: bool = False, direct: bool = False) -> None:
         """
@@ -199,11 +193,11 @@ class Registry:
 
     def profiles(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Return all tools as their EXECUTION_PROFILE would have them: by tool, then by subcommand."""
-        return {name: {each: profiles.of(tool) for each, tool in tools.items()} for name, tools in self._tools.items()}
+        return {name: {each: profile.of(tool) for each, tool in tools.items()} for name, tools in self._tools.items()}
 
     def catalogue(self) -> dict[str, Any]:
         """Return what submitters in other processes need to know of the tools, as JSON: names, times, arguments."""
-        return {"version": catalogue.VERSION, "tools": schema.specs(self._tools)}
+        return {"version": catalogue.VERSION, "tools": copy.deepcopy(self._specs())}
 
     def json_schema(self, name: str, subcommand: str) -> dict[str, Any]:
         """
@@ -214,7 +208,7 @@ class Registry:
         Raises:
             UnknownToolError: There is no such tool.
         """
-        return schema.json_schema(self.get(name, subcommand))
+        return self.get(name, subcommand).json_schema()
 
     def guide(self, language: str = "ja") -> str:
         """
@@ -264,10 +258,12 @@ class Registry:
             self._tools.setdefault(tool.name, {})[tool.subcommand] = tool
         self._known_specs = self._packed = None
 
-    def _specs(self) -> schema.Specs:
+    def _specs(self) -> Specs:
         """Return the catalogue's entries of all tools; they must not be changed."""
         if self._known_specs is None:
-            self._known_specs = schema.specs(self._tools)
+            self._known_specs = {
+                name: {each: tool.spec for each, tool in tools.items()} for name, tools in self._tools.items()
+            }
         return self._known_specs
 
 

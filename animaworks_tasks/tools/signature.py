@@ -42,7 +42,6 @@ _PLAIN: Final[Mapping[object, tuple[str, Callable[[Any], Any]]]] = {
     object: ("str", str),
     Any: ("str", str),
 }
-_BARE: Final = (list, tuple, Sequence)
 
 _GENERATOR: Final = (
     "it is a generator function: called, it would run nothing and be taken for done. Return the result; how far it is, "
@@ -53,7 +52,6 @@ _METHOD: Final = (
     "it is a method, and nobody would give it its object: make it a function at the top of the module, or register the "
     "method of an object, with registry.add(name, subcommand, object.method)"
 )
-_IS_GENERATOR_FUNCTION: Final = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 if sys.version_info >= (3, 14):  # pragma: no cover - CI has no such Python
     import annotationlib
@@ -89,7 +87,8 @@ def describe(function: Callable[..., Any]) -> tuple[dict[str, Any], ...]:
     Raises:
         RegistryError: No command line can express its signature, or calling it would not run it.
     """
-    if any(is_one(each) for each in (function, type(function).__call__) for is_one in _IS_GENERATOR_FUNCTION):
+    called = (function, type(function).__call__)
+    if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in called):
         raise RegistryError(_GENERATOR)
     _, parameters = _inspected(function)
     if _is_in_class(function) and [each.name for each, _ in parameters][:1] in (["self"], ["cls"]):
@@ -200,7 +199,7 @@ def _read(annotation: Any) -> _Reading:  # noqa: ANN401 - as above
     if origin in (list, Sequence) or (origin is tuple and inner[1:] == (...,)):
         return _read_many(_read(inner[0]), list if origin is Sequence else origin)
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    if annotation in _BARE:
+    if annotation in (list, tuple, Sequence):
         raise RegistryError(f"{name} of what? Say it: {name}[{'str, ...' if annotation is tuple else 'str'}]")
     raise RegistryError(f"no command line can express {name}: take text and convert it in the function")
 

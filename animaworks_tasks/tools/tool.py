@@ -7,16 +7,16 @@ through its reference, only where it is called.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, Final, TypedDict
 
 import attrs
 
-from animaworks_tasks.errors import ToolLoadError
-from animaworks_tasks.task.model import OnInterrupt
-from animaworks_tasks.tools import arguments, signature
+from animaworks_tasks.errors import RegistryError, ToolLoadError
+from animaworks_tasks.task.model import OnInterrupt, at_least, policy, seconds
+from animaworks_tasks.tools import signature
+from animaworks_tasks.tools.arguments import convert, locate, nearest, parse, usage
 from animaworks_tasks.tools.context import ToolContext
 from animaworks_tasks.tools.reference import Reference, is_at_its_name
 
@@ -27,20 +27,23 @@ COMMANDS: Final = frozenset({  # of animaworks-tool: no tool may have such a nam
 SHORTEST_TIMEOUT: Final = 1800.0  # seconds; the default for a tool without expected_seconds
 MAX_ATTEMPTS: Final = 3  # runs that may end with the death of the owner, by default
 
-_NOT_PORTABLE: Final = (
-    "it is a lambda, stands inside a function, or is not what its module has under its name, so only the process that "
-    "registered it can call it: define it at the top of a module, or use ThreadBackend"
+NOT_PORTABLE: Final = (
+    "it is a lambda, stands inside a function, or is not what its module has under its name (a decorator returned "
+    "something else), so only the process that registered it can call it: define it at the top of a module, or use "
+    "ThreadBackend"
 )
+_FACTS: Final = ("long_running", "expected_seconds", "timeout_seconds", "gated", "direct", "summary")
+_JSON_TYPES: Final = {"int": "integer", "float": "number", "bool": "boolean"}  # else text
 
 
 @attrs.frozen
 class FunctionTarget:
     """
-    A typed Python function.
+    A Python function: a typed one, or ``cli_main(argv)`` of a module with EXECUTION_PROFILE, which prints its result.
 
     Attributes:
         reference: Where it is; None if only this process can call it.
-        function: The function itself. It is not pickled with the target.
+        function: The function itself, None where it is to be loaded. It is not pickled with the target.
     """
 
     reference: Reference | None
@@ -58,20 +61,6 @@ class FunctionTarget:
 
 
 @attrs.frozen
-class ModuleTarget:
-    """
-    A module with EXECUTION_PROFILE and ``cli_main(argv)``; what that prints is the result.
-
-    Attributes:
-        reference: Where ``cli_main`` is.
-    """
-
-    reference: Reference
-
-    function: ClassVar[None] = None  # loaded only where it is called
-
-
-@attrs.frozen
 class CommandTarget:
     """
     A plain command; there is no shell.
@@ -83,24 +72,26 @@ class CommandTarget:
     argv: tuple[str, ...] = attrs.field(validator=attrs.validators.min_len(1))
 
 
-Target = FunctionTarget | ModuleTarget | CommandTarget
+Target = FunctionTarget | CommandTarget
+
+
+class ToolOptions(TypedDict, total=False):
+    """The options of any tool; :meth:`Registry.tool` says what each means. None stands for the default."""
+
+    expected_seconds: float | None
+    long_running: bool | None
+    timeout_seconds: float | None
+    retries: int
+    on_interrupt: OnInterrupt | str
+    max_attempts: int
+    grace_seconds: float
+    summary: str
+    gated: bool
 
 
 def _name(_: object, attribute: attrs.Attribute[str], value: str) -> None:
     if not re.fullmatch(r"\w[\w.-]*", value):
         raise ValueError(f"{attribute.name} {value!r} is no name: letters, digits, '_', '-' and '.' make one")
-
-
-def _seconds(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and (isinstance(value, bool | str) or not (math.isfinite(value) and value >= 0)):
-        raise ValueError(f"{attribute.name} must be a finite number of seconds, not {value!r}")
-
-
-def _policy(value: OnInterrupt | str) -> OnInterrupt:
-    try:
-        return OnInterrupt(value)
-    except ValueError:
-        raise ValueError(f"on_interrupt must be 'fail' or 'retry', not {value!r}") from None
 
 
 @attrs.frozen(kw_only=True)
@@ -120,7 +111,7 @@ class Tool:
         max_attempts: How many runs are begun at most where the owner dies in each; by default 3, or retries + 1.
         grace_seconds: Time between SIGTERM and SIGKILL.
         summary: What it does, in one line; may be empty.
-        parameters: What it takes; None if only it knows.
+        parameters: What it takes; None if only it knows, as a command or a module does.
         gated: Whether it needs the permission ``<name>_<subcommand>``.
         direct: Whether a shell can call it as well, because `animaworks-tool` finds it without the host.
     """
@@ -128,13 +119,13 @@ class Tool:
     name: str = attrs.field(validator=_name)
     subcommand: str = attrs.field(validator=_name)
     target: Target
-    expected_seconds: float | None = attrs.field(default=None, validator=_seconds)
+    expected_seconds: float | None = attrs.field(default=None, validator=seconds)
     long_running: bool = attrs.field(validator=attrs.validators.instance_of(bool))
-    timeout_seconds: float = attrs.field(validator=_seconds)
-    retries: int = attrs.field(default=0, validator=[attrs.validators.instance_of(int), attrs.validators.ge(0)])
-    on_interrupt: OnInterrupt = attrs.field(default=OnInterrupt.FAIL, converter=_policy)
-    max_attempts: int = attrs.field(validator=[attrs.validators.instance_of(int), attrs.validators.ge(1)])
-    grace_seconds: float = attrs.field(default=5.0, validator=_seconds)
+    timeout_seconds: float = attrs.field(validator=seconds)
+    retries: int = attrs.field(default=0, validator=at_least(0))
+    on_interrupt: OnInterrupt = attrs.field(default=OnInterrupt.FAIL, converter=policy)
+    max_attempts: int = attrs.field(validator=at_least(1))
+    grace_seconds: float = attrs.field(default=5.0, validator=seconds)
     summary: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
     parameters: tuple[Mapping[str, Any], ...] | None = attrs.field(default=None, hash=False)
     gated: bool = attrs.field(default=False, validator=attrs.validators.instance_of(bool))
@@ -170,7 +161,13 @@ class Tool:
     @property
     def usage(self) -> str:
         """The line that shows how it is called."""
-        return arguments.usage(self.command, self.parameters)
+        return usage(self.command, self.parameters)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Its entry in the catalogue, fit for JSON."""
+        facts = {name: getattr(self, name) for name in _FACTS}
+        return facts | {"parameters": None if self.parameters is None else [dict(each) for each in self.parameters]}
 
     @property
     def origin(self) -> str:
@@ -185,7 +182,7 @@ class Tool:
     @property
     def portable(self) -> bool:
         """Whether another process can run it."""
-        return not isinstance(self.target, FunctionTarget) or self.target.portable
+        return isinstance(self.target, CommandTarget) or self.target.portable
 
     def load(self) -> Callable[..., Any]:
         """
@@ -201,7 +198,7 @@ class Tool:
         if target.function is not None:
             return target.function
         if target.reference is None:
-            raise ToolLoadError(self.command, _NOT_PORTABLE)
+            raise ToolLoadError(self.command, NOT_PORTABLE)
         try:
             loaded: Callable[..., Any] = target.reference.load()
         except ToolLoadError as error:
@@ -220,11 +217,59 @@ class Tool:
             WrongArgumentError: *argv* does not fit its parameters.
             ToolLoadError: Its code does not load here.
         """
-        return signature.bind(self.load(), arguments.parse(self.command, self.parameters or (), argv[1:]), context)
+        return signature.bind(self.load(), parse(self.command, self.parameters or (), argv[1:]), context)
 
     def command_line(self, argv: Sequence[str]) -> list[str]:
         """Return the argument list of a command tool for *argv* of a task, whose subcommand only we need."""
         if not isinstance(self.target, CommandTarget):
             raise TypeError(f"{self.key} is no command")
-        position = arguments.locate([self.subcommand], argv)
+        position = locate([self.subcommand], argv)
         return [*self.target.argv, *(word for i, word in enumerate(argv) if i != position)]
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return its arguments as a JSON Schema of an object; see :meth:`Registry.json_schema`."""
+        argv = {"name": "argv", "type": "str", "many": True, "default": [], "help": "the words after the subcommand"}
+        parameters: Sequence[Mapping[str, Any]] = [argv] if self.parameters is None else self.parameters
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": self.command,
+            "type": "object",
+            **({"description": self.summary} if self.summary else {}),
+            "properties": {each["name"]: _property(each) for each in parameters},
+            "required": [each["name"] for each in parameters if "default" not in each],
+            "additionalProperties": False,
+        }
+
+
+def _property(parameter: Mapping[str, Any]) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": _JSON_TYPES.get(parameter["type"], "string")}
+    if "choices" in parameter:
+        schema["enum"] = [convert(parameter, text) for text in parameter["choices"]]
+    if parameter.get("many"):
+        schema = {"type": "array", "items": schema} | ({} if "default" in parameter else {"minItems": 1})
+    if parameter.get("default") is not None:
+        schema["default"] = parameter["default"]
+    return schema | ({"description": parameter["help"]} if "help" in parameter else {})
+
+
+def make_tool(name: str, subcommand: str, target: Target, **options: Any) -> Tool:  # noqa: ANN401 - ToolOptions
+    """
+    Return the tool with these options; None stands for the default.
+
+    Raises:
+        RegistryError: It cannot have that name, no command line can express the signature of its function, or an option
+            does not exist or cannot be that; the message says why.
+    """
+    try:
+        if name in COMMANDS:
+            raise RegistryError(f"`animaworks-tool {name}` is a command already: choose another name")
+        if unknown := [option for option in options if option not in ToolOptions.__annotations__]:
+            raise RegistryError(f"there is no option {unknown[0]}{nearest(unknown[0], ToolOptions.__annotations__)}")
+        facts: dict[str, Any] = {}
+        if isinstance(target, FunctionTarget) and target.function is not None:
+            facts["parameters"] = signature.describe(target.function)
+            facts["summary"] = next(iter(signature.documentation(target.function).splitlines()), "")
+        facts |= {option: value for option, value in options.items() if value is not None}
+        return Tool(name=name, subcommand=subcommand, target=target, **facts)
+    except (TypeError, ValueError) as error:
+        raise RegistryError(f"{name} {subcommand}: {error.args[0]}") from error

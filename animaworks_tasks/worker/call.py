@@ -23,7 +23,7 @@ from animaworks_tasks.errors import BadArgument, MissingCredential, TaskCancelle
 from animaworks_tasks.task.model import Cause, Task
 from animaworks_tasks.tools.context import ToolContext, Workspace
 from animaworks_tasks.tools.secrets import without_secrets
-from animaworks_tasks.tools.tool import CommandTarget, FunctionTarget, Tool
+from animaworks_tasks.tools.tool import CommandTarget, Tool
 from animaworks_tasks.worker import command
 from animaworks_tasks.worker.output import Printed, Sink, printed_to
 from animaworks_tasks.worker.result import UnfinishedError, as_text, is_unfinished
@@ -125,7 +125,7 @@ def _call(
 ) -> object:
     if isinstance(tool.target, CommandTarget):
         return command.run(tool, task, context, out, err)
-    if isinstance(tool.target, FunctionTarget):
+    if tool.parameters is not None:
         positional, named = tool.bind(task.argv, context)
         here = [_in_directory(task.cwd, value) for value in positional]
         value = tool.load()(*here, **{name: _in_directory(task.cwd, value) for name, value in named.items()})

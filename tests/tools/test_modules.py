@@ -12,7 +12,7 @@ import pytest
 from animaworks_tasks.errors import RegistryError, ToolLoadError
 from animaworks_tasks.tools.reference import Reference
 from animaworks_tasks.tools.registry import Registry
-from animaworks_tasks.tools.tool import ModuleTarget
+from animaworks_tasks.tools.tool import FunctionTarget
 from tests.tools.functions import plain
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def test_an_imported_module_is_a_tool_as_it_stands(modules: Path) -> None:
     registry = Registry()
     registry.add_module("image_gen", imaging)
     assert imaging.cli_main is registry.get("image_gen", "3d").load()
-    assert ModuleTarget(Reference(module="imaging", file=str(modules / "imaging.py"), qualname="cli_main")) == (
+    assert FunctionTarget(Reference(module="imaging", file=str(modules / "imaging.py"), qualname="cli_main")) == (
         registry.get("image_gen", "3d").target
     )
 
