@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import heapq
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -51,77 +52,40 @@ class Change(enum.Enum):
     GONE = "gone"  # it is not, or no longer, where it was seen
 
 
-TRANSITIONS: Final[dict[tuple[Phase, Change], Phase]] = {
-    # from             on                  to
-    (Phase.UNKNOWN,   Change.LISTED):      Phase.UNREAD,
-    (Phase.UNKNOWN,   Change.DUE):         Phase.READY,
-    (Phase.UNKNOWN,   Change.NOT_DUE):     Phase.LATER,
-    (Phase.UNKNOWN,   Change.STARTED):     Phase.OURS,  # without reading its record: it was the only one
-    (Phase.UNKNOWN,   Change.RUNS):        Phase.OTHERS,
-    (Phase.UNKNOWN,   Change.RUNS_INSIDE): Phase.SLOTLESS,
-    (Phase.UNKNOWN,   Change.RECOVERED):   Phase.ENDED,
-
-    (Phase.UNREAD,    Change.READ):        Phase.UNKNOWN,
-    (Phase.UNREAD,    Change.DUE):         Phase.READY,
-    (Phase.UNREAD,    Change.NOT_DUE):     Phase.LATER,
-    (Phase.UNREAD,    Change.RUNS):        Phase.OTHERS,
-    (Phase.UNREAD,    Change.RUNS_INSIDE): Phase.SLOTLESS,
-    (Phase.UNREAD,    Change.RECOVERED):   Phase.ENDED,
-    (Phase.UNREAD,    Change.GONE):        Phase.UNKNOWN,
-
-    (Phase.READY,     Change.NOT_DUE):     Phase.LATER,  # another host requeued it with a pause
-    (Phase.READY,     Change.STARTED):     Phase.OURS,
-    (Phase.READY,     Change.RUNS):        Phase.OTHERS,
-    (Phase.READY,     Change.RUNS_INSIDE): Phase.SLOTLESS,
-    (Phase.READY,     Change.DONE):        Phase.ENDED,
-    (Phase.READY,     Change.RECOVERED):   Phase.ENDED,
-    (Phase.READY,     Change.GONE):        Phase.UNKNOWN,
-
-    (Phase.LATER,     Change.DUE):         Phase.READY,
-    (Phase.LATER,     Change.NOT_DUE):     Phase.LATER,  # likewise
-    (Phase.LATER,     Change.RUNS):        Phase.OTHERS,
-    (Phase.LATER,     Change.RUNS_INSIDE): Phase.SLOTLESS,
-    (Phase.LATER,     Change.DONE):        Phase.ENDED,
-    (Phase.LATER,     Change.RECOVERED):   Phase.ENDED,
-    (Phase.LATER,     Change.GONE):        Phase.UNKNOWN,
-
-    (Phase.OURS,      Change.REFUSED):     Phase.UNKNOWN,
-    (Phase.OURS,      Change.RETURNED):    Phase.OTHERS,  # until its record is read
-    (Phase.OURS,      Change.RECOVERED):   Phase.RETURNING,  # its supervisor died
-
-    (Phase.RETURNING, Change.RETURNED):    Phase.ENDED,
-
-    (Phase.OTHERS,    Change.DUE):         Phase.READY,
-    (Phase.OTHERS,    Change.NOT_DUE):     Phase.LATER,
-    (Phase.OTHERS,    Change.RUNS_INSIDE): Phase.SLOTLESS,
-    (Phase.OTHERS,    Change.ORPHANED):    Phase.STUCK,
-    (Phase.OTHERS,    Change.DONE):        Phase.ENDED,
-    (Phase.OTHERS,    Change.RECOVERED):   Phase.ENDED,
-    (Phase.OTHERS,    Change.GONE):        Phase.UNKNOWN,
-
-    (Phase.SLOTLESS,  Change.DUE):         Phase.READY,
-    (Phase.SLOTLESS,  Change.NOT_DUE):     Phase.LATER,
-    (Phase.SLOTLESS,  Change.ORPHANED):    Phase.STUCK,
-    (Phase.SLOTLESS,  Change.DONE):        Phase.ENDED,
-    (Phase.SLOTLESS,  Change.RECOVERED):   Phase.ENDED,
-    (Phase.SLOTLESS,  Change.GONE):        Phase.UNKNOWN,
-
-    (Phase.STUCK,     Change.DUE):         Phase.READY,
-    (Phase.STUCK,     Change.NOT_DUE):     Phase.LATER,
-    (Phase.STUCK,     Change.RUNS):        Phase.OTHERS,
-    (Phase.STUCK,     Change.RUNS_INSIDE): Phase.SLOTLESS,
-    (Phase.STUCK,     Change.DONE):        Phase.ENDED,
-    (Phase.STUCK,     Change.RECOVERED):   Phase.ENDED,
-    (Phase.STUCK,     Change.GONE):        Phase.UNKNOWN,
-
-    (Phase.ENDED,     Change.GONE):        Phase.UNKNOWN,
+UNKNOWN, UNREAD, READY, LATER, OURS, RETURNING, OTHERS, SLOTLESS, STUCK, ENDED = Phase
+_CHANGES: Final = (
+    Change.LISTED, Change.DUE, Change.NOT_DUE, Change.STARTED, Change.RUNS, Change.RUNS_INSIDE, Change.ORPHANED,
+    Change.DONE, Change.RECOVERED, Change.GONE,
+)  # fmt: skip
+_MOVES: Final[dict[Phase, Sequence[Phase | None]]] = {  # to which phase each of these changes moves a task
+    # from     listed  due    not due started runs    runs inside orphaned done  recovered gone
+    UNKNOWN:  (UNREAD, READY, LATER,  OURS,   OTHERS, SLOTLESS,   None,   None,  ENDED,    None),
+    UNREAD:   (None,   READY, LATER,  None,   OTHERS, SLOTLESS,   None,   None,  ENDED,    UNKNOWN),
+    READY:    (None,   None,  LATER,  OURS,   OTHERS, SLOTLESS,   None,   ENDED, ENDED,    UNKNOWN),
+    LATER:    (None,   READY, LATER,  None,   OTHERS, SLOTLESS,   None,   ENDED, ENDED,    UNKNOWN),
+    OTHERS:   (None,   READY, LATER,  None,   None,   SLOTLESS,   STUCK,  ENDED, ENDED,    UNKNOWN),
+    SLOTLESS: (None,   READY, LATER,  None,   None,   None,       STUCK,  ENDED, ENDED,    UNKNOWN),
+    STUCK:    (None,   READY, LATER,  None,   OTHERS, SLOTLESS,   None,   ENDED, ENDED,    UNKNOWN),
 }  # fmt: skip
+TRANSITIONS: Final[dict[tuple[Phase, Change], Phase]] = {
+    (phase, change): after
+    for phase, row in _MOVES.items()
+    for change, after in zip(_CHANGES, row, strict=True)
+    if after is not None
+} | {
+    (UNREAD, Change.READ): UNKNOWN,
+    (OURS, Change.REFUSED): UNKNOWN,
+    (OURS, Change.RETURNED): OTHERS,  # until its record is read
+    (OURS, Change.RECOVERED): RETURNING,  # its supervisor died
+    (RETURNING, Change.RETURNED): ENDED,
+    (ENDED, Change.GONE): UNKNOWN,
+}
 
-QUEUED: Final = (Phase.READY, Phase.LATER)
-AT_BACKEND: Final = (Phase.OURS, Phase.RETURNING)
-ELSEWHERE: Final = (Phase.OTHERS, Phase.SLOTLESS, Phase.STUCK)
-TAKES_SLOT: Final = (*AT_BACKEND, Phase.OTHERS)
-BUSY: Final = (Phase.UNREAD, Phase.READY, *TAKES_SLOT, Phase.SLOTLESS)  # a scheduler that has none of them is idle
+QUEUED: Final = (READY, LATER)
+AT_BACKEND: Final = (OURS, RETURNING)
+ELSEWHERE: Final = (OTHERS, SLOTLESS, STUCK)
+TAKES_SLOT: Final = (*AT_BACKEND, OTHERS)
+BUSY: Final = (UNREAD, READY, *TAKES_SLOT, SLOTLESS)  # a scheduler that has none of them is idle
 
 
 @attrs.frozen
