@@ -26,8 +26,6 @@ Every error a user of this package can meet, and what a tool raises to say what 
 A tool's own exception is never wrapped: its type, message and traceback go into the task's record.
 """
 
-from __future__ import annotations
-
 
 class TasksError(Exception):
     """The base class of all errors of this package."""

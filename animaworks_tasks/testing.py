@@ -9,8 +9,6 @@ Nothing here needs pytest. For pytest there are the fixtures *task_store*, *regi
 (``_pytest_plugin.py``): no thread, no sleep, no directory. The author of another store inherits :class:`StoreContract`.
 """
 
-from __future__ import annotations
-
 import math
 import shlex
 import textwrap

@@ -5,8 +5,6 @@ Those files lie where our views do, ``background_tasks/<id>.json``. What AnimaWo
 is shown unchanged, and removed by the rules of AnimaWorks, because nothing else finishes or removes it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import enum
 import json

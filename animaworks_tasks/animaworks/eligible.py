@@ -1,7 +1,5 @@
 """Which tools to submit, and how long they take: defaults, profiles and configuration in one table."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Final
 

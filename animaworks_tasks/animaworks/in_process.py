@@ -5,8 +5,6 @@ It is made in a thread of its own, or in the event loop that submitted it. In th
 cancels the call after a cancellation request, and finishes the task when the loop is closed.
 """
 
-from __future__ import annotations
-
 import asyncio
 import concurrent.futures
 import contextlib

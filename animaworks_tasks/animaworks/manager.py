@@ -14,8 +14,6 @@ task as interrupted, with its notification.
 Any number of managers and executors may share a directory: a task of another one is recognised as alive by its lock.
 """
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import logging

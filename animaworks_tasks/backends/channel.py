@@ -6,8 +6,6 @@ without waiting, up to a limit, and accepts a valid report only. Any process tha
 socket.
 """
 
-from __future__ import annotations
-
 import json
 import socket
 from multiprocessing.connection import wait

@@ -6,8 +6,6 @@ Before foreign code runs in it, the copy closes what it must not keep open: the 
 host.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import gc

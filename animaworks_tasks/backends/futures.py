@@ -1,7 +1,5 @@
 """Calls in somebody else's pool: any :class:`concurrent.futures.Executor`, a Dask cluster's included."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 

@@ -1,7 +1,5 @@
 """Calls in the thread that submits them. For tests."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final

@@ -4,8 +4,6 @@ Restores what a tool may have changed of its process, for the next tool.
 ``sys.path`` and loaded modules with their data stay: this is what a warm process is for.
 """
 
-from __future__ import annotations
-
 import contextlib
 import locale
 import os

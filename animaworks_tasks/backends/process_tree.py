@@ -7,8 +7,6 @@ children has no descendants. Elsewhere only the tool process is known: its desce
 killed, and only those in its process group.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -1,7 +1,5 @@
 """The backend protocol: the two methods of a futures executor, and optional traits."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future

@@ -6,8 +6,6 @@ closes, it finishes the running call and exits. It enforces timeouts and cancell
 the host is dead.
 """
 
-from __future__ import annotations
-
 import contextlib
 import pickle
 import signal

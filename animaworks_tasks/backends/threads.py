@@ -1,7 +1,5 @@
 """Calls in threads of this process: for light tools that mostly wait for input and output."""
 
-from __future__ import annotations
-
 import queue
 import threading
 from collections.abc import Callable

@@ -6,8 +6,6 @@ The supervisor uses :class:`ToolProcess`. The process itself is a fork of the su
 of file descriptors: the output of subprocesses goes there too, and nothing is lost when a process dies.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pickle

@@ -1,7 +1,5 @@
 """``animaworks-tool cancel``, ``retry``, ``notifications``, ``doctor`` and ``prune``: what changes a store."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 from datetime import timedelta

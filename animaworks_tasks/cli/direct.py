@@ -1,7 +1,5 @@
 """``animaworks-tool TOOL SUBCOMMAND ...``: call a tool here and now, as if it were a program of its own."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shlex

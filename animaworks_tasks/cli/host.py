@@ -7,8 +7,6 @@ The first Ctrl-C starts nothing more and waits for what runs; the second one lea
 with little patience, leaves as the executor does by default: in processes tasks go on, threads are given ten seconds.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

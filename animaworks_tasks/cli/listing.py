@@ -1,7 +1,5 @@
 """``animaworks-tool list``: once, or with ``--watch`` as it changes, until Ctrl-C."""
 
-from __future__ import annotations
-
 import shutil
 import signal
 import time

@@ -1,7 +1,5 @@
 """The line of every command but ``submit``, and all help; both are made from the table of commands."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterable, Sequence
 from importlib import import_module

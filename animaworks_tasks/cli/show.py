@@ -1,7 +1,5 @@
 """``animaworks-tool show``, ``events``, ``logs`` and ``wait``: all that is known of a task, now or until it is done."""
 
-from __future__ import annotations
-
 import math
 import os
 import shlex

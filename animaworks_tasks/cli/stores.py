@@ -1,7 +1,5 @@
 """The store that a command looks at, the task that the beginning of an id means, and why a task does not go on."""
 
-from __future__ import annotations
-
 import errno
 import os
 from types import SimpleNamespace

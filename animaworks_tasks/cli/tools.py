@@ -1,7 +1,5 @@
 """``animaworks-tool tools`` and ``guide``: what can be called; and where the tools of a command line come from."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Tasks to look at again soon, because the event of a change may come a moment before the change."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from typing import Final

@@ -1,7 +1,5 @@
 """Calls back with each task that ended: in a thread, or in the host's event loop."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import logging

@@ -1,7 +1,5 @@
 """Checks before an executor starts, of what would fail later in another process."""
 
-from __future__ import annotations
-
 import pickle
 
 from animaworks_tasks.errors import RegistryError

@@ -5,8 +5,6 @@ One daemon thread runs the scheduler (see ``scheduler.py``); a few more threads 
 event loop only awaits their futures. So the same code serves a host with an event loop and one without.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -6,8 +6,6 @@ whose call has ended starts the next one itself. The directories are the truth: 
 rebuilt from them, by a full look every few seconds and a look at each task that changed in between.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math

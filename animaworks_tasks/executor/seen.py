@@ -4,8 +4,6 @@ What a scheduler knows of tasks: a table of transitions, one function that reads
 What the table lacks is refused and changes nothing: no end is reported twice, and no task is started twice.
 """
 
-from __future__ import annotations
-
 import enum
 import heapq
 from collections.abc import Sequence

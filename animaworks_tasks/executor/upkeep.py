@@ -1,7 +1,5 @@
 """What an executor does for its store besides running tasks: publish the catalogue of tools, and prune."""
 
-from __future__ import annotations
-
 import logging
 import time
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """Futures for waiting until a task is done, or until there is nothing left to do."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import threading

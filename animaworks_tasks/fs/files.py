@@ -4,8 +4,6 @@ Files: write one durably, sync a directory, read with suspicion. How they appear
 Next to nothing but :mod:`os` is imported: ``animaworks-tool submit`` needs no more.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

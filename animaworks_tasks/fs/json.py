@@ -6,8 +6,6 @@ compares them), without importing :mod:`json`, which brings :mod:`re` along and 
 C parts of the standard library's JSON are used directly.
 """
 
-from __future__ import annotations
-
 from _json import encode_basestring, make_scanner
 
 

@@ -9,8 +9,6 @@ The lock of a file is taken by filelock, on a descriptor of ours. That of a dire
 shared one. Both are flock(2), and released alike.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

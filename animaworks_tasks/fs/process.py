@@ -1,7 +1,5 @@
 """This process: its id, which is asked of the kernel once; a forked child asks again."""
 
-from __future__ import annotations
-
 import os
 
 

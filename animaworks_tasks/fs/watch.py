@@ -14,8 +14,6 @@ concerns. A forked child shares nothing with its parent.
 Needs Linux. Elsewhere, or when the kernel refuses, :attr:`Watch.problem` says why, and a wait only sleeps.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -1,7 +1,5 @@
 """Whether a task's notification was delivered: known from where it lies, or from the journal once it is gone."""
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime

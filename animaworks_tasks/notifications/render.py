@@ -7,8 +7,6 @@ pass for a line of ours: outside of its fences it stands on lines that we begin,
 tag, an image or a role there.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 import unicodedata

@@ -6,8 +6,6 @@ executor, and holds a record's lock for no longer than a look. So it works besid
 written. What :func:`fix` does is what recovery does, quarantine and permissions: nothing is lost by it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import stat

@@ -1,7 +1,5 @@
 """The promise of every store as a pytest class: the author of another store inherits from it."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

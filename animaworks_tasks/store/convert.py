@@ -5,8 +5,6 @@ The format before had a lock file beside each record, ids that were made from ke
 name. ``format`` is written last, after an fsync of all directories: killed before that, the next one does the rest.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import stat

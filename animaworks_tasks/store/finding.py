@@ -1,7 +1,5 @@
 """What a check finds: one thing that is not as it should be, and what to do about it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Collection, Iterator
 from functools import partial

@@ -5,8 +5,6 @@ The entry comes before the record is pending, and goes before the done record do
 that of a submitter, or of a prune, that died: nothing was acknowledged, or nothing is left, and it is dropped.
 """
 
-from __future__ import annotations
-
 import os
 
 from animaworks_tasks.fs import files, json, locks

@@ -6,8 +6,6 @@ owns it until it is finished or requeued; of two claimants one gets it. What was
 notification, whatever died in between.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, Unpack

@@ -5,8 +5,6 @@ Any number of hosts may do this at any time. A running record whose lock is held
 is an orphan, and belongs to the host that takes the lock.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

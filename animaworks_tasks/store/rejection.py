@@ -5,8 +5,6 @@ The explanation comes first. A process that finds the file half way learns from 
 running record that cannot be read and has no explanation may have run.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import time

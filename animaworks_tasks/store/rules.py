@@ -1,7 +1,5 @@
 """What every store does alike, without I/O: new tasks, when one is due, how it is requeued, the order of lists."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta

@@ -5,8 +5,6 @@ Whoever is killed between any two steps leaves what recovery understands. A step
 and of what it does there: ``claim.link``, ``finish.sync``.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

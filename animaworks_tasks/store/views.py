@@ -5,8 +5,6 @@ A view is a file of its own, redacted, replaced by a rename and not fsynced. Not
 torn or somebody else's. But what recovery may have to kill of a dead owner's, it learns here.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 

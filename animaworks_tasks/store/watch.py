@@ -1,7 +1,5 @@
 """What an executor sees of a directory store: the kernel's events in pending/, running/ and done/, as ids of tasks."""
 
-from __future__ import annotations
-
 import contextlib
 
 from animaworks_tasks.fs import locks

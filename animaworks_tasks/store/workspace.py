@@ -1,7 +1,5 @@
 """The files of one running task: its log, its progress, its results."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -9,8 +9,6 @@ What does not fit is refused with one clear reason, whatever program wrote it. W
 before they are published, so nothing is ever stored that cannot be read again.
 """
 
-from __future__ import annotations
-
 import enum
 import json
 import math

@@ -5,8 +5,6 @@ Everything that the table lacks is refused and changes nothing. The diagram in d
 it, and the tests walk it.
 """
 
-from __future__ import annotations
-
 import enum
 from typing import Any, Final
 

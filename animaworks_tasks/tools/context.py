@@ -5,8 +5,6 @@ A :class:`Workspace` is the part of a store that belongs to one running task: it
 request, its large results and scratch files. A :class:`ToolContext` offers these to a tool's author.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 import os

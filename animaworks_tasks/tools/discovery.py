@@ -8,8 +8,6 @@ A file is a tool if it has EXECUTION_PROFILE and ``cli_main`` (then it is named 
 literal; one that does is, once per process.
 """
 
-from __future__ import annotations
-
 import inspect
 import os
 import pkgutil

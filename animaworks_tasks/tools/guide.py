@@ -6,8 +6,6 @@ long it takes. Optional arguments are left to ``--help``: each line is a complet
 A tool that only the host has is to be submitted, however quick it is: no shell could call it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Final
 

@@ -7,8 +7,6 @@ A profile that is a literal is read from the source: importing such a module can
 a tool is long-running must not.
 """
 
-from __future__ import annotations
-
 import ast
 import inspect
 import itertools

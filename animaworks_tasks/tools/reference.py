@@ -5,8 +5,6 @@ A file that Python cannot import by a name gets a private name, in a private pac
 it may import its neighbours (``from ._helper import x``), and directories of one name do not mix.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

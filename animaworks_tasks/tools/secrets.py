@@ -5,8 +5,6 @@ Only values that this process knows can be found: those of environment variables
 are replaced in results, errors and progress before these are recorded or cut; the log keeps what the tool wrote.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -6,8 +6,6 @@ A function returns its result; a module's ``cli_main`` and a command print it. W
 KeyboardInterrupt in the main thread, which is a person's Ctrl-C.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys

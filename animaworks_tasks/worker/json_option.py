@@ -6,8 +6,6 @@ makes knows which: so ``-j`` is added when that parser begins to parse, if it is
 twice or guessed from source. A tool that parses its arguments in another way gets them as typed.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import sys

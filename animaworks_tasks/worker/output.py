@@ -5,8 +5,6 @@ What a tool prints, routed to its task, in any backend.
 replaced by a router, which finds the task that prints in a context variable; all other output goes where it went.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import sys

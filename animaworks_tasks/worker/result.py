@@ -10,8 +10,6 @@ A value with an obvious form in JSON gets that, at any depth; any other becomes 
 A generator, or something that was not awaited, is no result: its work is not done.
 """
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 import io

@@ -5,8 +5,6 @@ The process that runs :func:`run_task` owns the task from the claim until the ou
 process makes the call: in this thread, or, in a supervisor, in the tool process that it supervises.
 """
 
-from __future__ import annotations
-
 import errno
 import logging
 import random

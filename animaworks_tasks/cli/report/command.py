@@ -1,7 +1,5 @@
 """``animaworks-tool report``: what the store has come to, as one page to look at or to hand on."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """HTML in which text cannot become markup: all that is no :class:`Markup` is escaped."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Iterable
 from typing import Final

@@ -4,8 +4,6 @@ The page of a report: one HTML document that needs nothing but itself.
 No script, nothing from elsewhere: the policy in its head forbids both, and allows the one style sheet by its hash.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import statistics

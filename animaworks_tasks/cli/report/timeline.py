@@ -4,8 +4,6 @@ The timeline of a report: per tool a row, per task a bar from its start to its e
 Horizontal places are percents, so that a row is as wide as the page and its text is never scaled.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
