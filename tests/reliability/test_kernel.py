@@ -154,5 +154,5 @@ def _plain(events: list[Event]) -> list[str]:
         if event[0] in {"say", "open", "write", "fsync", "link", "rename", "unlink", "mkdir", "rmdir"}:
             rest_of_it = [part for part in event[1:] if not isinstance(part, bytes)]
             text = re.sub(r"\d+/\d+", "", words(event[0], *rest_of_it))
-            found.append(re.sub(r"\.[0-9a-f]{16}|probe\S*", "", text))
+            found.append(re.sub(r"\.[0-9a-f]{12}\.\d+\.\d+|probe\S*", "", text))
     return found
