@@ -41,10 +41,7 @@ class Lock:
 
     def names(self, path: str) -> bool:
         """Return whether *path* is a name of the locked file."""
-        try:
-            return os.path.samestat(os.lstat(path), self._status)
-        except FileNotFoundError:
-            return False
+        return is_named(path, self._status)
 
     def link(self, path: str) -> None:
         """
@@ -86,6 +83,14 @@ class Lock:
         self.is_held = False
         _held.discard(self)
         os.close(self._fd)
+
+
+def is_named(path: str, status: os.stat_result) -> bool:
+    """Return whether *path* is a name of the file of that *status*."""
+    try:
+        return os.path.samestat(os.lstat(path), status)
+    except FileNotFoundError:
+        return False
 
 
 _held: set[Lock] = set()

@@ -52,15 +52,15 @@ def convert(layout: Layout, disk: Disk) -> None:
 
 
 def _refuse_if_at_work(layout: Layout) -> None:
-    reason = None
     # Without its record, what an owner said of itself is a leftover.
     running = [name for name in files.names(layout.running) if name.endswith((".json", ".task"))]
     if any(not name.endswith(".owner.json") for name in running):
         reason = "tasks run in it, or their hosts died: `animaworks-tool run --until-idle` of that release ends them"
     elif _is_heard(os.path.join(layout.root, "doorbell")):
         reason = "a host of that release is at work in it: stop that first"
-    if reason is not None:
-        raise StoreError(layout.root, f"it was made by an earlier release, and cannot be converted while {reason}")
+    else:
+        return
+    raise StoreError(layout.root, f"it was made by an earlier release, and cannot be converted while {reason}")
 
 
 def _is_heard(fifo: str) -> bool:
