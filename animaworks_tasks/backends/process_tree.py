@@ -175,13 +175,11 @@ def _alive(child: Child) -> list[_Process]:
 
 
 def _has_children() -> bool:
-    if not _ON_LINUX:  # pragma: no cover - CI is Linux
-        return False
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
+    with contextlib.suppress(ChildProcessError):
+        if _ON_LINUX:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            return True
+    return False
 
 
 def _below(root: int) -> list[_Process]:
@@ -215,10 +213,9 @@ def _table_of_processes() -> dict[int, list[int]]:
 
 
 def _started(pid: int) -> int | None:
-    try:
+    with contextlib.suppress(OSError):
         return int(_stat(pid)[19])
-    except OSError:
-        return None
+    return None
 
 
 def _stat(pid: int) -> list[bytes]:

@@ -73,12 +73,7 @@ class FuturesBackend:
     """
 
     def __init__(self, executor: Executor) -> None:
-        self._executor = executor
-
-    @property
-    def traits(self) -> Traits:
-        """Those of the pool."""
-        return traits_of(self._executor)
+        self._executor, self.traits = executor, traits_of(executor)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Start the call soon; never block."""

@@ -167,8 +167,7 @@ def _flock(path: str, operation: int) -> Lock:
 def lock_trouble(path: str) -> str | None:
     """Return why locks of the file *path*, which nobody else has, are not to be relied on; None where they are."""
     try:
-        first = hold(path)
-        second = hold(path)
+        first, second = hold(path), hold(path)
     except OSError as error:
         if error.errno not in {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}:
             raise

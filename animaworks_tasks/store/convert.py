@@ -8,6 +8,7 @@ name. ``format`` is written last, after an fsync of all directories: killed befo
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 
@@ -65,14 +66,10 @@ def _refuse_if_at_work(layout: Layout) -> None:
 
 def _is_heard(fifo: str) -> bool:
     """Return whether somebody has the FIFO open for reading, as hosts of the earlier release have."""
-    try:
-        fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:  # ENXIO: nobody
-        return False
-    try:
-        return stat.S_ISFIFO(os.fstat(fd).st_mode)
-    finally:
-        os.close(fd)
+    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    with contextlib.suppress(OSError), io.FileIO(os.open(fifo, flags), "w") as file:  # ENXIO: nobody
+        return stat.S_ISFIFO(os.fstat(file.fileno()).st_mode)
+    return False
 
 
 def _name_anew(layout: Layout, disk: Disk, name: str) -> None:
@@ -88,7 +85,6 @@ def _name_anew(layout: Layout, disk: Disk, name: str) -> None:
 def _index(layout: Layout, disk: Disk, path: str) -> None:
     """Enter the task of a record under its key; one that waits comes before one that ended, which had it earlier."""
     with contextlib.suppress(OSError, ValueError):
-        record = json.load(files.read(path, limit=SIZE_LIMIT))
-        key = record.get("key") if isinstance(record, dict) else None
-        if isinstance(key, str) and key:
-            disk.link("convert.link-key", path, os.path.join(layout.keys, digest(key)))
+        match json.load(files.read(path, limit=SIZE_LIMIT)):
+            case {"key": str() as key} if key:
+                disk.link("convert.link-key", path, os.path.join(layout.keys, digest(key)))

@@ -83,10 +83,9 @@ def kill_holders(path: str) -> int:
     Returns:
         How many were killed.
     """
-    try:
+    with contextlib.suppress(OSError):
         return _kill_all(functools.partial(_holds, os.stat(path)))
-    except OSError:
-        return 0
+    return 0
 
 
 def kill_session(owner: Owner | None) -> int:

@@ -103,10 +103,8 @@ def _recover_locked(
     running, reason = None, ""
     try:
         running = running_task(place.layout, decoded(lock.read(limit=SIZE_LIMIT), task_id))
-    except RecordError as error:
-        reason = error.reason
-    except files.UnreadableFileError as error:
-        reason = error.strerror or "it cannot be read"
+    except (RecordError, files.UnreadableFileError) as error:
+        reason = error.reason if isinstance(error, RecordError) else str(error.strerror)
     if concerns is not None and (running is None or not concerns(running)):
         return False
     leftovers.kill_session(views.owner_of(place.layout, task_id))

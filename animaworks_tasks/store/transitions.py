@@ -123,8 +123,7 @@ def _finish_again(place: Place, task_id: str) -> None:
 
 
 def _started(place: Place, task: Task) -> Task:
-    changes = {"attempt": task.attempt + 1, "started_at": place.clock(), "owner_pid": pid()}
-    return advance(task, Event.CLAIM, **changes)
+    return advance(task, Event.CLAIM, attempt=task.attempt + 1, started_at=place.clock(), owner_pid=pid())
 
 
 def begin(place: Place, task: Task, *, durably: bool) -> Claim:

@@ -245,7 +245,8 @@ def _failed(error: BaseException, err: Printed) -> Report:
         if error.code in _WENT_WELL:
             return Report()
         cause = Cause.ARGUMENTS if error.code == _USAGE_EXIT else Cause.TOOL
-        return Report(cause=cause, error=_exit_words(error.code, err))
+        said = _clean(error.code if isinstance(error.code, str) else err.text().strip())[-_ERROR_LIMIT:]
+        return Report(cause=cause, error=said or f"it ended with exit status {error.code} and said nothing")
     cause = next((cause for kind, cause in _CAUSES if isinstance(error, kind)), Cause.TOOL)
     hint = error.hint if isinstance(error, ToolError) else None
     own = isinstance(error, ToolError | UsageError | ToolLoadError)
@@ -271,12 +272,6 @@ def _failed_together(group: BaseExceptionGroup[BaseException], err: Printed) -> 
     decisive = next((report for report in reports if report.cancelled or report.cause), reports[0])  # not a sys.exit(0)
     errors = dict.fromkeys(report.error for report in reports if report.error)
     return attrs.evolve(decisive, error="; ".join(errors))
-
-
-def _exit_words(code: object, err: Printed) -> str:
-    """Return the error of a tool that called sys.exit: the text it exited with, or else the end of its stderr."""
-    text = _clean(code if isinstance(code, str) else err.text().strip())[-_ERROR_LIMIT:]
-    return text or f"it ended with exit status {code} and said nothing"
 
 
 def _say(error: BaseException, *, with_type: bool = True) -> str:
