@@ -148,10 +148,9 @@ def directory(path: str, *, shared: bool = False) -> Iterator[None]:
 
 def hold_directory(path: str, *, shared: bool = False) -> Lock | None:
     """Lock the directory *path* itself without waiting; None where another holds it."""
-    try:
+    with contextlib.suppress(BlockingIOError):
         return _flock(path, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return None
+    return None
 
 
 def _flock(path: str, operation: int) -> Lock:

@@ -154,7 +154,6 @@ def _explain(place: Place, name: str, reason: str) -> None:
 
 
 def _note(place: Place, name: str) -> str:
-    try:
+    with contextlib.suppress(FileNotFoundError, files.UnreadableFileError):
         return files.read(os.path.join(place.layout.quarantine, name + NOTE), limit=1 << 16).decode("utf-8", "replace")
-    except (FileNotFoundError, files.UnreadableFileError):
-        return ""
+    return ""

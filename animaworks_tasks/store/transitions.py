@@ -53,18 +53,16 @@ def claim(place: Place, task_id: str, *, due_by: datetime | None = None, cancell
         lock = locks.hold(place.layout.pending_record(task_id), writing=True)
         if lock is None:
             return None
-        task = None
-        try:
+        with contextlib.ExitStack() as unclaimed:
+            unclaimed.callback(lock.release)
             task = _claim_locked(place, task_id, lock)
-        finally:
             if task is None:
-                lock.release()
+                return None
+            unclaimed.pop_all()
     except (FileNotFoundError, codec.ForeignRecordError):
         return None
     except files.UnreadableFileError as error:
         raise RecordError(task_id, error.strerror or "it cannot be read") from None
-    if task is None:
-        return None
     own = Claim(_started(place, task), lock)
     place.journal.note("claimed", task_id, tool=own.task.name, attempt=own.task.attempt)
     if not cancelling and place.cancelled(task_id):

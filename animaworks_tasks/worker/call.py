@@ -284,14 +284,12 @@ def _say(error: BaseException, *, with_type: bool = True) -> str:
 
 def _plain(value: object) -> str:
     """Return ``str(value)`` as UTF-8 can hold it, whatever that is and does."""
-    try:
+    with contextlib.suppress(Exception, SystemExit, TaskCancelled):  # a __str__ may raise anything
         return str.encode(str(value), "utf-8", "backslashreplace").decode("utf-8")
-    except (Exception, SystemExit, TaskCancelled):  # noqa: BLE001 - a __str__ may raise anything
-        return _UNPRINTABLE
+    return _UNPRINTABLE
 
 
 def _traceback(error: BaseException) -> str:
-    try:
+    with contextlib.suppress(Exception, SystemExit, TaskCancelled):  # as _plain
         return "".join(traceback.format_exception(error))
-    except (Exception, SystemExit, TaskCancelled):  # noqa: BLE001 - as _plain
-        return f"{type(error).__name__} (whose traceback cannot be printed)\n"
+    return f"{type(error).__name__} (whose traceback cannot be printed)\n"

@@ -143,7 +143,6 @@ def _stop(process: subprocess.Popen[bytes], grace: float) -> None:
 
 def signal_name(number: int) -> str:
     """Return the name of a signal."""
-    try:
+    with contextlib.suppress(ValueError):
         return signal.Signals(number).name
-    except ValueError:  # most of the real-time signals have no name
-        return f"signal {number}"
+    return f"signal {number}"  # most of the real-time signals have no name
