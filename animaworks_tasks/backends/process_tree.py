@@ -16,6 +16,8 @@ from typing import Final
 
 import attrs
 
+from animaworks_tasks.notifications.render import several
+
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _REAPED_AT_ONCE: Final = 1000  # a tool may leave orphans faster than they are reaped
@@ -23,24 +25,6 @@ _LOOK: Final = 0.02  # seconds between looks at what is left
 _LOOK_FOR_ONE: Final = 0.001  # likewise, at one process that is about to end
 _KILLING: Final = 5.0  # seconds for a killed process to end; one that takes longer is stuck in the kernel
 _ON_LINUX: Final = sys.platform == "linux"
-
-
-@attrs.frozen
-class Stopped:
-    """
-    The result of ending a process tree.
-
-    Attributes:
-        ended: How many processes were seen in it and have ended.
-        left: The ids of those that could not be ended within five seconds; nearly always none.
-    """
-
-    ended: int
-    left: tuple[int, ...] = ()
-
-    def __str__(self) -> str:
-        words = f"{self.ended} process{'' if self.ended == 1 else 'es'} ended"
-        return f"{words}, but not {', '.join(map(str, self.left))}" if self.left else words
 
 
 @attrs.frozen
@@ -111,8 +95,14 @@ def reap(child: Child) -> None:
             os.waitpid(dead.si_pid, 0)
 
 
-def stop_all(child: Child, grace: float) -> Stopped:
-    """End *child* and all descendants: SIGTERM, up to *grace* seconds, then SIGKILL until none is left."""
+def stop_all(child: Child, grace: float) -> str:
+    """
+    End *child* and all descendants: SIGTERM, up to *grace* seconds, then SIGKILL until none is left.
+
+    Returns:
+        How many were seen and have ended, and the ids of those that have not within five seconds more; nearly always
+        none.
+    """
     seen: set[_Process] = set()
 
     def left() -> list[_Process]:
@@ -136,8 +126,9 @@ def stop_all(child: Child, grace: float) -> Stopped:
             _kill(process)
         if len(seen) == known:  # else some were started meanwhile, and more may follow at once
             time.sleep(_LOOK)
-    stuck = left()
-    return Stopped(len(seen) - len(stuck), tuple(process.pid for process in stuck))
+    stuck = [str(process.pid) for process in left()]
+    ended = f"{several(len(seen) - len(stuck), 'process', 'processes')} ended"
+    return f"{ended}, but not {', '.join(stuck)}" if stuck else ended
 
 
 def _kill(process: _Process) -> None:
@@ -182,13 +173,11 @@ def _alive(child: Child) -> list[_Process]:
 
 
 def _has_children() -> bool:
-    if not _ON_LINUX:  # pragma: no cover - CI is Linux
-        return False
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
+    with contextlib.suppress(ChildProcessError):
+        if _ON_LINUX:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            return True
+    return False
 
 
 def _below(root: int) -> list[_Process]:
@@ -222,10 +211,9 @@ def _table_of_processes() -> dict[int, list[int]]:
 
 
 def _started(pid: int) -> int | None:
-    try:
+    with contextlib.suppress(OSError):
         return int(_stat(pid)[19])
-    except OSError:
-        return None
+    return None
 
 
 def _stat(pid: int) -> list[bytes]:

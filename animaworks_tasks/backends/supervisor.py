@@ -56,7 +56,6 @@ def _make(call: bytes) -> tuple[bool, Any]:
 
 
 def _dumps(reply: tuple[bool, Any]) -> bytes:
-    try:
+    with contextlib.suppress(Exception):  # an exception may hold anything
         return pickle.dumps(reply)
-    except Exception:  # noqa: BLE001 - an exception may hold anything
-        return pickle.dumps((False, RuntimeError(f"{type(reply[1]).__name__}: {reply[1]}")))
+    return pickle.dumps((False, RuntimeError(f"{type(reply[1]).__name__}: {reply[1]}")))

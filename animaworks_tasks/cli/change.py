@@ -12,7 +12,7 @@ from animaworks_tasks.cli.submit import nothing_queued, print_receipt
 from animaworks_tasks.cli.text import as_json, described, views_of
 from animaworks_tasks.errors import PartlySubmittedError, TasksError
 from animaworks_tasks.fs.layout import Layout
-from animaworks_tasks.notifications.inbox import Drained, within
+from animaworks_tasks.notifications.inbox import within
 from animaworks_tasks.notifications.render import MarkdownRenderer, several
 from animaworks_tasks.store.check import check, fix
 from animaworks_tasks.store.finding import Finding
@@ -79,22 +79,19 @@ def notifications_(options: SimpleNamespace) -> int:
     notifications = open_store(options, changing=options.ack).notifications
     looking = contextlib.nullcontext(within(notifications.peek(), None))
     with notifications.drain() if options.ack else looking as drained:
-        _print(drained, as_data=options.json)  # what raises here acknowledges nothing
+        # What raises here acknowledges nothing.
+        if options.json:
+            keys = ("name", "task_id", "failed", "text")
+            put(as_json([{name: getattr(each, name) for name in keys} for each in drained.notifications]))
+        elif drained.notifications:
+            put(drained.text)
+        else:
+            say("nothing waits to be read")
     if not options.ack and drained.notifications:
         number = len(drained.notifications)
         waiting, them = several(number, "waits", "wait"), "it" if number == 1 else "them"
         say(f"{waiting} to be read; `animaworks-tool notifications --ack` acknowledges {them}")
     return 0
-
-
-def _print(drained: Drained, *, as_data: bool) -> None:
-    if as_data:
-        keys = ("name", "task_id", "failed", "text")
-        put(as_json([{name: getattr(each, name) for name in keys} for each in drained.notifications]))
-    elif drained.notifications:
-        put(drained.text)
-    else:
-        say("nothing waits to be read")
 
 
 def doctor_(options: SimpleNamespace) -> int:

@@ -126,7 +126,8 @@ def _values(store: _Store, command: str, argument: Argument) -> _Offer:
         return "nothing", store.tasks(*_PLACES.get(command, ("running", "pending", "done")))
     if argument.value in {"COMMAND", "TOOL"}:
         commands = [(name, each.summary) for name, each in COMMANDS.items() if argument.value == "COMMAND"]
-        return "nothing", [*commands, *store.tool_names()]
+        tools = [(name, ", ".join(subcommands)) for name, subcommands in store.tools().items() if name[:1] != "-"]
+        return "nothing", commands + tools
     return {"DIR": "directories", "FILE": "files"}.get(argument.value or "", "nothing"), []
 
 
@@ -183,10 +184,6 @@ class _Store:
     def tools(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
         """Return the tools of the catalogue."""
         return known_tools(self._layout) or {}
-
-    def tool_names(self) -> _Words:
-        """Return the names of the tools, with their subcommands."""
-        return [(name, ", ".join(subcommands)) for name, subcommands in self.tools().items() if name[:1] != "-"]
 
     def tasks(self, *places: str) -> _Words:
         """Return the ids of the tasks in these places, with what each is."""

@@ -93,23 +93,16 @@ def _known(options: SimpleNamespace) -> tuple[str, Mapping[str, Any], Registry]:
     """Return the host's catalogue if there is one, or else what is found here; and the registry it was found with."""
     anima = named_anima(options.anima_dir)
     if anima is not None and not options.tools and not options.registry:
-        tools = _host_tools(layouts.Layout(anima))
-        if tools is not None:
-            return "catalogue", tools, Registry()
+        layout = layouts.Layout(anima)
+        try:
+            return "catalogue", read_tools(layout), Registry()
+        except FileNotFoundError:  # no host has been here yet
+            pass
+        except (OSError, ValueError) as error:
+            reason = one_line(getattr(error, "strerror", None) or str(error), 200)
+            say(f"the host's tools cannot be listed: {layout.catalogue}: {reason}; `animaworks-tool doctor` says more")
     registry = registry_of(options, anima)
     return "files", registry.catalogue()["tools"], registry
-
-
-def _host_tools(layout: layouts.Layout) -> Mapping[str, Any] | None:
-    """Return the tools of the host's catalogue; None where there is none, or, which is said, none that can be used."""
-    try:
-        return read_tools(layout)
-    except FileNotFoundError:  # no host has been here yet
-        pass
-    except (OSError, ValueError) as error:
-        reason = one_line(getattr(error, "strerror", None) or str(error), 200)
-        say(f"the host's tools cannot be listed: {layout.catalogue}: {reason}; `animaworks-tool doctor` says more")
-    return None
 
 
 def _common_tools() -> str:

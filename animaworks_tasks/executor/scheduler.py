@@ -20,9 +20,8 @@ from typing import Final
 from animaworks_tasks.animaworks.in_process import is_in_process
 from animaworks_tasks.backends import Backend, traits_of
 from animaworks_tasks.errors import RecordError, TaskNotFoundError
-from animaworks_tasks.executor.again import Again
 from animaworks_tasks.executor.seen import AT_BACKEND, BUSY, ELSEWHERE, TAKES_SLOT, Change, Phase, SeenTasks
-from animaworks_tasks.executor.waiting import Waiting
+from animaworks_tasks.executor.waiting import Again, Waiting
 from animaworks_tasks.store.protocol import Store
 from animaworks_tasks.store.rules import Clock
 from animaworks_tasks.task.model import State, Task
@@ -361,11 +360,8 @@ class Scheduler:
             self.wake()
 
     def _collect(self) -> None:
-        while True:
-            try:
-                task_id, future, unseen = self._returns.get_nowait()
-            except queue.Empty:
-                return
+        while not self._returns.empty():  # whoever steps is the only one that takes from it
+            task_id, future, unseen = self._returns.get()
             with self._returned:
                 self._seen.move(task_id, Change.RETURNED)
                 self._returned.notify_all()

@@ -61,7 +61,5 @@ class Upkeep:
                 logger.warning("the catalogue of tools could not be published, trying again: %s", error)
 
     def _prune(self) -> int:
-        if self.keep_done is None and self.keep_days is None:
-            return 0
         before = None if self.keep_days is None else self.clock() - timedelta(days=self.keep_days)
         return len(self.store.prune(finished_before=before, keep=self.keep_done, limit=_AT_ONCE))

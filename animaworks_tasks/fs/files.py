@@ -257,8 +257,7 @@ def _suspicion(status: os.stat_result, limit: int) -> str | None:
 def names(directory: str) -> list[str]:
     """Return the names in *directory*; none where it is not there."""
     try:
-        with os.scandir(directory) as entries:
-            return [entry.name for entry in entries]
+        return os.listdir(directory)
     except FileNotFoundError:
         return []
 

@@ -71,20 +71,9 @@ def _text(value: object, newline: str) -> str:
         return repr(value)
     inner = newline + "  "
     if isinstance(value, dict):
-        return _group("{}", [f"{_key(key)}: {_text(item, inner)}" for key, item in value.items()], newline)
-    if isinstance(value, list | tuple):
-        return _group("[]", [_text(item, inner) for item in value], newline)
-    raise TypeError(f"a record cannot hold {type(value).__name__}")
-
-
-def _key(key: object) -> str:
-    if not isinstance(key, str):
-        raise TypeError(f"a record's keys are text, not {type(key).__name__}")
-    return encode_basestring(key)
-
-
-def _group(brackets: str, items: list[str], newline: str) -> str:
-    if not items:
-        return brackets
-    inner = newline + "  "
-    return f"{brackets[0]}{inner}{(',' + inner).join(items)}{newline}{brackets[1]}"
+        begin, items, end = "{", [f"{encode_basestring(key)}: {_text(item, inner)}" for key, item in value.items()], "}"
+    elif isinstance(value, list | tuple):
+        begin, items, end = "[", [_text(item, inner) for item in value], "]"
+    else:
+        raise TypeError(f"a record cannot hold {type(value).__name__}")
+    return f"{begin}{inner}{f',{inner}'.join(items)}{newline}{end}" if items else begin + end

@@ -41,24 +41,14 @@ class Layout:
         self.anima = os.path.abspath(os.fspath(anima_dir))
         state = os.path.join(self.anima, "state")
         self.root = os.path.join(state, "background_tasks")
-        for name in DIRECTORIES:
-            setattr(self, name, os.path.join(self.root, name))
+        self.pending, self.running, self.done, self.keys, self.logs, *others = self.directories()
+        self.progress, self.results, self.quarantine, self.tmp = others
         self.notifications = os.path.join(state, "background_notifications")
         self.read = os.path.join(self.notifications, ".read")
         self.format = os.path.join(self.root, "format")
         self.catalogue = os.path.join(self.root, "catalogue")
         self.events = os.path.join(self.root, "events.jsonl")
         self.boot = os.path.join(self.root, "boot")
-
-    pending: str
-    running: str
-    done: str
-    keys: str
-    logs: str
-    progress: str
-    results: str
-    quarantine: str
-    tmp: str
 
     def directories(self) -> list[str]:
         """Return the directories inside the root."""

@@ -39,10 +39,7 @@ class Lock:
 
     def names(self, path: str) -> bool:
         """Return whether *path* is a name of the locked file."""
-        try:
-            return os.path.samestat(os.lstat(path), self._status)
-        except FileNotFoundError:
-            return False
+        return is_named(path, self._status)
 
     def link(self, path: str) -> None:
         """
@@ -84,6 +81,14 @@ class Lock:
         self.is_held = False
         _held.discard(self)
         os.close(self._fd)
+
+
+def is_named(path: str, status: os.stat_result) -> bool:
+    """Return whether *path* is a name of the file of that *status*."""
+    try:
+        return os.path.samestat(os.lstat(path), status)
+    except FileNotFoundError:
+        return False
 
 
 _held: set[Lock] = set()
@@ -141,10 +146,9 @@ def directory(path: str, *, shared: bool = False) -> Iterator[None]:
 
 def hold_directory(path: str, *, shared: bool = False) -> Lock | None:
     """Lock the directory *path* itself without waiting; None where another holds it."""
-    try:
+    with contextlib.suppress(BlockingIOError):
         return _flock(path, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return None
+    return None
 
 
 def _flock(path: str, operation: int) -> Lock:
@@ -160,8 +164,7 @@ def _flock(path: str, operation: int) -> Lock:
 def lock_trouble(path: str) -> str | None:
     """Return why locks of the file *path*, which nobody else has, are not to be relied on; None where they are."""
     try:
-        first = hold(path)
-        second = hold(path)
+        first, second = hold(path), hold(path)
     except OSError as error:
         if error.errno not in {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}:
             raise

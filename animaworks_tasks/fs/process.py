@@ -2,19 +2,10 @@
 
 import os
 
-
-class _Process:
-    def __init__(self) -> None:
-        self.learn()
-
-    def learn(self) -> None:
-        self.pid = os.getpid()
-
-
-_this = _Process()
-os.register_at_fork(after_in_child=_this.learn)
+_this = {"pid": os.getpid()}
+os.register_at_fork(after_in_child=lambda: _this.update(pid=os.getpid()))
 
 
 def pid() -> int:
     """Return the id of this process."""
-    return _this.pid
+    return _this["pid"]

@@ -6,6 +6,7 @@ name. ``format`` is written last, after an fsync of all directories: killed befo
 """
 
 import contextlib
+import io
 import os
 import stat
 
@@ -50,27 +51,23 @@ def convert(layout: Layout, disk: Disk) -> None:
 
 
 def _refuse_if_at_work(layout: Layout) -> None:
-    reason = None
     # Without its record, what an owner said of itself is a leftover.
     running = [name for name in files.names(layout.running) if name.endswith((".json", ".task"))]
     if any(not name.endswith(".owner.json") for name in running):
         reason = "tasks run in it, or their hosts died: `animaworks-tool run --until-idle` of that release ends them"
     elif _is_heard(os.path.join(layout.root, "doorbell")):
         reason = "a host of that release is at work in it: stop that first"
-    if reason is not None:
-        raise StoreError(layout.root, f"it was made by an earlier release, and cannot be converted while {reason}")
+    else:
+        return
+    raise StoreError(layout.root, f"it was made by an earlier release, and cannot be converted while {reason}")
 
 
 def _is_heard(fifo: str) -> bool:
     """Return whether somebody has the FIFO open for reading, as hosts of the earlier release have."""
-    try:
-        fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:  # ENXIO: nobody
-        return False
-    try:
-        return stat.S_ISFIFO(os.fstat(fd).st_mode)
-    finally:
-        os.close(fd)
+    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    with contextlib.suppress(OSError), io.FileIO(os.open(fifo, flags), "w") as file:  # ENXIO: nobody
+        return stat.S_ISFIFO(os.fstat(file.fileno()).st_mode)
+    return False
 
 
 def _name_anew(layout: Layout, disk: Disk, name: str) -> None:
@@ -86,7 +83,6 @@ def _name_anew(layout: Layout, disk: Disk, name: str) -> None:
 def _index(layout: Layout, disk: Disk, path: str) -> None:
     """Enter the task of a record under its key; one that waits comes before one that ended, which had it earlier."""
     with contextlib.suppress(OSError, ValueError):
-        record = json.load(files.read(path, limit=SIZE_LIMIT))
-        key = record.get("key") if isinstance(record, dict) else None
-        if isinstance(key, str) and key:
-            disk.link("convert.link-key", path, os.path.join(layout.keys, digest(key)))
+        match json.load(files.read(path, limit=SIZE_LIMIT)):
+            case {"key": str() as key} if key:
+                disk.link("convert.link-key", path, os.path.join(layout.keys, digest(key)))

@@ -10,6 +10,8 @@ import attrs
 from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.store.place import Place
 
+Mend = Callable[[Place], str]
+
 _NAMED: Final = 3  # of many
 
 
@@ -30,7 +32,7 @@ class Finding:
     where: str
     what: str
     todo: str
-    mend: Callable[[Place], str] | None = attrs.field(default=None, eq=False, repr=False)
+    mend: Mend | None = attrs.field(default=None, eq=False, repr=False)
 
 
 problem: Final = partial(Finding, "problem")
@@ -38,11 +40,7 @@ warning: Final = partial(Finding, "warning")
 
 
 def about(
-    kind: Callable[..., Finding],
-    subjects: Collection[str],
-    what: str,
-    todo: str,
-    mend: Callable[[Place], str] | None = None,
+    kind: Callable[..., Finding], subjects: Collection[str], what: str, todo: str, mend: Mend | None = None
 ) -> Iterator[Finding]:
     """Yield one finding about all of these paths or ids, which it names; nothing where there are none."""
     if subjects:

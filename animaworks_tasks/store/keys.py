@@ -94,14 +94,8 @@ def _by_another_name(layout: Layout, path: str) -> str | None:
 
 def directory_of(layout: Layout, task_id: str) -> str | None:
     """Return the directory a record of the task lies in; looked for in the order in which it moves on."""
-    for directory, path in (
-        (layout.pending, layout.pending_record(task_id)),
-        (layout.running, layout.running_record(task_id)),
-        (layout.done, layout.done_record(task_id)),
-    ):
-        if os.path.lexists(path):
-            return directory
-    return None
+    records = (layout.pending_record(task_id), layout.running_record(task_id), layout.done_record(task_id))
+    return next((os.path.dirname(path) for path in records if os.path.lexists(path)), None)
 
 
 def drop(layout: Layout, disk: Disk, name: str, *, only: str | None = None) -> None:

@@ -83,10 +83,9 @@ def kill_holders(path: str) -> int:
     Returns:
         How many were killed.
     """
-    try:
+    with contextlib.suppress(OSError):
         return _kill_all(functools.partial(_holds, os.stat(path)))
-    except OSError:
-        return 0
+    return 0
 
 
 def kill_session(owner: Owner | None) -> int:
@@ -162,19 +161,15 @@ def _started(pid: int) -> int | None:
 
 def _stat(pid: int) -> tuple[int, int] | None:
     """Return session and start of a process; None where it is not there, or has ended and nobody has waited for it."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # proc(5)
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in {b"Z", b"X"} else (int(fields[_SESSION]), int(fields[_STARTED]))
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:  # proc(5)
+        fields = file.read().rpartition(b")")[2].split()
+        return None if fields[0] in {b"Z", b"X"} else (int(fields[_SESSION]), int(fields[_STARTED]))
+    return None
 
 
 @functools.cache
 def boot() -> str:
     """Return what names this run of the machine; empty where nothing does."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # random(4)
-            return file.read().strip()
-    except OSError:
-        return ""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # random(4)
+        return file.read().strip()
+    return ""

@@ -101,10 +101,8 @@ def _recover_locked(
     running, reason = None, ""
     try:
         running = running_task(place.layout, decoded(lock.read(limit=SIZE_LIMIT), task_id))
-    except RecordError as error:
-        reason = error.reason
-    except files.UnreadableFileError as error:
-        reason = error.strerror or "it cannot be read"
+    except (RecordError, files.UnreadableFileError) as error:
+        reason = error.reason if isinstance(error, RecordError) else str(error.strerror)
     if concerns is not None and (running is None or not concerns(running)):
         return False
     leftovers.kill_session(views.owner_of(place.layout, task_id))
@@ -141,11 +139,10 @@ def _decide(place: Place, running: Task, may_run_again: Question) -> Task:
 
 def _requeued(place: Place, running: Task) -> Task | None:
     """Return the pending record of a task whose owner died after it had requeued it: one with a higher number."""
-    try:
+    with contextlib.suppress(FileNotFoundError, RecordError):
         waiting = place.pending(running.id)
-    except (FileNotFoundError, RecordError):
-        return None
-    return waiting if waiting.requeued > running.requeued else None
+        return waiting if waiting.requeued > running.requeued else None
+    return None
 
 
 def _sync_all(place: Place) -> None:
@@ -161,21 +158,18 @@ def _reject_misnamed(place: Place) -> list[Task]:
         if not name.endswith(".json") or name.startswith(".") or is_task_id(name[:-5]):
             continue
         with going_on(f"pending/{name!r} cannot be rejected"), contextlib.suppress(FileNotFoundError):
-            status = os.lstat(os.path.join(place.layout.pending, name))
-            if not _is_foreign(place, name):
-                task_id = digest(f"{name}/{status.st_ino}/{status.st_mtime_ns}")[:12]
-                task = reject(place, name, task_id, "its name is not 12 lowercase hex digits and .json")
-                rejected += [task] if task else []
+            path = os.path.join(place.layout.pending, name)
+            status = os.lstat(path)
+            try:
+                codec.decode(read(path, name), name)
+            except codec.ForeignRecordError:  # of another program, and left alone
+                continue
+            except RecordError:
+                pass
+            task_id = digest(f"{name}/{status.st_ino}/{status.st_mtime_ns}")[:12]
+            task = reject(place, name, task_id, "its name is not 12 lowercase hex digits and .json")
+            rejected += [task] if task else []
     return rejected
-
-
-def _is_foreign(place: Place, name: str) -> bool:
-    """Return whether the file *name* in pending/ is a task of another program, which is left alone."""
-    try:
-        codec.decode(read(os.path.join(place.layout.pending, name), name), name)
-    except RecordError as error:
-        return isinstance(error, codec.ForeignRecordError)
-    return False
 
 
 def sweep(place: Place) -> None:

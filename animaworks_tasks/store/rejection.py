@@ -51,7 +51,7 @@ def reject(place: Place, name: str, task_id: str, reason: str) -> Task | None:
         _explain(place, f"{task_id}.json", f"{REJECTED}: pending/{shown}: {reason}")
         if not _take(place, "reject.link", path, running):
             return None
-    if not _is(running, status):  # replaced meanwhile: it is looked at again
+    if not locks.is_named(running, status):  # replaced meanwhile: it is looked at again
         place.disk.unlink("reject.unexplain", os.path.join(place.layout.quarantine, f"{task_id}.json{NOTE}"))
         place.disk.unlink("reject.undo", running)
         return None
@@ -77,13 +77,6 @@ def _take(place: Place, step: str, path: str, target: str) -> bool:
 
 def _is_directory(path: str) -> bool:
     return os.path.isdir(path) and not os.path.islink(path)
-
-
-def _is(path: str, status: os.stat_result) -> bool:
-    try:
-        return os.path.samestat(os.lstat(path), status)
-    except FileNotFoundError:
-        return False
 
 
 def end_unreadable(place: Place, task_id: str, reason: str = "") -> Task:
@@ -141,7 +134,7 @@ def quarantine(place: Place, path: str, name: str, reason: str) -> None:
     except FileNotFoundError:
         return
     target = os.path.join(place.layout.quarantine, name)
-    if os.path.lexists(target) and not _is(target, status):  # another one of this name
+    if os.path.lexists(target) and not locks.is_named(target, status):  # another one of this name
         name = f"{name}.{status.st_mtime_ns}"
         target = os.path.join(place.layout.quarantine, name)
     # First: killed in between, the next process finds the file where it was and goes on from there.
@@ -159,7 +152,6 @@ def _explain(place: Place, name: str, reason: str) -> None:
 
 
 def _note(place: Place, name: str) -> str:
-    try:
+    with contextlib.suppress(FileNotFoundError, files.UnreadableFileError):
         return files.read(os.path.join(place.layout.quarantine, name + NOTE), limit=1 << 16).decode("utf-8", "replace")
-    except (FileNotFoundError, files.UnreadableFileError):
-        return ""
+    return ""

@@ -51,18 +51,16 @@ def claim(place: Place, task_id: str, *, due_by: datetime | None = None, cancell
         lock = locks.hold(place.layout.pending_record(task_id), writing=True)
         if lock is None:
             return None
-        task = None
-        try:
+        with contextlib.ExitStack() as unclaimed:
+            unclaimed.callback(lock.release)
             task = _claim_locked(place, task_id, lock)
-        finally:
             if task is None:
-                lock.release()
+                return None
+            unclaimed.pop_all()
     except (FileNotFoundError, codec.ForeignRecordError):
         return None
     except files.UnreadableFileError as error:
         raise RecordError(task_id, error.strerror or "it cannot be read") from None
-    if task is None:
-        return None
     own = Claim(_started(place, task), lock)
     place.journal.note("claimed", task_id, tool=own.task.name, attempt=own.task.attempt)
     if not cancelling and place.cancelled(task_id):
@@ -75,7 +73,9 @@ def _claim_locked(place: Place, task_id: str, lock: locks.Lock) -> Task | None:
     """Return the task whose record is locked, its two names exchanged; None where it is not to be had."""
     pending, running = place.layout.pending_record(task_id), place.layout.running_record(task_id)
     data = lock.read(limit=SIZE_LIMIT)
-    task = _with_room(data, task_id)
+    task = decoded(data, task_id)
+    if not codec.leaves_room(data):  # to say how it ends: a plain writer knows nothing of that
+        codec.check(task, room=ROOM)
     if not lock.names(pending):  # requeued, or finished, since it was opened
         return None
     # The locked file itself: by its name it could be another one by now, which nobody holds.
@@ -105,14 +105,6 @@ def _undo(place: Place, lock: locks.Lock, task_id: str) -> None:
     place.disk.unlink("claim.undo", place.layout.running_record(task_id))
 
 
-def _with_room(data: bytes, task_id: str) -> Task:
-    """Return the task of a record that leaves room to say how it ends: a plain writer knows nothing of that."""
-    task = decoded(data, task_id)
-    if not codec.leaves_room(data):
-        codec.check(task, room=ROOM)
-    return task
-
-
 def _finish_again(place: Place, task_id: str) -> None:
     """Deal with a pending record of a task that has ended: back after a power cut, or written by somebody."""
     try:
@@ -127,8 +119,7 @@ def _finish_again(place: Place, task_id: str) -> None:
 
 
 def _started(place: Place, task: Task) -> Task:
-    changes = {"attempt": task.attempt + 1, "started_at": place.clock(), "owner_pid": pid()}
-    return advance(task, Event.CLAIM, **changes)
+    return advance(task, Event.CLAIM, attempt=task.attempt + 1, started_at=place.clock(), owner_pid=pid())
 
 
 def begin(place: Place, task: Task, *, durably: bool) -> Claim:
@@ -177,19 +168,12 @@ def finish(place: Place, own: Claim, event: Event, **changes: Any) -> Task:  # n
 def commit(place: Place, task: Task) -> Task:
     """Publish the outcome of a task and notify of it; return what is on disk: what an earlier try wrote stands."""
     data = codec.check(task)
-    published = place.disk.publish(
-        "finish",
-        place.layout.done,
-        f"{task.id}.task",
-        data,
-        at=None if task.finished_at is None else task.finished_at.timestamp(),  # so that a prune need not read it
-    )
+    at = None if task.finished_at is None else task.finished_at.timestamp()  # so that a prune need not read it
+    published = place.disk.publish("finish", place.layout.done, f"{task.id}.task", data, at=at)
     if not published:
         task = place.done(task.id)
-    ended = b""
-    if published and task.outcome is not None:
-        ended = line("ended", task.id, outcome=task.outcome.value, cause=task.cause and task.cause.value)
-    notify(place, task, ended)
+    ended = line("ended", task.id, outcome=task.outcome and task.outcome.value, cause=task.cause and task.cause.value)
+    notify(place, task, ended if published else b"")
     return task
 
 
@@ -286,7 +270,9 @@ def prune(place: Place, done: Iterable[Task]) -> list[str]:
     if not chosen:
         return []
     disk.sync("prune.sync", layout.pending, layout.running, layout.notifications)
-    chosen = [task for task in chosen if is_prunable(place, task.id)]  # what came meanwhile is heeded
+    # What came meanwhile is heeded: nothing but its done record, and what belongs to it, may be left of a task.
+    obstacles = (place.notifications.waits, place.runs, place.waits)
+    chosen = [task for task in chosen if not any(is_there(task.id) for is_there in obstacles)]
     for task in chosen:
         if task.key is not None:
             keys.drop(layout, disk, digest(task.key), only=task.id)
@@ -298,11 +284,6 @@ def prune(place: Place, done: Iterable[Task]) -> list[str]:
         remove_artifacts(place, task_id)
         place.journal.note("pruned", task_id)
     return pruned
-
-
-def is_prunable(place: Place, task_id: str) -> bool:
-    """Return whether nothing but its done record, and what belongs to it, is left of a task."""
-    return not (place.notifications.waits(task_id) or place.runs(task_id) or place.waits(task_id))
 
 
 def remove_artifacts(place: Place, task_id: str) -> None:

@@ -53,10 +53,9 @@ def read(layout: Layout, task_id: str) -> Task:
 
 def owner_of(layout: Layout, task_id: str) -> Owner | None:
     """Return who runs, or ran, the task; None where no view says so."""
-    try:
+    with contextlib.suppress(OSError, RecordError):
         return Owner.of(read(layout, task_id).extra.get(OWNER))
-    except (OSError, RecordError):
-        return None
+    return None
 
 
 def was_ours(layout: Layout, task_id: str) -> bool:

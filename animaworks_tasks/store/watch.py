@@ -62,12 +62,10 @@ class DirectoryWatch:
 
 def is_hosted(layout: Layout) -> bool:
     """Return whether an executor watches the store at *layout* now."""
-    try:
-        # One after the other, or else two that ask at once would take each other for a host.
-        with locks.directory(layout.tmp):
-            lock = locks.hold_directory(layout.running)
-            if lock is not None:
-                lock.release()
-            return lock is None
-    except OSError:
-        return False
+    # One after the other, or else two that ask at once would take each other for a host.
+    with contextlib.suppress(OSError), locks.directory(layout.tmp):
+        lock = locks.hold_directory(layout.running)
+        if lock is not None:
+            lock.release()
+        return lock is None
+    return False

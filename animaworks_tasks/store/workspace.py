@@ -77,11 +77,10 @@ def kept_result(layout: Layout, task: Task) -> bytes | None:
 
 def progress_from(path: str) -> Progress | None:
     """Return the report that the progress file *path* holds; None where it holds none."""
-    try:
+    # No JSON, a number beyond all bounds, a time beyond the calendar.
+    with contextlib.suppress(ValueError, OverflowError, OSError):
         match json.load(files.read(path, limit=SIZE_LIMIT)):
             case {"fraction": float() | int() | None as fraction, "message": str() as message, "at": float() as at}:
                 moment = datetime.fromtimestamp(at, UTC)
                 return Progress(None if fraction is None else float(fraction), message, moment)
-    except (ValueError, OverflowError, OSError):  # no JSON, a number beyond all bounds, a time beyond the calendar
-        pass
     return None

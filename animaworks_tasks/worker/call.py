@@ -243,7 +243,8 @@ def _failed(error: BaseException, err: Printed) -> Report:
         if error.code in _WENT_WELL:
             return Report()
         cause = Cause.ARGUMENTS if error.code == _USAGE_EXIT else Cause.TOOL
-        return Report(cause=cause, error=_exit_words(error.code, err))
+        said = _clean(error.code if isinstance(error.code, str) else err.text().strip())[-_ERROR_LIMIT:]
+        return Report(cause=cause, error=said or f"it ended with exit status {error.code} and said nothing")
     cause = next((cause for kind, cause in _CAUSES if isinstance(error, kind)), Cause.TOOL)
     hint = error.hint if isinstance(error, ToolError) else None
     own = isinstance(error, ToolError | UsageError | ToolLoadError)
@@ -271,12 +272,6 @@ def _failed_together(group: BaseExceptionGroup[BaseException], err: Printed) -> 
     return attrs.evolve(decisive, error="; ".join(errors))
 
 
-def _exit_words(code: object, err: Printed) -> str:
-    """Return the error of a tool that called sys.exit: the text it exited with, or else the end of its stderr."""
-    text = _clean(code if isinstance(code, str) else err.text().strip())[-_ERROR_LIMIT:]
-    return text or f"it ended with exit status {code} and said nothing"
-
-
 def _say(error: BaseException, *, with_type: bool = True) -> str:
     kind = type(error).__name__
     text = _plain(error)
@@ -287,14 +282,12 @@ def _say(error: BaseException, *, with_type: bool = True) -> str:
 
 def _plain(value: object) -> str:
     """Return ``str(value)`` as UTF-8 can hold it, whatever that is and does."""
-    try:
+    with contextlib.suppress(Exception, SystemExit, TaskCancelled):  # a __str__ may raise anything
         return str.encode(str(value), "utf-8", "backslashreplace").decode("utf-8")
-    except (Exception, SystemExit, TaskCancelled):  # noqa: BLE001 - a __str__ may raise anything
-        return _UNPRINTABLE
+    return _UNPRINTABLE
 
 
 def _traceback(error: BaseException) -> str:
-    try:
+    with contextlib.suppress(Exception, SystemExit, TaskCancelled):  # as _plain
         return "".join(traceback.format_exception(error))
-    except (Exception, SystemExit, TaskCancelled):  # noqa: BLE001 - as _plain
-        return f"{type(error).__name__} (whose traceback cannot be printed)\n"
+    return f"{type(error).__name__} (whose traceback cannot be printed)\n"

@@ -71,7 +71,9 @@ def run(tool: Tool, task: Task, context: ToolContext, out: Printed, err: Printed
                 _stop(process, tool.grace_seconds)
     if process.returncode == 0:
         return out.text()
-    raise _failure(process.returncode, err)
+    status, said = process.returncode, err.text().strip()
+    end = f"it was killed by {signal_name(-status)}" if status < 0 else f"exit status {status}"
+    raise CommandFailed(Cause.CRASHED if status < 0 else Cause.TOOL, f"{end}: {said}" if said else end)
 
 
 def _follow(process: subprocess.Popen[bytes], out: Printed, err: Printed, reports: _Reports) -> None:
@@ -139,15 +141,8 @@ def _stop(process: subprocess.Popen[bytes], grace: float) -> None:
     process.wait()
 
 
-def _failure(status: int, err: Printed) -> CommandFailed:
-    end = f"it was killed by {signal_name(-status)}" if status < 0 else f"exit status {status}"
-    said = err.text().strip()
-    return CommandFailed(Cause.CRASHED if status < 0 else Cause.TOOL, f"{end}: {said}" if said else end)
-
-
 def signal_name(number: int) -> str:
     """Return the name of a signal."""
-    try:
+    with contextlib.suppress(ValueError):
         return signal.Signals(number).name
-    except ValueError:  # most of the real-time signals have no name
-        return f"signal {number}"
+    return f"signal {number}"  # most of the real-time signals have no name

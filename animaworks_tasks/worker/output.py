@@ -161,9 +161,7 @@ class _Router(io.TextIOBase):
             stream.flush()
 
     def fileno(self) -> int:
-        if self.original is None:
-            raise io.UnsupportedOperation("fileno")
-        return int(self.original.fileno())
+        return super().fileno() if self.original is None else int(self.original.fileno())
 
     def close(self) -> None:
         """Close nothing: the stream behind belongs to the host."""

@@ -25,7 +25,7 @@ import attrs
 from animaworks_tasks.fs import files
 from tests.reliability.taps import CHANGES, PATIENCE, Call, Tap
 
-_POINTS: Final = {"open", "link", "unlink", "rename", "scandir", "stat", "lstat", "flock"}
+_POINTS: Final = {"open", "link", "unlink", "rename", "scandir", "listdir", "stat", "lstat", "flock"}
 _NOBODYS: Final = ("/tmp/", "/events.jsonl", "/boot", "/logs/", "/progress/")  # noqa: S108 - ours
 
 

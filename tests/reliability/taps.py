@@ -33,7 +33,7 @@ from tests.reliability.invariants import words
 
 TAPPED: Final = (
     "open", "close", "pread", "write", "fsync", "link", "unlink", "rename", "mkdir", "rmdir",
-    "scandir", "stat", "lstat",
+    "scandir", "listdir", "stat", "lstat",
 )  # fmt: skip
 CHANGES: Final = {"open", "write", "link", "unlink", "rename", "mkdir", "rmdir"}  # open: if it creates
 
@@ -119,12 +119,12 @@ class Killer(Tap):
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-_LOOKS: Final = {"open", "scandir"}
+_LOOKS: Final = {"open", "scandir", "listdir"}
 FAULTS: Final[dict[int, set[str]]] = {
     errno.ENOSPC: CHANGES - {"unlink", "rmdir"} | {"fsync"},
     errno.EIO: CHANGES | _LOOKS | {"fsync", "pread"},
     errno.EMFILE: _LOOKS,
-    errno.EACCES: CHANGES - {"write"} | {"scandir"},
+    errno.EACCES: CHANGES - {"write"} | {"scandir", "listdir"},
 }
 
 

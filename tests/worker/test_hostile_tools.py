@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -355,7 +356,7 @@ def test_where_only_the_tool_process_is_known_it_is_ended_together_with_its_grou
 
         # when
         process_tree.reap(child)
-        assert process_tree.Stopped(1) == process_tree.stop_all(child, 0.1)
+        assert "1 process ended" == process_tree.stop_all(child, 0.1)
 
         # then
         assert -signal.SIGKILL == child.returncode
@@ -363,13 +364,23 @@ def test_where_only_the_tool_process_is_known_it_is_ended_together_with_its_grou
 
 
 @pytest.mark.parametrize(
-    ("stopped", "words"),
+    ("ended", "stuck", "words"),
     [
-        (process_tree.Stopped(1), "1 process ended"),
-        (process_tree.Stopped(3), "3 processes ended"),
-        (process_tree.Stopped(0, (7, 9)), "0 processes ended, but not 7, 9"),
+        ([7], [], "1 process ended"),
+        ([7, 8, 9], [], "3 processes ended"),
+        ([], [7, 9], "0 processes ended, but not 7, 9"),
     ],
-    ids=str,
 )
-def test_a_record_says_how_many_were_stopped_and_which_were_not(stopped: process_tree.Stopped, words: str) -> None:
-    assert words == str(stopped)
+def test_a_record_says_how_many_were_stopped_and_which_were_not(
+    ended: list[int], stuck: list[int], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given what the first look finds, and what every other one does, however often it was killed
+    looks = chain([ended], repeat(stuck))
+    monkeypatch.setattr(process_tree, "_alive", lambda _: [process_tree._Process(pid, 0) for pid in next(looks)])
+    monkeypatch.setattr(process_tree, "_signal", lambda *_: None)
+    monkeypatch.setattr(process_tree, "_kill", lambda _: None)
+    monkeypatch.setattr(process_tree, "_has_children", lambda: False)
+    monkeypatch.setattr(process_tree, "_KILLING", 0.0)
+
+    # then
+    assert words == process_tree.stop_all(process_tree.Child(7), 0.0)
