@@ -45,8 +45,9 @@ class Upkeep:
         self._publish_catalogue()
         if time.monotonic() >= self._next_pruning:
             self._next_pruning = time.monotonic() + _PAUSE
+            before = None if self.keep_days is None else self.clock() - timedelta(days=self.keep_days)
             try:
-                if self._prune() == _AT_ONCE:
+                if len(self.store.prune(finished_before=before, keep=self.keep_done, limit=_AT_ONCE)) == _AT_ONCE:
                     self._next_pruning = 0.0  # there may be more
             except OSError as error:
                 logger.warning("done tasks could not be pruned, trying again later: %s", error)
@@ -59,7 +60,3 @@ class Upkeep:
                 self._published = size
             except (OSError, TypeError, ValueError) as error:  # without it, submitters in other processes check nothing
                 logger.warning("the catalogue of tools could not be published, trying again: %s", error)
-
-    def _prune(self) -> int:
-        before = None if self.keep_days is None else self.clock() - timedelta(days=self.keep_days)
-        return len(self.store.prune(finished_before=before, keep=self.keep_done, limit=_AT_ONCE))
