@@ -72,7 +72,7 @@ def _text(value: object, newline: str) -> str:
     inner = newline + "  "
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
-            raise TypeError(f"keys are text, not {', '.join(type(key).__name__ for key in value)}")
+            raise TypeError(f"keys are text, not {', '.join({type(key).__name__ for key in value} - {'str'})}")
         begin, items, end = "{", [f"{encode_basestring(key)}: {_text(item, inner)}" for key, item in value.items()], "}"
     elif isinstance(value, list | tuple):
         begin, items, end = "[", [_text(item, inner) for item in value], "]"
