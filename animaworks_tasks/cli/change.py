@@ -99,8 +99,8 @@ def doctor_(options: SimpleNamespace) -> int:
     # No TaskStore, which would make what is missing, and refuses what it cannot use.
     render = MarkdownRenderer(notification_language(options))
     place = Place.at(Layout(anima_dir(options.anima_dir)), durable=True, render=render, clock=utc_now)
-    done = fix(place) if options.fix else []
-    findings = check(place)
+    done = fix(place, shared=options.shared) if options.fix else []
+    findings = check(place, shared=options.shared)
     if options.json:
         put(as_json({"done": done, "findings": [_described(finding) for finding in findings]}))
     else:

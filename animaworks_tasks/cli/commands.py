@@ -171,7 +171,8 @@ def take(
 _ANIMA_DIR: Final = Argument("--anima-dir", "DIR", "the Anima's directory; default: ANIMAWORKS_ANIMA_DIR")
 _JSON: Final = Argument("-j --json", None, "print JSON")
 _HELP: Final = Argument("-h --help", None, "show what can be typed, and do nothing")
-_COMMON: Final = (_HELP, _ANIMA_DIR, _JSON)
+_SHARED: Final = Argument("--shared", None, "take a store on a network file system: its locks exclude other machines")
+_COMMON: Final = (_HELP, _ANIMA_DIR, _JSON, _SHARED)
 _SOURCES: Final = (
     Argument("--tools", "DIR", "a directory of tools; before the Anima's own", many=True),
     Argument("--registry", "PKG.MODULE[:ATTR]", "a Registry or its module; in the current directory too", many=True),

@@ -1,6 +1,5 @@
 """The store that a command looks at, the task that the beginning of an id means, and why a task does not go on."""
 
-import errno
 import os
 from types import SimpleNamespace
 from typing import Final
@@ -32,26 +31,18 @@ def open_store(options: SimpleNamespace, *, changing: bool = False, language: st
     Raises:
         TasksError: None is named, it is not there, or it cannot hold tasks. No Anima is made.
     """
-    if changing:
-        return TaskStore(anima_dir(options.anima_dir), language=language)
-    return _LookedAt(anima_dir(options.anima_dir), language=language, durability="process")
+    return TaskStore(
+        anima_dir(options.anima_dir),
+        language=language,
+        durability="full" if changing else "process",
+        shared=options.shared,
+    )
 
 
 def notification_language(options: SimpleNamespace) -> str:
     """Return the language of a notification that a command leaves: what was asked for, or else the host's."""
     language = options.language or known_language(Layout(anima_dir(options.anima_dir)))
     return language if language in LANGUAGES else "ja"
-
-
-class _LookedAt(TaskStore):
-    """A store that is only read, and may lie on a read-only file system."""
-
-    def _probe(self) -> None:
-        try:
-            super()._probe()
-        except OSError as error:
-            if error.errno != errno.EROFS:
-                raise
 
 
 def find(store: TaskStore, text: str) -> Task:

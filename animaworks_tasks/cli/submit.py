@@ -61,7 +61,7 @@ def submit(words: Sequence[str]) -> int:
         anima_name=os.path.basename(layout.anima), anima_dir=layout.anima, at=time.time(),
     )  # fmt: skip
     record = {**fields, "version": pending.VERSION, **_ours(given), "cwd": _cwd()}
-    kept = _keep(layout, task_id, record, given["key"])
+    kept = _keep(layout, task_id, record, given["key"], shared=given["shared"])
     if kept != task_id:
         task_id = kept
         there = _call_of(layout, task_id) or (tool, subcommand, argv)
@@ -147,7 +147,7 @@ def _cwd() -> str:
     return cwd
 
 
-def _keep(layout: Layout, task_id: str, record: Mapping[str, object], key: str | None) -> str:
+def _keep(layout: Layout, task_id: str, record: Mapping[str, object], key: str | None, *, shared: bool) -> str:
     """Store the record durably; return the id of its task, or of the one that has its *key* already."""
     data = json.dump(record)
     if len(data) > pending.SUBMIT_LIMIT:
@@ -157,7 +157,7 @@ def _keep(layout: Layout, task_id: str, record: Mapping[str, object], key: str |
         )
     try:
         disk, journal = Disk(layout.tmp, durable=True), Journal(layout.events)
-        enqueue.create(layout, disk)
+        enqueue.create(layout, disk, shared=shared)
         if key is None:
             enqueue.submit(layout, disk, journal, task_id, data)
             return task_id

@@ -34,6 +34,7 @@ _AT_ONCE: Final = 100  # records read in one step: with a long backlog, tasks st
 _REST: Final = 12.0  # seconds without reading for each second of reading, while tasks are ready
 _PAUSE_AFTER_ERROR: Final = 1.0  # seconds
 _SOON: Final = 0.5  # seconds until the next look after a call was lost; at once would spin if none can be started
+_REFUSED: Final = "no task is started until it can; what was submitted waits"
 _NO_NEWS: Final = {*AT_BACKEND, Phase.ENDED}  # what changes of such tasks is our own doing
 
 
@@ -49,7 +50,7 @@ class Scheduler:
         interval: Seconds between two looks at everything.
         clock: Tells the time in UTC, for ``not_before``.
         on_end: Called with each task that ended, once, in the thread of :meth:`step`, or of the call.
-        upkeep: Called at each look at everything.
+        upkeep: Called at each look at everything, with whether the store *is_writable*.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Scheduler:
         interval: float,
         clock: Clock,
         on_end: Callable[[Task], None],
-        upkeep: Callable[[], None] = lambda: None,
+        upkeep: Callable[..., None] = lambda **_: None,
     ) -> None:
         self._store, self._registry, self._backend = store, registry, backend
         self._slots, self._interval, self._clock, self._on_end = slots, interval, clock, on_end
@@ -81,6 +82,7 @@ class Scheduler:
         self._waking = threading.Lock()  # guards the next two
         self._store_watch = store.watch()
         self._problem: str | None = None  # of the watch, as last logged
+        self._refusal: str | None = None  # of the store: nothing is started meanwhile, as its end could not be kept
         self._closed = self._woken = False
         self._lost: set[str] = set()  # no news until the next look: a claim that the disk refuses is itself a change
 
@@ -222,7 +224,12 @@ class Scheduler:
         before, self._problem = self._problem, self._store_watch.problem
         if self._problem not in {None, before}:
             logger.warning("%s: changes are seen every %g s only", self._problem, self._interval)
-        self._upkeep()
+        before, self._refusal = self._refusal, self._store.problem()
+        if self._refusal != before:
+            logger.warning("%s", "tasks are started again" if self._refusal is None else f"{self._refusal}; {_REFUSED}")
+        self._upkeep(is_writable=self._refusal is None)
+        if self._refusal is not None:  # what is found could neither be recovered nor started
+            return
         alive = self._recover()
         for task_id in self._seen.ids(*ELSEWHERE) - alive:  # recovery did not finish it: looked at again next time
             self._seen.move(task_id, Change.ORPHANED)
@@ -334,7 +341,7 @@ class Scheduler:
             self._start(task_id)
 
     def _has_free_slot(self) -> bool:
-        return self._starts and self._seen.count(*TAKES_SLOT) < self._slots
+        return self._starts and self._refusal is None and self._seen.count(*TAKES_SLOT) < self._slots
 
     def _start(self, task_id: str, due_by: datetime | None = None) -> None:
         """Submit a task to the backend; *due_by* is for one whose record was not read."""

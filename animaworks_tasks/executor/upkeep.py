@@ -40,9 +40,10 @@ class Upkeep:
     _published: int = -1  # number of tools in the published catalogue
     _next_pruning: float = 0.0
 
-    def look(self) -> None:
-        """Do what is due; what the disk refuses is logged, and tried again at a later look."""
-        self._publish_catalogue()
+    def look(self, *, is_writable: bool = True) -> None:
+        """Do what is due; what the disk refuses is logged, and tried again later. Where it is full, make room."""
+        if is_writable:
+            self._publish_catalogue()
         if time.monotonic() >= self._next_pruning:
             self._next_pruning = time.monotonic() + _PAUSE
             before = None if self.keep_days is None else self.clock() - timedelta(days=self.keep_days)

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from itertools import count
 
+from animaworks_tasks.errors import StoreError
 from animaworks_tasks.fs import files
 from animaworks_tasks.fs.process import pid
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # how file systems say that they have none
 _NOBODYS = os.urandom(6).hex()  # in the names of our drafts; a forked child has another process id
 _numbers = count(1)
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}  # where there may be room again
 _SYNCED_AT_ONCE = 4  # threads; measured: with all their files written before, more gain nothing
 _OPEN_AT_ONCE = 32  # files, by each of these; the first fsync of them does most of the work of all, so fewer cost more
 
@@ -45,6 +48,7 @@ class Disk:
 
     def __init__(self, tmp: str, *, durable: bool) -> None:
         self.tmp, self.durable = tmp, durable
+        self._is_ours: bool | None = None  # what we make there; None before the first draft
 
     def write(self, _step: str, name: str, data: bytes, *, at: float | None = None) -> str:
         """
@@ -55,14 +59,31 @@ class Disk:
             name: What the draft's name begins with.
             data: All of it.
             at: Unix seconds that the file has as its time; None for now.
+
+        Raises:
+            StoreError: What we make there is not ours, so we could not read what we keep, or others could.
+            OSError: The disk said no.
         """
         path = self.draft(name)
         try:
             files.write(path, data, sync=self.durable, at=at)
+            if not self._is_ours:
+                self._check(path)
         except BaseException:
             files.discard(path)
             raise
         return path
+
+    def _check(self, path: str) -> None:
+        """Check that a draft is ours alone: a mount, or a server, may give what we make to somebody else."""
+        status = os.lstat(path)
+        mode = stat.S_IMODE(status.st_mode)
+        self._is_ours = status.st_uid == os.geteuid() and mode == files.FILE_MODE
+        if not self._is_ours:
+            reason = (
+                f"what we make there belongs to user {status.st_uid} with mode {mode:04o}, not to us with mode 0600"
+            )
+            raise StoreError(os.path.dirname(self.tmp), f"{reason}: how its file system is mounted; use a local one")
 
     def link(self, _step: str, source: str, target: str) -> bool:
         """Give *source* the further name *target*; False where that name is taken."""

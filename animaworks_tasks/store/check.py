@@ -34,7 +34,6 @@ from animaworks_tasks.tools.catalogue import known_tools, read_tools
 from animaworks_tasks.tools.tool import MAX_ATTEMPTS
 
 _ROUNDS: Final = 3  # what is mended may show what was hidden: a directory that was closed, what is wrong in it
-_TRUSTED: Final = frozenset({0, 65534})  # root, also as it is seen inside of a user namespace
 _LITTLE_ROOM, _FEW_FILES = 64 << 20, 1000  # bytes: a result of a few dozen megabytes still fits; files
 _LONG_UNREAD, _STOPPING = 86400.0, 60.0  # seconds until somebody should have read it; that a stop may take
 _AHEAD, _FAR = timedelta(minutes=1), timedelta(days=366)  # by which clocks may differ; for which a task may wait
@@ -43,14 +42,21 @@ _MAY_RUN_AGAIN: Final = partial(may_begin_again, on_interrupt=OnInterrupt.FAIL, 
 _FIX: Final = "`animaworks-tool doctor --fix`"
 
 
-def check(place: Place) -> list[Finding]:
-    """Return what is not as it should be; nothing where all is well, or where no task was ever submitted."""
+def check(place: Place, *, shared: bool = False) -> list[Finding]:
+    """
+    Return what is not as it should be; nothing where all is well, or where no task was ever submitted.
+
+    Args:
+        place: The store.
+        shared: Whether its user says that the locks of a network file system exclude other machines.
+    """
     found: list[Finding] = []
     try:
         found += _foundation(place)
         if found or not os.path.lexists(place.layout.root):
             return found  # what is in it cannot be judged
-        for look in (_permissions, _file_system, _records, _running, _notifications, _strangers):
+        doubts = partial(_doubts, shared=shared)
+        for look in (_permissions, doubts, _file_system, _records, _running, _notifications, _strangers):
             found += look(place)
     except OSError as error:
         where = error.filename or place.layout.root
@@ -59,11 +65,12 @@ def check(place: Place) -> list[Finding]:
     return found
 
 
-def fix(place: Place) -> list[str]:
+def fix(place: Place, *, shared: bool = False) -> list[str]:
     """Mend what can be mended without losing anything; return what was done, and what could not be, a line each."""
     done: list[str] = []
     for _ in range(_ROUNDS):
-        mendable = [(finding.where, finding.mend) for finding in check(place) if finding.mend is not None]
+        found = check(place, shared=shared)
+        mendable = [(finding.where, finding.mend) for finding in found if finding.mend is not None]
         for where, mend in mendable:
             try:
                 done.append(mend(place))
@@ -85,7 +92,7 @@ def _foundation(place: Place) -> Iterator[Finding]:
             todo = "see that this user may write there, or run this as the user who runs the host"
             yield problem(above, f"{above} may not be written by this user, so no task can be kept there", todo)
         return
-    everything = (layout.root, *layout.directories(), layout.notifications, layout.read, layout.format)
+    everything = (*enqueue.directories(layout), layout.format)
     missing = [path for path in everything if not os.path.lexists(path)]
     for path in (path for path in everything[:-1] if path not in missing):
         status = os.lstat(path)
@@ -118,25 +125,24 @@ def _make(place: Place) -> str:
 def _permissions(place: Place) -> Iterator[Finding]:
     """Find what other users may read or write: they would read what tools said, or have us run what they like."""
     layout = place.layout
-    for path in (layout.root, *layout.directories(), layout.notifications, layout.read):
+    for path in enqueue.directories(layout):
         mode = stat.S_IMODE(os.lstat(path).st_mode)
         if mode != files.DIRECTORY_MODE:
             finding = problem if mode & 0o022 or ~mode & files.DIRECTORY_MODE else warning
             effect = "write there, and so have tools run" if mode & 0o022 else "read there what tools said"
             what = f"{path} has mode {mode:04o}: " + (f"others can {effect}" if mode & 0o077 else "we cannot use it")
             yield finding(path, what, f"{_FIX}, or `chmod 700 {path}`", partial(_chmod, path, files.DIRECTORY_MODE))
-    for above in Path(layout.root).resolve().parents:
-        status = above.stat()
-        group = status.st_mode & stat.S_IWGRP and status.st_gid != os.getegid()
-        if status.st_uid not in _TRUSTED | {os.geteuid()}:
-            what = f"{above} belongs to another user (uid {status.st_uid}), who can replace the whole store"
-            yield problem(str(above), what, "move the Anima to a directory of yours")
-        elif (group or status.st_mode & stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
-            is_ours = above.is_relative_to(Path(layout.anima).resolve())
-            finding, who = (problem, "anybody") if status.st_mode & stat.S_IWOTH else (warning, "its group")
-            what, todo = f"{who} may write to {above}, and so can replace the whole store", f"`chmod go-w {above}`"
-            mend = partial(_chmod, str(above), stat.S_IMODE(status.st_mode) & ~0o022) if is_ours else None
-            yield finding(str(above), what, todo if mend is None else f"{_FIX}, or {todo}", mend)
+
+
+def _doubts(place: Place, *, shared: bool) -> Iterator[Finding]:
+    """Find who else could change what is on the way to the store, and a file system that is none for it."""
+    own = enqueue.directories(place.layout)
+    for doubt in enqueue.doubts(place.layout, shared=shared):
+        if doubt.mode is None or doubt.where not in own:  # or else it was found above
+            inside = Path(doubt.where).is_relative_to(place.layout.anima)
+            mend = None if doubt.mode is None or not inside else partial(_chmod, doubt.where, doubt.mode)
+            finding = problem if doubt.refuses else warning
+            yield finding(doubt.where, doubt.what, doubt.todo if mend is None else f"{_FIX}, or {doubt.todo}", mend)
 
 
 def _chmod(path: str, mode: int, _: Place) -> str:

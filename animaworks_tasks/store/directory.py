@@ -17,16 +17,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import logging
 import os
 import sys
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, Unpack
+from typing import Any, Final, Literal, Unpack
 
 import attrs
 
 from animaworks_tasks.errors import PartlySubmittedError, RecordError, StoreError, TaskNotFoundError
 from animaworks_tasks.fs import files, json
+from animaworks_tasks.fs.disk import NO_ROOM
 from animaworks_tasks.fs.layout import Layout
 from animaworks_tasks.notifications.render import MarkdownRenderer, Renderer
 from animaworks_tasks.store import enqueue, keys, recovery, rejection, rules, transitions, views
@@ -40,6 +42,10 @@ from animaworks_tasks.task import codec
 from animaworks_tasks.task.model import State, Task, is_task_id
 from animaworks_tasks.task.pending import ROOM, SIZE_LIMIT
 from animaworks_tasks.task.states import Event
+
+logger = logging.getLogger("animaworks_tasks")
+
+_USUAL: Final = 1 << 13  # bytes; a block for a record, and one for its name
 
 
 class TaskStore:
@@ -58,10 +64,13 @@ class TaskStore:
         render: Writes the notification of a done task instead: a text of at most 20,000 bytes. Must be picklable for
             processes, and pure. Where it fails, ours in English is left.
         clock: Tells the time in UTC.
+        shared: Whether a file system that is not local, such as NFS or sshfs, is taken: you know that a lock on it
+            excludes other machines too. Otherwise two of them could run a task at once, so it is refused.
 
     Raises:
         ValueError: *language* or *durability* is none of these words.
-        StoreError: The directory cannot be made or written, or its file system has no working locks.
+        StoreError: The directory cannot be made or written; another user could change what is in it; or its file system
+            is not local, has no working locks or no hard links, or gives what we make to somebody else.
     """
 
     def __init__(
@@ -72,24 +81,29 @@ class TaskStore:
         durability: Literal["full", "process"] = "full",
         render: Renderer | None = None,
         clock: Clock = utc_now,
+        shared: bool = False,
     ) -> None:
         if durability not in {"full", "process"}:
             raise ValueError(f"durability is 'full' or 'process', not {durability!r}")
         self.layout = Layout(anima_dir)
         # By its whole path: a supervisor, or this process later on, may be in another directory.
         self._options: Any = {"language": language, "durability": durability, "render": render, "clock": clock}
+        self._options["shared"] = shared
         self.place = Place.at(
             self.layout, durable=durability == "full", render=render or MarkdownRenderer(language), clock=clock
         )
         self.location, self.notifications = self.layout.anima, self.place.notifications
         self._swept = False
         try:
-            enqueue.create(self.layout, self.place.disk)
+            for warning in enqueue.create(self.layout, self.place.disk, shared=shared):
+                logger.warning("%s", warning)
             self._probe()
         except StoreError:
             raise
         except OSError as error:
-            raise StoreError(self.layout.root, error.strerror or str(error)) from error
+            # What is there can be read all the same, and pruned, which makes room.
+            if error.errno not in NO_ROOM or not os.path.lexists(self.layout.format):
+                raise StoreError(self.layout.root, error.strerror or str(error)) from error
 
     def __reduce__(self) -> tuple[object, ...]:
         # A supervisor is sent its store with every task, and need not look at the place each time.
@@ -284,6 +298,17 @@ class TaskStore:
             if files.read(self.layout.catalogue, limit=SIZE_LIMIT) == data:
                 return
         self.place.disk.show(self.layout.catalogue, data)
+
+    def problem(self) -> str | None:
+        draft = self.place.disk.draft("probe")
+        try:
+            files.write(draft, bytes(_USUAL), sync=False)
+        except OSError as error:
+            return f"{self.layout.root} cannot be written: {error.strerror}"
+        finally:
+            with contextlib.suppress(OSError):
+                files.discard(draft)
+        return None
 
     def watch(self) -> DirectoryWatch:
         return DirectoryWatch(self.layout)

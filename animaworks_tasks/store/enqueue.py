@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from animaworks_tasks.errors import PartlySubmittedError, StoreError
-from animaworks_tasks.fs import files
+from animaworks_tasks.fs import files, trust
 from animaworks_tasks.fs.disk import NO_LINKS, Disk
 from animaworks_tasks.fs.journal import Journal, line
 from animaworks_tasks.fs.layout import FORMAT, Layout
@@ -17,22 +17,32 @@ from animaworks_tasks.fs.layout import FORMAT, Layout
 TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _EARLIER = "locks"  # a directory that stores of the format before have, and this one has not
 
 
-def create(layout: Layout, disk: Disk) -> None:
+def create(layout: Layout, disk: Disk, *, shared: bool = False) -> list[str]:
     """
     Make what is missing of the store's directories, durably; a store of the format before becomes one of this.
 
     Up to the Anima's own they are made durable even where they were there already: who made them may have died
     before that, and a directory without anything new costs almost nothing to sync.
 
+    Args:
+        layout: Where.
+        disk: Takes the steps.
+        shared: Whether a file system that is not local is taken: its user knows that its locks exclude other machines.
+
+    Returns:
+        Warnings: what its user should know, and may leave as it is.
+
     Raises:
-        StoreError: Its format is none that this release reads, or it is at work in the format before.
+        StoreError: Others could change what is in it; its file system is none for a store; its format is none that this
+            release reads, or it is at work in the format before. Nothing was changed.
         OSError: The disk said no.
     """
+    _doubts(layout, shared=shared)  # before anything is made: a link of somebody else's may lead anywhere
     try:
         found = files.read(layout.format, limit=100)
     except FileNotFoundError:
@@ -50,7 +60,7 @@ def create(layout: Layout, disk: Disk) -> None:
     above = os.path.dirname(layout.anima)
     if os.access(above, os.R_OK):  # or else it is somebody else's, and so is what is in it
         changed[above] = None
-    for directory in (layout.root, *layout.directories(), layout.notifications, layout.read):
+    for directory in directories(layout):
         changed.update(dict.fromkeys(files.make_directory(directory)))
     if found is None:
         try:
@@ -60,6 +70,25 @@ def create(layout: Layout, disk: Disk) -> None:
                 raise
             raise StoreError(layout.root, "its file system has no hard links; use a local one") from None
     disk.sync("create.sync-all", *changed)
+    return _doubts(layout, shared=shared)
+
+
+def _doubts(layout: Layout, *, shared: bool) -> list[str]:
+    found = list(doubts(layout, shared=shared))
+    for doubt in found:
+        if doubt.refuses:
+            raise StoreError(layout.root, f"{doubt.what}; {doubt.todo}")
+    return [f"{doubt.what}; {doubt.todo}" for doubt in found]
+
+
+def doubts(layout: Layout, *, shared: bool = False) -> Iterator[trust.Doubt]:
+    """Yield what speaks against keeping a store where *layout* says."""
+    return trust.doubts(layout.root, directories(layout), shared=shared)
+
+
+def directories(layout: Layout) -> list[str]:
+    """Return all directories of a store, in the order in which they are made."""
+    return [layout.root, *layout.directories(), layout.notifications, layout.read]
 
 
 def submit(layout: Layout, disk: Disk, journal: Journal, task_id: str, data: bytes) -> None:

@@ -235,6 +235,9 @@ class MemoryTaskStore:
     def publish_catalogue(self, catalogue: Mapping[str, object]) -> None:
         """Nobody is elsewhere: it is memory."""
 
+    def problem(self) -> None:
+        return None
+
     def watch(self) -> MemoryWatch:
         watch = MemoryWatch(self._watches.remove)
         self._watches.append(watch)

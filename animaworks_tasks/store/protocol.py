@@ -330,5 +330,8 @@ class Store(Protocol):
     def publish_catalogue(self, catalogue: Mapping[str, object]) -> None:
         """Tell submitters elsewhere what tools there are (see :meth:`Registry.catalogue`)."""
 
+    def problem(self) -> str | None:
+        """Return why no task can be kept or ended now, as when the disk is full; None where one can."""
+
     def watch(self) -> Watch:
         """Return a watch of this store, which sees what any process does to it."""

@@ -22,7 +22,6 @@ import pytest
 
 from animaworks_tasks import Cause, Registry, Task, TaskStore
 from animaworks_tasks.cli import main
-from animaworks_tasks.fs import locks
 from animaworks_tasks.task.states import Event
 from animaworks_tasks.tools.catalogue import known_tools
 from tests.conftest import begin, own
@@ -386,20 +385,3 @@ def test_a_store_that_may_not_be_looked_at_is_not_well(
             assert f"{anima}/state/background_tasks cannot be looked at: Permission denied" in capsys.readouterr().out
             assert 0 == main(["tools"])
             assert "the host's tools cannot be listed: " in capsys.readouterr().err
-
-
-def test_who_only_looks_may_do_so_where_nothing_can_be_written(
-    store: TaskStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # given a store that is mounted for reading only
-    store.submit("words", "list")
-
-    def refuse(path: str) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
-
-    monkeypatch.setattr(locks, "hold", refuse)
-    # when, then
-    assert (0, 0) == (main(["list"]), main(["notifications"]))
-    assert "words" in capsys.readouterr().out
-    assert 1 == main(["notifications", "--ack"])
-    assert "cannot hold tasks: Read-only file system" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import grp
 import json
 import os
 import shutil
@@ -231,8 +232,7 @@ def test_who_may_write_above_the_store_is_found(
     files: TaskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, severity: str, who: str
 ) -> None:
     """In the Anima's own directories that is mended; outside of them a person decides."""
-    group = os.getegid()
-    monkeypatch.setattr(os, "getegid", lambda: group + 1)  # that of the directories is not the user's own one
+    monkeypatch.setattr(grp, "getgrgid", lambda _: SimpleNamespace(gr_name="staff", gr_mem=[]))
     for above, is_ours in ((tmp_path / "mei" / "state", True), (tmp_path, False)):
         above.chmod(mode | stat.S_ISVTX)
         assert [] == check(files.place)  # who may write there cannot rename what is ours
