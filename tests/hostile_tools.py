@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import ctypes
+import io
 import locale
 import os
 import resource
@@ -288,6 +290,24 @@ def limit() -> int:
     if os.geteuid() == 0:  # who could raise it again
         os.setresuid(65534, 65534, 0)
     return os.getpid()
+
+
+@tool("hostile", "break")
+def break_(what: str) -> str:
+    """Break what the next tool needs."""
+    if what == "print":
+        builtins.print = None  # type: ignore[assignment]
+    elif what == "open":
+        builtins.open = io.open = lambda *_, **__: 1 / 0  # type: ignore[assignment, misc]
+    elif what == "os":
+        os.fsync = os.write = lambda *_: 0  # type: ignore[assignment]
+    elif what == "modules":
+        sys.modules.clear()
+    elif what == "a module":
+        sys.modules["json"] = sys
+    elif what == "signal":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return what
 
 
 # --- what it does to others ---

@@ -27,11 +27,11 @@ class Channel:
     The supervisor's end of the socket.
 
     Attributes:
-        fit: Whether the tool process can run another call, as its last report said.
+        unfit: Why the tool process cannot run another call, as its last report said; None if it can.
     """
 
     def __init__(self, end: socket.socket) -> None:
-        self.fit = True
+        self.unfit: str | None = None
         self._socket = end
         self._read = bytearray()
 
@@ -70,7 +70,7 @@ class Channel:
         if not end:
             return None
         self._read.clear()
-        report, self.fit = _decode(bytes(line))
+        report, self.unfit = _decode(bytes(line))
         return report
 
     def is_quiet(self) -> bool:
@@ -99,18 +99,18 @@ def receive(end: socket.socket) -> tuple[bytes, int | None]:
     return message, descriptors[0] if descriptors else None
 
 
-def encode(report: Report, *, fit: bool) -> bytes:
-    """Return the line that reports *report*; *fit*: this process can run another call."""
-    values = attrs.asdict(report) | {"cause": report.cause and report.cause.value, "fit": fit}
+def encode(report: Report, unfit: str | None) -> bytes:
+    """Return the line that reports *report*, and why this process cannot run another call; None if it can."""
+    values = attrs.asdict(report) | {"cause": report.cause and report.cause.value, "unfit": unfit}
     return json.dumps(values).encode("ascii") + b"\n"
 
 
-def _decode(line: bytes) -> tuple[Report, bool]:
+def _decode(line: bytes) -> tuple[Report, str | None]:
     try:
         values = json.loads(line)
-        cause, fit = values.pop("cause"), values.pop("fit")
-        if all(isinstance(value, str | int | None) for value in values.values()):
-            return Report(**values, cause=None if cause is None else Cause(cause)), fit is True
+        cause, unfit = values.pop("cause"), values.pop("unfit")
+        if all(isinstance(value, str | int | None) for value in (unfit, *values.values())):
+            return Report(**values, cause=None if cause is None else Cause(cause)), unfit and str(unfit)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         pass
     raise ValueError("invalid report")

@@ -1,5 +1,5 @@
 """
-Restores what a tool may have changed of its process, for the next tool.
+Restores what a tool may have changed of its process, for the next tool, and checks what that needs besides.
 
 ``sys.path`` and loaded modules with their data stay: this is what a warm process is for.
 """
@@ -16,6 +16,7 @@ from typing import Final
 from animaworks_tasks.fs import files
 
 _LIMITS: Final = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
+_NEEDED: Final = ("builtins", "io", "os", "posix", "signal", "time")  # modules; what can be called in them has to stay
 _TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
@@ -39,14 +40,20 @@ class ProcessState:
         self._recursion = sys.getrecursionlimit()
         self._locale = locale.setlocale(locale.LC_ALL)
         self._limits = {limit: resource.getrlimit(limit) for limit in _LIMITS}
+        self._modules = dict(sys.modules)
+        self._needed = {
+            name: {key: value for key, value in vars(sys.modules[name]).items() if callable(value)} for name in _NEEDED
+        }
+        self._namespaces = {name: vars(sys.modules[name]) for name in _NEEDED}
 
-    def restore(self) -> bool:
+    def restore(self) -> str | None:
         """
         Restore the state. What the tool's remaining threads still print is discarded.
 
         Returns:
-            Whether all of it was restored; if not, no other tool must run in this process.
+            Why no other tool must run in this process: what was not restored, or what is missing; None if one may.
         """
+        damage = self._repair()  # first: what follows needs the builtins too
         try:
             for limit, values in self._limits.items():  # first: the rest may fail because of them
                 if resource.getrlimit(limit) != values:
@@ -57,12 +64,25 @@ class ProcessState:
             locale.setlocale(locale.LC_ALL, self._locale)
             os.environb.clear()
             os.environb.update(self._environment)
-        except (OSError, ValueError, MemoryError, RuntimeError, KeyError, locale.Error):
-            return False
+        except (OSError, ValueError, MemoryError, RuntimeError, KeyError, locale.Error) as error:
+            return f"its state was not restored: {error}"
         os.umask(self._umask)
         with contextlib.suppress(OSError):
             os.chdir(self._cwd)
-        return True
+        return damage
+
+    def _repair(self) -> str | None:
+        """Put back what can be called, so that the report gets out; return what of it, or what module, was changed."""
+        damage = None
+        for name, known in self._needed.items():
+            now = self._namespaces[name]
+            if not known.items() <= now.items():
+                changed = [key for key, value in known.items() if now.get(key) is not value]
+                now.update(known)
+                damage = damage or f"{name}.{changed[0]} was changed"
+        if not self._modules.items() <= sys.modules.items():
+            damage = damage or "loaded modules were removed from sys.modules, or replaced"
+        return damage
 
     def _restore_signals(self) -> None:
         for timer in _TIMERS:

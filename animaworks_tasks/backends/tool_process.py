@@ -25,6 +25,7 @@ from animaworks_tasks.backends.process_state import ProcessState, print_to
 from animaworks_tasks.backends.process_tree import Child, reap, stop_all
 from animaworks_tasks.errors import TaskCancelled
 from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE, TASK_ID_VARIABLE
+from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.store.protocol import Claim, Store
 from animaworks_tasks.store.workspace import DirectoryWorkspace
 from animaworks_tasks.task.model import Cause, Task
@@ -78,6 +79,9 @@ class ToolProcess:
             store.publish_view(claim, session=process.pid)
             channel.send(pickle.dumps((tool, task, workspace, deadline)), claim.fileno())
             report = self._watch(process, channel, workspace, deadline, tool.grace_seconds)
+            if channel.unfit:
+                line = f"the next call gets another process, because in this one {one_line(channel.unfit, 200)}\n"
+                workspace.write_log(line.encode("utf-8", "backslashreplace"))
         except (EOFError, OSError):
             report = self._crashed(process)
         except ValueError as error:
@@ -103,7 +107,7 @@ class ToolProcess:
         if self.interrupted:
             raise runner.NotBegunError
         process, channel = self._process, self._channel
-        if not process or not channel or process.poll() is not None or not (channel.fit and channel.is_quiet()):
+        if not process or not channel or process.poll() is not None or channel.unfit or not channel.is_quiet():
             self.close()  # it died while idle, a tool's descendant writes to its socket, or its state was not restored
             process, channel = self._process, self._channel = _start()
         return process, channel
@@ -190,15 +194,15 @@ def main(supervisor: socket.socket) -> None:
 
 
 def _serve(supervisor: socket.socket, stop: _Stop, initial: ProcessState) -> None:
-    fit = True
-    while fit:
+    unfit = None
+    while unfit is None:
         message, record = receive(supervisor)
         with _holding(record):
             report = _make(stop, *pickle.loads(message))  # noqa: S301 - our supervisor wrote it
         if os.getpid() != initial.pid:  # the tool forked, and its child returned from the call as well
             os._exit(0)
-        fit = initial.restore()  # first: an alarm that the tool has set must not lose its report
-        supervisor.sendall(encode(report, fit=fit))
+        unfit = initial.restore()  # first: an alarm that the tool has set must not lose its report
+        supervisor.sendall(encode(report, unfit))
 
 
 @contextlib.contextmanager

@@ -64,7 +64,7 @@ def submit(words: Sequence[str]) -> int:
     kept = _keep(layout, task_id, record, given["key"], shared=given["shared"])
     if kept != task_id:
         task_id = kept
-        there = _call_of(layout, task_id) or (tool, subcommand, argv)
+        there = _call_of(layout, task_id, shared=given["shared"]) or (tool, subcommand, argv)
         other = f"{there[0]} {there[1]}".rstrip()[:100]  # printed as repr: anybody may have written the record
         of = "" if (there[0], there[2]) == (tool, argv) else f", of another call ({other!r}),"
         say(f"a task with this key{of} is there already, and nothing was queued: `animaworks-tool show {task_id}`")
@@ -89,12 +89,12 @@ def _checked(tools: Mapping[str, Mapping[str, Mapping[str, Any]]], tool: str, ar
         raise UsageError(problem, error.usage) from None
 
 
-def _call_of(layout: Layout, task_id: str) -> tuple[str, str, list[str]] | None:
+def _call_of(layout: Layout, task_id: str, *, shared: bool) -> tuple[str, str, list[str]] | None:
     """Return tool, subcommand and arguments of a task that is there; None where its record cannot be read."""
     from animaworks_tasks.store.directory import TaskStore  # here: few submits meet a task that has their key
 
     try:
-        task = TaskStore(layout.anima, durability="process").get(task_id)
+        task = TaskStore(layout.anima, durability="process", shared=shared).get(task_id)
     except (TasksError, OSError):
         return None
     return task.tool, task.subcommand, list(task.argv)

@@ -80,10 +80,8 @@ class Disk:
         mode = stat.S_IMODE(status.st_mode)
         self._is_ours = status.st_uid == os.geteuid() and mode == files.FILE_MODE
         if not self._is_ours:
-            reason = (
-                f"what we make there belongs to user {status.st_uid} with mode {mode:04o}, not to us with mode 0600"
-            )
-            raise StoreError(os.path.dirname(self.tmp), f"{reason}: how its file system is mounted; use a local one")
+            made = f"what we make there belongs to user {status.st_uid} with mode {mode:04o}, not to us with mode 0600"
+            raise StoreError(os.path.dirname(self.tmp), f"{made}: its file system, or its mount, does that; use another")
 
     def link(self, _step: str, source: str, target: str) -> bool:
         """Give *source* the further name *target*; False where that name is taken."""

@@ -198,6 +198,30 @@ def test_a_process_that_cannot_be_restored_is_not_used_again(host: Host, call: t
     assert before | {"process": 0} == after | {"process": 0}
 
 
+@pytest.mark.parametrize(
+    ("what", "damage"),
+    [
+        ("print", "builtins.print was changed"),
+        ("open", "builtins.open was changed"),
+        ("os", "os.write was changed"),
+        ("modules", "loaded modules were removed from sys.modules, or replaced"),
+        ("a module", "loaded modules were removed from sys.modules, or replaced"),
+        ("signal", None),
+    ],
+)
+def test_what_a_tool_breaks_is_whole_for_the_next_one_and_said_in_its_log(
+    host: Host, what: str, damage: str | None
+) -> None:
+    before = json.loads(host.run("look").result or "")
+    broken = host.run("break", what)
+    after = json.loads(host.run("look").result or "")
+    assert (Outcome.COMPLETED, what) == (broken.outcome, broken.result)
+    assert (damage is not None) == (before["process"] != after["process"])
+    assert before | {"process": 0} == after | {"process": 0}
+    said = "" if damage is None else f"the next call gets another process, because in this one {damage}\n"
+    assert said == host.log(broken.id).decode()
+
+
 @pytest.mark.parametrize("kind", ["daemon", "other"])
 def test_a_thread_that_a_tool_left_behind_is_not_heard_in_the_next_task(host: Host, tmp_path: Path, kind: str) -> None:
     # given
