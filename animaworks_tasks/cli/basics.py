@@ -7,6 +7,7 @@ submit.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import sys
@@ -17,18 +18,39 @@ from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE
 TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
-    from typing import BinaryIO
+    from typing import BinaryIO, Final
+
+# What a terminal obeys instead of showing it: controls but for tab and line end, and what changes the direction of
+# text. A tool may have printed it.
+_OBEYED: Final = (
+    *range(9), *range(11, 32), *range(127, 160), 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A),
+)  # fmt: skip
+_SHOWN: Final = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in _OBEYED}  # noqa: PLR2004
+_IN_JSON: Final = {code: f"\\u{code:04x}" for code in _OBEYED if code > 31}  # noqa: PLR2004 - json escapes the others
+_stdout = codecs.getincrementaldecoder("utf-8")("backslashreplace")  # of the bytes that are put on a terminal
+
+
+def shown(text: str) -> str:
+    """Return *text* as a terminal may have it: what it would obey is escaped, a carriage return ends the line."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").translate(_SHOWN)
+
+
+def in_json(text: str) -> str:
+    """Return JSON without what a terminal would obey."""
+    return text.translate(_IN_JSON)
 
 
 def put(text: str | bytes) -> None:
     """
-    Write *text* to stdout, all of it, now. Bytes go as they are; of text, what the terminal cannot show is escaped.
+    Write *text* to stdout, all of it, now: on a terminal as :func:`shown`, else bytes as they are.
 
     Raises:
         OSError: It was not written: a full disk, a closed stdout, a reader that has left (BrokenPipeError).
     """
     if sys.stdout is None:
         raise OSError(errno.EBADF, "stdout is closed")
+    if sys.stdout.isatty():
+        text = shown(_stdout.decode(text) if isinstance(text, bytes) else text)
     data = text if isinstance(text, bytes) else text.encode(sys.stdout.encoding, "backslashreplace")
     sys.stdout.flush()  # what others printed comes first
     write_all(sys.stdout.buffer, data)
@@ -47,6 +69,7 @@ def say(text: str) -> None:
     if sys.stderr is None:
         return
     try:
+        text = shown(text) if sys.stderr.isatty() else text
         sys.stderr.flush()
         write_all(sys.stderr.buffer, f"animaworks-tool: {text}\n".encode("utf-8", "backslashreplace"))
     except OSError:

@@ -20,7 +20,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from animaworks_tasks.backends import ProcessBackend, ThreadBackend
-from animaworks_tasks.cli.basics import anima_dir, put, say
+from animaworks_tasks.cli.basics import anima_dir, in_json, put, say
 from animaworks_tasks.cli.live import Lines, Screen, Signals, screen
 from animaworks_tasks.cli.stores import is_orphan, open_store
 from animaworks_tasks.cli.text import described, said, views_of
@@ -204,7 +204,7 @@ class _Host:
         if task is not None:
             [view] = views_of(self._store, [task])
             facts["task"] = described(view, self._store)
-        put(json.dumps({"event": event, "at": time.time(), **facts}, ensure_ascii=False) + "\n")
+        put(in_json(json.dumps({"event": event, "at": time.time(), **facts}, ensure_ascii=False)) + "\n")
 
 
 def _names(tasks: Iterable[Task]) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from animaworks_tasks.cli.basics import put, say
+from animaworks_tasks.cli.basics import put, say, shown
 from animaworks_tasks.cli.text import TaskView
 from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.task.model import State
@@ -113,11 +113,11 @@ class Screen(Lines):
             self._live.update(picture(views, remarks, *self._console.size), refresh=True)
 
     def put(self, line: str) -> None:
-        """Print a line, which has no control character, above the picture."""
+        """Print a line above the picture."""
         from rich.text import Text
 
         with self._drawing:
-            self._console.print(Text(line), soft_wrap=True)
+            self._console.print(Text(shown(line)), soft_wrap=True)
 
     def say(self, text: str) -> None:
         """Write *text* above the picture, or to stderr if that is elsewhere; a failure to write is ignored."""

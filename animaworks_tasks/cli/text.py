@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import attrs
 
+from animaworks_tasks.cli.basics import in_json
 from animaworks_tasks.cli.stores import is_orphan
 from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.store.directory import TaskStore
@@ -161,8 +162,8 @@ def views_of(store: TaskStore, tasks: Iterable[Task]) -> list[TaskView]:
 
 
 def as_json(value: object) -> str:
-    """Return *value* as JSON, indented, and a line end."""
-    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+    """Return *value* as JSON, indented, and a line end; nothing in it controls a terminal."""
+    return in_json(json.dumps(value, ensure_ascii=False, indent=2)) + "\n"
 
 
 def described(view: TaskView, store: TaskStore) -> dict[str, Any]:

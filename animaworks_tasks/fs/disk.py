@@ -81,7 +81,7 @@ class Disk:
         self._is_ours = status.st_uid == os.geteuid() and mode == files.FILE_MODE
         if not self._is_ours:
             made = f"what we make there belongs to user {status.st_uid} with mode {mode:04o}, not to us with mode 0600"
-            raise StoreError(os.path.dirname(self.tmp), f"{made}: its file system, or its mount, does that; use another")
+            raise StoreError(os.path.dirname(self.tmp), f"{made}: its file system or mount does that; use another")
 
     def link(self, _step: str, source: str, target: str) -> bool:
         """Give *source* the further name *target*; False where that name is taken."""
