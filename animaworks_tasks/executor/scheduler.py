@@ -23,7 +23,7 @@ from animaworks_tasks.errors import RecordError, TaskNotFoundError
 from animaworks_tasks.executor.seen import AT_BACKEND, BUSY, ELSEWHERE, TAKES_SLOT, Change, Phase, SeenTasks
 from animaworks_tasks.executor.waiting import Again, Waiting
 from animaworks_tasks.store.protocol import Store
-from animaworks_tasks.store.rules import Clock
+from animaworks_tasks.store.rules import Clock, utc_now
 from animaworks_tasks.task.model import State, Task
 from animaworks_tasks.tools.registry import Registry
 from animaworks_tasks.worker.runner import may_run_again, run_task
@@ -160,10 +160,8 @@ class Scheduler:
     def wait(self, limit: float = math.inf) -> set[str]:
         """Sleep until there may be something to do, at most *limit* seconds; return the ids of tasks that changed."""
         with self._stepping:
-            now, due = time.monotonic(), self._seen.next_due()
-            deadline = min(now + limit, self._next_look, self._next_reading(), self._again.next_at)
-            if due is not None:
-                deadline = min(deadline, now + (due - self._clock()).total_seconds())
+            now, due = time.monotonic(), self._seen.next_due() - self._now()[1]
+            deadline = min(now + min(limit, due), self._next_look, self._next_reading(), self._again.next_at)
         while self._returns.empty():  # or else a call ended while we held the lock, and its thread relies on us
             seen = self._store_watch.wait(max(0.0, deadline - time.monotonic()))
             if seen.incomplete:
@@ -239,6 +237,11 @@ class Scheduler:
         self._look_at_each(self._seen.list_pending(self._store.pending_ids()))
         self._look_at_each([i for i in self.waiting.ids() if self._seen.phase(i) in {Phase.UNKNOWN, Phase.UNREAD}])
 
+    def _now(self) -> tuple[datetime, float]:
+        """Return what the clock says, and seconds by which nobody can set it back; a clock of a test is such itself."""
+        now = self._clock()
+        return now, time.monotonic() if self._clock is utc_now else now.timestamp()
+
     def _look_elsewhere(self, task_ids: Iterable[str], *, again: bool = True) -> None:
         """
         Look at those of *task_ids* that run elsewhere, and recover them if their owner died.
@@ -300,7 +303,7 @@ class Scheduler:
 
     def _learn(self, task: Task) -> None:
         if task.state is State.PENDING:
-            self._seen.queue(task, self._clock())
+            self._seen.queue(task, *self._now())
         elif self._is_over(task):
             self._end(task, Change.DONE)
         else:
@@ -336,7 +339,7 @@ class Scheduler:
         return True
 
     def _start_due(self) -> None:
-        self._seen.make_ready(self._clock())
+        self._seen.make_ready(*self._now())
         while self._has_free_slot() and (task_id := self._seen.start_next()) is not None:
             self._start(task_id)
 
@@ -385,7 +388,7 @@ class Scheduler:
             elif task.state is State.DONE:
                 self._end(task, Change.DONE)
             else:
-                self._seen.queue(task, self._clock())
+                self._seen.queue(task, *self._now())
 
     def _find_out(self, task_id: str) -> None:
         """Report the end of a task if another process has finished it; or else look again soon."""

@@ -6,12 +6,14 @@ What the table lacks is refused and changes nothing: no end is reported twice, a
 
 import enum
 import heapq
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 import attrs
 
+from animaworks_tasks.store.rules import seconds_until_due
 from animaworks_tasks.task.model import Task
 
 Place = tuple[int, datetime, str]  # of a task in the queue: -priority, submitted_at, id
@@ -105,6 +107,7 @@ class Seen:
             raise ValueError(f"a task that is {self.phase.value} cannot have the place {place}")
 
 
+_SET: Final = 0.05  # seconds; by more than this a clock does not run ahead, it was set, or the machine slept
 _UNKNOWN: Final = Seen(Phase.UNKNOWN)
 
 
@@ -120,7 +123,8 @@ class SeenTasks:
         self._seen: dict[str, Seen] = {}
         self._ids: dict[Phase, set[str]] = {phase: set() for phase in Phase}
         self._ready: list[Place] = []
-        self._later: list[tuple[datetime, Place]] = []  # by not_before
+        self._later: list[tuple[float, datetime, Place]] = []  # when due by *steady*, or earlier by not_before
+        self._ahead = math.inf  # seconds by which the clock was ahead of *steady*
 
     def move(self, task_id: str, change: Change, place: Place | None = None) -> bool:
         """
@@ -178,23 +182,39 @@ class SeenTasks:
         self._move(taken, Phase.UNREAD, Change.READ)
         return taken
 
-    def queue(self, task: Task, now: datetime) -> None:
-        """Queue a pending task; one that is ready keeps its place."""
+    def queue(self, task: Task, now: datetime, steady: float) -> None:
+        """
+        Queue a pending task; one that is ready keeps its place.
+
+        Args:
+            task: The task.
+            now: What the clock says.
+            steady: The same moment in seconds of a clock that is never set, such as the monotonic one.
+        """
         place = (-task.priority, task.submitted_at, task.id)
-        if task.not_before is None or task.not_before <= now:
+        left = seconds_until_due(task, now)
+        if task.not_before is None or not left:
             if self.move(task.id, Change.DUE, place):
                 heapq.heappush(self._ready, place)
         elif self.move(task.id, Change.NOT_DUE, place):
-            heapq.heappush(self._later, (task.not_before, place))
+            heapq.heappush(self._later, (steady + left, task.not_before, place))
 
-    def next_due(self) -> datetime | None:
-        """Return when the next entry of the later heap is due; None if there is none."""
-        return self._later[0][0] if self._later else None
+    def next_due(self) -> float:
+        """Return when the next entry of the later heap is due, by *steady*; infinity if there is none."""
+        return self._later[0][0] if self._later else math.inf
 
-    def make_ready(self, now: datetime) -> None:
-        """Move what is due by *now* to the ready tasks."""
-        while self._later and self._later[0][0] <= now:
-            place = heapq.heappop(self._later)[1]
+    def make_ready(self, now: datetime, steady: float) -> None:
+        """Move what is due by *now* or *steady* to the ready tasks; arguments as for :meth:`queue`."""
+        ahead = now.timestamp() - steady
+        if ahead > self._ahead + _SET:
+            self._later = [
+                (min(due, steady + (not_before - now).total_seconds()), not_before, place)
+                for due, not_before, place in self._later
+            ]
+            heapq.heapify(self._later)
+        self._ahead = ahead if ahead > self._ahead + _SET else min(ahead, self._ahead)
+        while self._later and self._later[0][0] <= steady:
+            place = heapq.heappop(self._later)[2]
             if self._is_current(place) and self.move(place[2], Change.DUE, place):
                 heapq.heappush(self._ready, place)
 

@@ -33,6 +33,14 @@ def is_due(task: Task, by: datetime | None) -> bool:
     return task.not_before is None or by is None or task.not_before <= by
 
 
+def seconds_until_due(task: Task, now: datetime) -> float:
+    """Return how long *task* is still to wait; never longer than its own pause: the clock may have been set back."""
+    if task.not_before is None:
+        return 0.0
+    pause = (task.not_before - task.submitted_at).total_seconds() if task.pause_seconds is None else task.pause_seconds
+    return max(0.0, min(pause, (task.not_before - now).total_seconds()))
+
+
 def never_began(task: Task) -> dict[str, Any]:
     """Return the changes that say of a claimed *task* that it was cancelled before its tool was called."""
     error = "it was cancelled before it started"
@@ -65,6 +73,7 @@ def requeued(task: Task, *, pause: float = 0.0, began: bool = True, now: datetim
     changes: dict[str, Any] = {"started_at": None, "owner_pid": None, "requeued": task.requeued + 1}
     if began:
         changes["not_before"] = now + timedelta(seconds=pause) if pause else None
+        changes["pause_seconds"] = pause or None
     else:
         changes["attempt"] = task.attempt - 1
     return advance(task, Event.RETRY, **changes)

@@ -331,6 +331,7 @@ _OWN: Final[Mapping[str, Callable[[str, object], object]]] = {
     "max_attempts": _whole,
     "attempt": _whole,
     "requeued": _whole,
+    "pause_seconds": _number,
     "started_at": _moment,
     "owner_pid": _whole,
     "cause": _text,

@@ -180,6 +180,7 @@ class Task:
         max_attempts: How many runs are begun at most where its owner dies in each; None takes the tool's.
         attempt: Runs begun so far: 0 while it never ran, 1 during and after the first run.
         requeued: How often it was put back to pending, also where no run of it had begun.
+        pause_seconds: How long before *not_before* it was requeued; None where its submitter said when to start.
         state: Where its record lies.
         started_at: When the last attempt began; None before the first.
         owner_pid: The process that runs or ran it, for people; None before the first attempt. The lock is the truth.
@@ -214,6 +215,7 @@ class Task:
     max_attempts: int | None = attrs.field(default=None, validator=at_least(1))
     attempt: int = attrs.field(default=0, validator=at_least(0))
     requeued: int = attrs.field(default=0, validator=at_least(0))
+    pause_seconds: float | None = attrs.field(default=None, validator=seconds)
     state: State = State.PENDING
     started_at: datetime | None = attrs.field(default=None, validator=_aware)
     owner_pid: int | None = None

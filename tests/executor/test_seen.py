@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
@@ -15,6 +16,8 @@ from animaworks_tasks.executor.seen import BUSY, QUEUED, TAKES_SLOT, TRANSITIONS
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
+STEADY = 1000.0  # seconds of another clock
+SPAN = (LATER - NOW).total_seconds()
 ID = "0123456789ab"
 PLACE = (0, NOW, ID)
 
@@ -140,8 +143,8 @@ def test_the_first_by_priority_and_submission_is_started_first_and_each_once() -
     seen = SeenTasks()
     for task_id, priority in (("c", 0), ("a", 2), ("b", 1)):
         task = a_task(ID[:-1] + task_id, priority=priority)
-        seen.queue(attrs.evolve(task, submitted_at=NOW), NOW)
-        seen.queue(task, NOW)  # seen once more
+        seen.queue(attrs.evolve(task, submitted_at=NOW), NOW, STEADY)
+        seen.queue(task, NOW, STEADY)  # seen once more
 
     # then
     assert [ID[:-1] + letter for letter in "abc"] == started(seen)
@@ -152,10 +155,10 @@ def test_a_task_that_left_the_queue_and_came_back_is_started_once_and_from_its_n
     # given one that was first, was taken by another host, and came back as the last
     seen = SeenTasks()
     other = a_task("f" * 12, priority=5)
-    seen.queue(a_task(priority=9), NOW)
-    seen.queue(other, NOW)
+    seen.queue(a_task(priority=9), NOW, STEADY)
+    seen.queue(other, NOW, STEADY)
     seen.move(ID, Change.RUNS)
-    seen.queue(a_task(priority=1), NOW)
+    seen.queue(a_task(priority=1), NOW, STEADY)
 
     # then
     assert [other.id, ID] == started(seen)
@@ -164,24 +167,24 @@ def test_a_task_that_left_the_queue_and_came_back_is_started_once_and_from_its_n
 @pytest.mark.parametrize("change", [Change.RUNS, Change.DONE, Change.GONE])
 def test_a_task_that_left_the_queue_is_not_started(change: Change) -> None:
     seen = SeenTasks()
-    seen.queue(a_task(), NOW)
-    seen.queue(a_task("f" * 12, not_before=LATER), NOW)
+    seen.queue(a_task(), NOW, STEADY)
+    seen.queue(a_task("f" * 12, not_before=LATER), NOW, STEADY)
     assert all(seen.move(task_id, change) for task_id in seen.ids(*QUEUED))
-    seen.make_ready(LATER)
+    seen.make_ready(LATER, STEADY + SPAN)
     assert [] == started(seen)
 
 
 def test_a_task_is_ready_when_it_is_due() -> None:
     # given
     seen = SeenTasks()
-    assert seen.next_due() is None
-    seen.queue(a_task(not_before=LATER), NOW)
-    assert LATER == seen.next_due()
+    assert math.inf == seen.next_due()
+    seen.queue(a_task(not_before=LATER), NOW, STEADY)
+    assert STEADY + SPAN == seen.next_due()
 
     # when, then
-    seen.make_ready(LATER - timedelta(seconds=1))
+    seen.make_ready(LATER - timedelta(seconds=1), STEADY + SPAN - 1)
     assert ([], {ID}) == (started(seen), seen.ids(Phase.LATER))
-    seen.make_ready(LATER)
+    seen.make_ready(LATER, STEADY + SPAN)
     assert [ID] == started(seen)
 
 
@@ -189,15 +192,50 @@ def test_a_task_is_ready_when_it_is_due() -> None:
 def test_a_task_that_was_requeued_with_a_pause_waits_for_it_from_wherever_it_stood(first: datetime | None) -> None:
     # given
     seen = SeenTasks()
-    seen.queue(a_task(not_before=first), NOW)
+    seen.queue(a_task(not_before=first), NOW, STEADY)
 
     # when
-    seen.queue(a_task(not_before=LATER + timedelta(hours=1)), NOW)
+    seen.queue(a_task(not_before=LATER + timedelta(hours=1)), NOW, STEADY)
 
     # then
-    seen.make_ready(LATER)
+    seen.make_ready(LATER, STEADY + SPAN)
     assert [] == started(seen)
-    seen.make_ready(LATER + timedelta(hours=1))
+    seen.make_ready(LATER + timedelta(hours=1), STEADY + SPAN + 3600)
+    assert [ID] == started(seen)
+
+
+@pytest.mark.parametrize("back", [timedelta(seconds=1), timedelta(hours=3)])
+def test_a_clock_that_is_set_back_makes_no_wait_longer(back: timedelta) -> None:
+    """Neither of what was queued before it, nor of what is queued after it, as by a host that is started again."""
+    seen, again = SeenTasks(), SeenTasks()
+    task = attrs.evolve(a_task(not_before=NOW + timedelta(seconds=2)), pause_seconds=2.0)
+    seen.queue(task, NOW, STEADY)
+    seen.make_ready(NOW, STEADY)
+    again.queue(task, NOW - back, STEADY)
+    for waiting in (seen, again):
+        waiting.make_ready(NOW - back + timedelta(seconds=1.9), STEADY + 1.9)
+        assert [] == started(waiting)
+        waiting.make_ready(NOW - back + timedelta(seconds=2), STEADY + 2.0)
+        assert [ID] == started(waiting)
+
+
+def test_what_its_submitter_delayed_waits_no_longer_than_it_asked_for_either() -> None:
+    seen = SeenTasks()
+    task = a_task(not_before=NOW + timedelta(minutes=1))
+    seen.queue(task, NOW - timedelta(hours=3), STEADY)
+    assert STEADY + 60 == seen.next_due()
+
+
+def test_a_clock_that_is_set_forward_or_a_machine_that_slept_makes_a_task_due_at_its_time() -> None:
+    seen, hour = SeenTasks(), timedelta(hours=1)
+    seen.queue(a_task(not_before=NOW + 2 * hour), NOW, STEADY)
+    seen.make_ready(NOW, STEADY)
+    seen.make_ready(NOW - hour, STEADY + 1)  # set back, and forward again: it waits as long as it should
+    seen.make_ready(NOW + timedelta(seconds=2), STEADY + 2)
+    assert ([], STEADY + 7200) == (started(seen), seen.next_due())
+    seen.make_ready(NOW + hour, STEADY + 3)
+    assert ([], STEADY + 3603) == (started(seen), seen.next_due())
+    seen.make_ready(NOW + 2 * hour, STEADY + 4)
     assert [ID] == started(seen)
 
 
@@ -220,7 +258,7 @@ def test_what_is_no_longer_listed_is_forgotten_unread_and_looked_at_if_it_stood_
     seen = SeenTasks()
     unread, queued, running, new = (letter * 12 for letter in "abcd")
     seen.list_pending({unread, running})
-    seen.queue(a_task(queued), NOW)
+    seen.queue(a_task(queued), NOW, STEADY)
     seen.move(running, Change.RUNS)
 
     # when
