@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from animaworks_tasks.cli.basics import put, say
 from animaworks_tasks.cli.stores import find, obstacle, open_store
-from animaworks_tasks.cli.text import TaskView, as_json, described, duration, moment, said, views_of
+from animaworks_tasks.cli.text import TaskView, as_json, described, duration, moment, said, shown_argv, views_of
 from animaworks_tasks.errors import TaskNotFoundError, TasksError
 from animaworks_tasks.fs import files
 from animaworks_tasks.notifications.delivery import Delivery, Fate, delivery_status, noted_at
@@ -50,7 +50,7 @@ def _facts(view: TaskView, store: TaskStore) -> Iterator[tuple[str, str]]:
     how = view.note() if view.orphaned else view.time()
     yield "state", f"{view.status}, {how}" + (" (overdue)" if view.overdue else "")
     yield "progress", said(view.progress)
-    yield "call", one_line(shlex.join(["animaworks-tool", "submit", task.tool, *task.argv]), 2000)
+    yield "call", one_line(shlex.join(["animaworks-tool", "submit", task.tool, *shown_argv(task, store)]), 2000)
     yield "in", one_line(task.cwd or "", 500)
     yield "options", ", ".join(_options(task))
     yield "submitted", moment(task.submitted_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,12 +17,15 @@ import attrs
 
 from animaworks_tasks.cli.basics import in_json
 from animaworks_tasks.cli.stores import is_orphan
+from animaworks_tasks.errors import RecordError
 from animaworks_tasks.notifications.render import one_line
+from animaworks_tasks.store import views
 from animaworks_tasks.store.directory import TaskStore
 from animaworks_tasks.store.protocol import Progress
 from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.task.model import Outcome, State, Task
 from animaworks_tasks.tools.catalogue import known_tools
+from animaworks_tasks.tools.secrets import without_secrets
 
 _UNITS: Final = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 _EXACT_BELOW: Final = 10  # seconds; shorter times are shown to a tenth
@@ -172,6 +176,7 @@ def described(view: TaskView, store: TaskStore) -> dict[str, Any]:
     return {
         "task_id": task.id,
         **_plain(task, but={"id", "extra"}),
+        "argv": shown_argv(task, store),
         "result_file": task.result_file and os.path.join(store.layout.root, task.result_file),
         "log": store.layout.log(task.id) if task.attempt else None,
         "seconds": None if view.is_unknown else round(view.seconds, 3),
@@ -180,6 +185,15 @@ def described(view: TaskView, store: TaskStore) -> dict[str, Any]:
         "orphaned": view.orphaned,
         "progress": progress and _plain(progress),
     }
+
+
+def shown_argv(task: Task, store: TaskStore) -> list[str]:
+    """Return the arguments of a task without the credentials that are known here, or were where it ran."""
+    argv = task.argv
+    with contextlib.suppress(OSError, RecordError):
+        seen = views.read(store.layout, task.id)
+        argv = seen.argv if len(seen.argv) == len(argv) else argv
+    return [without_secrets(word, os.environ) for word in argv]
 
 
 def _plain(data: Task | Progress, but: Container[str] = ()) -> dict[str, object]:

@@ -7,6 +7,7 @@ process makes the call: in this thread, or, in a supervisor, in the tool process
 
 import errno
 import logging
+import os
 import random
 import threading
 import time
@@ -22,6 +23,7 @@ from animaworks_tasks.store.rules import may_begin_again, never_began
 from animaworks_tasks.task.model import Cause, Task
 from animaworks_tasks.task.states import Event
 from animaworks_tasks.tools.registry import Registry
+from animaworks_tasks.tools.secrets import without_secrets
 from animaworks_tasks.tools.tool import Tool
 from animaworks_tasks.worker.call import Report, call
 
@@ -103,7 +105,8 @@ def _run(store: Store, registry: Registry, claim: Claim) -> Task:
         registry.check_permission(tool)
     except UsageError as error:
         cause = Cause.REJECTED if isinstance(error, UnknownToolError | NotPermittedError) else Cause.ARGUMENTS
-        changes = never_began(claim.task) | {"cause": cause, "error": str(error)[:_ERROR_LIMIT]}
+        reason = without_secrets(str(error), os.environ)[:_ERROR_LIMIT]
+        changes = never_began(claim.task) | {"cause": cause, "error": reason}
         return _finish(store, claim, Event.FAIL, **changes)
     claim.task = attrs.evolve(claim.task, subcommand=tool.subcommand)
     try:

@@ -48,6 +48,23 @@ def test_show_tells_everything_and_what_to_do_next(store: TaskStore, tool: Tool)
     assert f" (process {os.getpid()}) at 2" in tool("show", task.id).out.partition(": was delivered to ")[2]
 
 
+def test_a_credential_among_the_arguments_is_not_shown(
+    store: TaskStore, tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is one that only the host knows, once it has published the view; the record keeps it, to call the tool."""
+    monkeypatch.setenv("CAT_API_KEY", "meow-123456")
+    monkeypatch.setenv("HOST_TOKEN", "purr-abcdef")
+    task = store.submit("web", "fetch", "--key=meow-123456", "purr-abcdef")
+    store.publish_view(own(store, task.id))
+    monkeypatch.delenv("HOST_TOKEN")
+    for command in (f"show {task.id}", f"-j show {task.id}", "-j list", f"-j wait --timeout 0 {task.id}"):
+        said = tool(*command.split()).out
+        assert ("meow" not in said, "purr" not in said) == (True, True), said
+        assert "--key=[CAT_API_KEY]" in said
+        assert "[HOST_TOKEN]" in said
+    assert ("fetch", "--key=meow-123456", "purr-abcdef") == store.get(task.id).argv
+
+
 def test_show_says_what_is_known_of_the_notification(store: TaskStore, tool: Tool) -> None:
     """Another program may have taken it, or a full disk refused it: nobody can say then that it was read."""
     task = complete(store)

@@ -58,6 +58,14 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 # --- refusals ---
 
 
+def test_a_credential_among_arguments_that_are_refused_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAT_API_KEY", "meow-123456")
+    memory = MemoryTaskStore()
+    task = run_task(memory, registry_of(fail), memory.submit("tool", "run", "meow-123456").id)
+    assert task is not None
+    assert (Cause.ARGUMENTS, True, False) == (task.cause, "[CAT_API_KEY]" in str(task.error), "meow" in str(task.error))
+
+
 def test_a_task_that_is_not_to_be_had_is_left_alone() -> None:
     store = MemoryTaskStore()
     task = store.submit("tool", "run")
