@@ -164,10 +164,10 @@ class Executor:
         scheduler.wake()
         if self._thread is not None:
             self._thread.join()
-        left = scheduler.running()
+        self._backend.shutdown(wait=False, cancel_futures=True)
+        left = scheduler.running()  # without those that were taken back just now
         if left and not self._traits.outlives_host:
             logger.warning("tasks still running when the executor stopped: %s", ", ".join(sorted(left)))
-        self._backend.shutdown(wait=False, cancel_futures=True)
         scheduler.close()
 
     def submit_sync(self, tool: str, *argv: str, **options: Unpack[SubmitOptions]) -> Task:

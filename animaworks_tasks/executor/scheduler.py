@@ -91,6 +91,7 @@ class Scheduler:
     def running(self) -> set[str]:
         """Return the ids of the tasks whose calls have not come back from the backend."""
         with self._stepping:
+            self._collect()
             return self._seen.ids(*AT_BACKEND)
 
     def drain(self, timeout: float) -> None:
@@ -378,7 +379,10 @@ class Scheduler:
             try:
                 task = future.result()
             except BaseException as error:  # noqa: BLE001 - an error of a call must not end this thread
-                logger.warning("the call of task %s was lost; its record is looked at next: %s", task_id, error)
+                if self._starts:
+                    logger.warning("the call of task %s was lost; its record is looked at next: %s", task_id, error)
+                else:  # in order: a call that was not begun is taken back, one that runs in a process goes on
+                    logger.info("task %s is left to the next host or to its own process: this one stops", task_id)
                 task, unseen = None, False
                 self._lost.add(task_id)
             if task is None and unseen:

@@ -6,13 +6,16 @@ import asyncio
 import logging
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from animaworks_tasks import (
     Executor,
     MemoryTaskStore,
+    ProcessBackend,
     Registry,
     State,
     Store,
@@ -24,6 +27,7 @@ from animaworks_tasks.errors import (
 )
 from tests.executor.workshop import Workshop, executor_of
 from tests.processes import PATIENCE, eventually, in_event_loop, join, until
+from tests.tools_for_tests import registry as tools
 from tests.tools_for_tests import wait_for
 
 
@@ -61,6 +65,48 @@ def test_stopping_at_once_leaves_threads_behind_and_says_so(
     workshop.gate.set()
     until(lambda: memory.get(task.id).state is State.DONE)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_a_call_that_is_taken_back_at_a_stop_is_in_order(
+    memory: MemoryTaskStore, workshop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given a pool with fewer threads than the executor has slots
+    caplog.set_level(logging.INFO)
+    executor = Executor(memory, workshop.registry, backend=ThreadPoolExecutor(1), max_workers=2).start()
+    runs = executor.submit_sync("tool", "hold", "runs")
+    until(lambda: workshop.calls)
+    waits = executor.submit_sync("tool", "hold", "waits")
+    until(lambda: executor._scheduler is not None and executor._scheduler.running() == {runs.id, waits.id})
+
+    # when
+    executor.stop(drain_timeout=0)
+
+    # then
+    said = [(record.levelname, record.message) for record in caplog.records if waits.id in record.message]
+    assert ("INFO", f"task {waits.id} is left to the next host or to its own process: this one stops") in said
+    assert {"INFO"} == {level for level, message in said if "still running" not in message}
+    workshop.gate.set()
+    until(lambda: memory.get(runs.id).state is State.DONE)
+    assert State.PENDING is memory.get(waits.id).state
+
+
+@pytest.mark.parametrize("on_host_exit", ["detach", "stop"])
+def test_a_host_that_leaves_while_tools_run_in_processes_warns_of_nothing(
+    files: TaskStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, on_host_exit: Literal["detach", "stop"]
+) -> None:
+    # given
+    backend = ProcessBackend(on_host_exit=on_host_exit)
+    executor = Executor(files, tools, backend=backend, max_workers=2).start()
+    task = executor.submit_sync("proc", "hold", str(tmp_path / "end"))
+    until(lambda: files.read_log(task.id))
+
+    # when
+    executor.stop()
+    (tmp_path / "end").touch()
+    until(lambda: files.get(task.id).state is State.DONE)
+
+    # then
+    assert [] == [record.message for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 @in_event_loop
