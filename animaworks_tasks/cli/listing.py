@@ -13,6 +13,7 @@ from animaworks_tasks.cli.stores import open_store
 from animaworks_tasks.cli.text import TaskView, as_json, described, moment, table, views_of
 from animaworks_tasks.errors import RecordError, TasksError, UsageError
 from animaworks_tasks.notifications.render import one_line, several
+from animaworks_tasks.store.check import held_up
 from animaworks_tasks.store.directory import TaskStore
 from animaworks_tasks.store.place import ids
 from animaworks_tasks.store.rules import utc_now
@@ -99,6 +100,8 @@ def _remarks(store: TaskStore, views: Sequence[TaskView], options: SimpleNamespa
             yield f"{several(more, 'more is', 'more are')} done; `animaworks-tool list --all` lists them"
         if unreadable:
             yield f"{several(unreadable, 'record', 'records')} in done/ cannot be read; see `animaworks-tool doctor`"
+    held = [(view.task.id, held_up(store.layout, view.task)) for view in views if view.task.state is State.RUNNING]
+    yield from (f"task {task_id}: {reason}" for task_id, reason in held if reason is not None)
     if State.PENDING in states and not is_hosted(store.layout):
         yield "no host is listening, so what is pending waits: start one, or `animaworks-tool run`"
 

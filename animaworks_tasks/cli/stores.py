@@ -1,6 +1,5 @@
 """The store that a command looks at, the task that the beginning of an id means, and why a task does not go on."""
 
-import os
 from types import SimpleNamespace
 from typing import Final
 
@@ -9,6 +8,7 @@ from animaworks_tasks.errors import TaskNotFoundError, UsageError
 from animaworks_tasks.fs import locks
 from animaworks_tasks.fs.layout import Layout
 from animaworks_tasks.notifications.render import LANGUAGES
+from animaworks_tasks.store.check import held_up
 from animaworks_tasks.store.directory import TaskStore
 from animaworks_tasks.store.place import ids
 from animaworks_tasks.store.watch import is_hosted
@@ -16,7 +16,6 @@ from animaworks_tasks.task.model import State, Task, is_task_id
 from animaworks_tasks.tools.catalogue import known_language
 
 _SHORTEST: Final = 4  # digits of an id
-_RECORD_SIZE: Final = 1 << 13  # bytes; a block for the record, and one for its name
 
 
 def open_store(options: SimpleNamespace, *, changing: bool = False, language: str = "ja") -> TaskStore:
@@ -82,8 +81,8 @@ def is_orphan(store: TaskStore, task: Task) -> bool:
 
 def obstacle(store: TaskStore, task: Task) -> str | None:
     """Return why *task* will not go on as things are, and what to do; None where nothing is in its way."""
-    if task.state is State.RUNNING and _is_full(store):
-        return "the disk is full; if its tool has ended, its outcome is kept in memory until there is room: make some"
+    if task.state is State.RUNNING and (reason := held_up(store.layout, task)) is not None:
+        return reason
     if task.state is State.DONE or is_hosted(store.layout):
         return None
     if task.state is State.PENDING:
@@ -91,12 +90,3 @@ def obstacle(store: TaskStore, task: Task) -> str | None:
     if is_orphan(store, task):
         return "the process that ran it has died, and no host is listening to finish it: `animaworks-tool run` does"
     return None
-
-
-def _is_full(store: TaskStore) -> bool:
-    """Return whether the file system has no room for a record of the usual size."""
-    try:
-        status = os.statvfs(store.layout.root)
-    except OSError:
-        return False
-    return status.f_bavail * status.f_frsize < _RECORD_SIZE

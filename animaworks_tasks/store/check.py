@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from animaworks_tasks.errors import RecordError, TasksError
 from animaworks_tasks.fs import files, locks
-from animaworks_tasks.fs.layout import FORMAT
+from animaworks_tasks.fs.layout import FORMAT, Layout
+from animaworks_tasks.fs.process import file_size_limit
 from animaworks_tasks.notifications.delivery import Fate, delivery_status
 from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.store import enqueue, recovery, rejection, transitions, views
@@ -29,7 +30,7 @@ from animaworks_tasks.store.rules import changed_at, is_due, may_begin_again
 from animaworks_tasks.store.watch import is_hosted
 from animaworks_tasks.task import codec
 from animaworks_tasks.task.model import OnInterrupt, State, Task, is_task_id
-from animaworks_tasks.task.pending import SIZE_LIMIT
+from animaworks_tasks.task.pending import RECORD_SIZE, SIZE_LIMIT
 from animaworks_tasks.tools.catalogue import known_tools, read_tools
 from animaworks_tasks.tools.tool import MAX_ATTEMPTS
 
@@ -221,11 +222,29 @@ def _running(place: Place) -> Iterator[Finding]:
     for task_id in sorted(ids(place.layout.running, ".task")):
         if not _is_orphan(place, task_id):
             with contextlib.suppress(FileNotFoundError, RecordError):  # it has ended; it was found before
-                yield from _late(place, place.running(task_id), tools)
+                task = place.running(task_id)
+                if (reason := held_up(place.layout, task)) is not None:
+                    what, _, todo = reason.partition(": ")
+                    yield problem(task_id, f"task {task_id}: {what}", todo)
+                yield from _late(place, task, tools)
         elif not hosted:
             what = f"task {task_id} is in running/, and its owner died, so it does not end"
             todo = f"start the host, which treats it as its tool wishes; or {_FIX}, as its submitter wished"
             yield problem(task_id, what, todo, partial(_recover, task_id))
+
+
+def held_up(layout: Layout, task: Task) -> str | None:
+    """Return why the outcome of a running task cannot be stored now, if it has one, and what to do; or else None."""
+    ended = "if its tool has ended, its outcome is kept in memory"
+    with contextlib.suppress(OSError):
+        status = os.statvfs(layout.root)
+        if status.f_bavail * status.f_frsize < RECORD_SIZE:
+            return f"the disk is full; {ended} until there is room: make some"
+    limit = file_size_limit(task.owner_pid or 0)
+    if limit is None or limit >= RECORD_SIZE:
+        return None
+    todo = f"`prlimit --pid {task.owner_pid} --fsize=unlimited` lets it be stored"
+    return f"its process may not write a file of more than {limit} bytes; {ended} for ten minutes: {todo}"
 
 
 def _is_orphan(place: Place, task_id: str) -> bool:

@@ -22,7 +22,7 @@ import os
 import sys
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal, Unpack
+from typing import Any, Literal, Unpack
 
 import attrs
 
@@ -40,12 +40,10 @@ from animaworks_tasks.store.watch import DirectoryWatch
 from animaworks_tasks.store.workspace import DirectoryWorkspace, kept_result, progress_from
 from animaworks_tasks.task import codec
 from animaworks_tasks.task.model import State, Task, is_task_id
-from animaworks_tasks.task.pending import ROOM, SIZE_LIMIT
+from animaworks_tasks.task.pending import RECORD_SIZE, ROOM, SIZE_LIMIT
 from animaworks_tasks.task.states import Event
 
 logger = logging.getLogger("animaworks_tasks")
-
-_USUAL: Final = 1 << 13  # bytes; a block for a record, and one for its name
 
 
 class TaskStore:
@@ -302,7 +300,7 @@ class TaskStore:
     def problem(self) -> str | None:
         draft = self.place.disk.draft("probe")
         try:
-            files.write(draft, bytes(_USUAL), sync=False)
+            files.write(draft, bytes(RECORD_SIZE), sync=False)
         except OSError as error:
             return f"{self.layout.root} cannot be written: {error.strerror}"
         finally:

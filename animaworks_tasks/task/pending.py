@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 VERSION: Final = 1
 SIZE_LIMIT: Final = 1 << 20  # bytes, of a record
+RECORD_SIZE: Final = 1 << 13  # bytes that a record of the usual size needs: a block for it, and one for its name
 ROOM: Final = 1 << 14  # bytes that a task leaves free when it is claimed, so that its outcome can always be recorded
 SUBMIT_LIMIT: Final = SIZE_LIMIT - 2 * ROOM  # bytes; claimed again after a requeue, a record is a little larger
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+import resource
+import subprocess
+import sys
 import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from animaworks_tasks import Cause, Task, TaskStore
+from animaworks_tasks import Cause, Outcome, Task, TaskStore
 from animaworks_tasks.cli import main
+from animaworks_tasks.fs.process import file_size_limit
 from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.task.states import Event
 from tests.cli.conftest import Said, Tool, complete, fail
 from tests.conftest import begin, die, own
+from tests.processes import until
 
 
 @pytest.mark.usefixtures("hosted")
@@ -179,6 +184,40 @@ def test_what_a_full_disk_holds_up_is_said_of_a_running_task(
         assert status == main(line.split())
         said = capsys.readouterr()
         assert "the disk is full; if its tool has ended, its outcome is kept in memory" in said.out + said.err
+
+
+LIMITED = """
+import resource, sys
+from animaworks_tasks import Executor, Registry, TaskStore, ThreadBackend
+registry = Registry()
+registry.add("tool", "limit", lambda limit: resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), -1)))
+store = TaskStore(sys.argv[1])
+task = store.submit("tool", "limit", sys.argv[2])
+Executor(store, registry, backend=ThreadBackend()).start()
+print(task.id, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 100])
+def test_what_a_limit_of_file_sizes_holds_up_is_said_of_a_running_task(
+    store: TaskStore, tool: Tool, limit: int
+) -> None:
+    command = [sys.executable, "-c", LIMITED, store.location, str(limit)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as host:
+        try:
+            assert host.stdout is not None
+            task_id = host.stdout.readline().decode().strip()
+            until(lambda: file_size_limit(host.pid) == limit)
+            why = f"its process may not write a file of more than {limit} bytes; if its tool has ended, its outcome is"
+            todo = f"`prlimit --pid {host.pid} --fsize=unlimited` lets it be stored"
+            for words in ("show " + task_id, "list", "doctor"):
+                said = tool(*words.split())
+                assert (True, True) == (why in said.out + said.err, todo in said.out + said.err), (words, said)
+            resource.prlimit(host.pid, resource.RLIMIT_FSIZE, (-1, -1))
+            assert Outcome.COMPLETED is until(lambda: store.get(task_id).outcome)
+        finally:
+            host.kill()
 
 
 @pytest.mark.usefixtures("hosted")
