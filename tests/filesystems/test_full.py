@@ -8,14 +8,17 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from animaworks_tasks import Executor, InlineBackend, Registry, State, Task, TaskStore, ThreadBackend
-from tests.filesystems.conftest import Mount, run
-from tests.processes import until
+from tests.filesystems.conftest import Mount, host, run
+from tests.processes import PATIENCE, until
+from tests.reliability.invariants import problems
 
 pytestmark = pytest.mark.slow
 
@@ -162,3 +165,25 @@ def test_a_host_says_that_it_takes_no_task_and_takes_it_when_there_is_room(
         executor.stop()
     said = [f"{store.layout.root} cannot be written: ", "tasks are started again"]
     assert [True, True] == [message.startswith(each) for message, each in zip(caplog.messages, said, strict=True)]
+
+
+def test_a_disk_that_fills_again_and_again_in_every_phase_loses_nothing(disk: Path) -> None:
+    # given a host that submits and ends tasks, while its disk is full for half of the time
+    said: list[str] = []
+    with host(disk / "mei", 150) as working:
+        reading = threading.Thread(target=lambda: said.extend(line.strip() for line in working.stdout or ()))
+        reading.start()
+        full = 0
+        while working.poll() is None:
+            before = len(said)
+            undo = no_room(disk)
+            full += 1
+            time.sleep(0.05)  # for so long it is full, whatever the host does meanwhile
+            undo()
+            until(lambda before=before: len(said) > before or working.poll() is not None)
+        reading.join(PATIENCE)
+
+    # then
+    assert (0, True) == (working.returncode, full > 1)
+    assert {"submitted", "finished"} == {line.split()[0] for line in said}
+    assert [] == problems(disk / "mei", said)
