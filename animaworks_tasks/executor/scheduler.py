@@ -82,7 +82,7 @@ class Scheduler:
         self._waking = threading.Lock()  # guards the next two
         self._store_watch = store.watch()
         self._problem: str | None = None  # of the watch, as last logged
-        self._refusal: str | None = None  # of the store: nothing is started meanwhile, as its end could not be kept
+        self._refusal: str | None = ""  # of the store: nothing is started meanwhile; empty: not asked yet
         self._closed = self._woken = False
         self._lost: set[str] = set()  # no news until the next look: a claim that the disk refuses is itself a change
 
@@ -223,9 +223,7 @@ class Scheduler:
         before, self._problem = self._problem, self._store_watch.problem
         if self._problem not in {None, before}:
             logger.warning("%s: changes are seen every %g s only", self._problem, self._interval)
-        before, self._refusal = self._refusal, self._store.problem()
-        if self._refusal != before:
-            logger.warning("%s", "tasks are started again" if self._refusal is None else f"{self._refusal}; {_REFUSED}")
+        self._ask_for_room()
         self._upkeep(is_writable=self._refusal is None)
         if self._refusal is not None:  # what is found could neither be recovered nor started
             return
@@ -237,6 +235,14 @@ class Scheduler:
         self._look_at_each([task_id for task_id in alive if self._seen.move(task_id, Change.RUNS)])
         self._look_at_each(self._seen.list_pending(self._store.pending_ids()))
         self._look_at_each([i for i in self.waiting.ids() if self._seen.phase(i) in {Phase.UNKNOWN, Phase.UNREAD}])
+
+    def _ask_for_room(self) -> None:
+        """Ask the store whether it could keep an outcome: at first, while it cannot, and while tasks wait to start."""
+        if self._refusal is None and not self._seen.count(Phase.READY, Phase.UNREAD):
+            return
+        before, self._refusal = self._refusal or None, self._store.problem()
+        if self._refusal != before:
+            logger.warning("%s", "tasks are started again" if self._refusal is None else f"{self._refusal}; {_REFUSED}")
 
     def _now(self) -> tuple[datetime, float]:
         """Return what the clock says, and seconds by which nobody can set it back; a clock of a test is such itself."""
