@@ -5,27 +5,28 @@ from typing import Final
 
 from animaworks_tasks.tools.profile import UNKNOWN_TIME
 
-# "tool:subcommand" as a shell submits it, or else the name of the schema as a model calls it
-_SLOW: Final[Mapping[int, tuple[str, ...]]] = {
-    1800: ("generate_character_assets", "image_gen:pipeline"),
-    600: ("generate_3d_model", "generate_rigged_model", "generate_animations", "machine:run",
-          "image_gen:3d", "image_gen:rigging", "image_gen:animations"),
-    300: ("local_llm", "local_llm:generate", "local_llm:chat"),
-    120: ("generate_fullbody", "generate_bustup", "generate_icon", "generate_chibi", "transcribe:audio",
-          "image_gen:fullbody", "image_gen:bustup", "image_gen:icon", "image_gen:chibi"),
-    60: ("run_command", "chatwork:sync", "chatwork:download"),
-}  # fmt: skip
-
-DEFAULT_ELIGIBLE_TOOLS: Final[Mapping[str, int]] = {name: seconds for seconds, names in _SLOW.items() for name in names}
-"""The tools to submit unless a profile or the configuration says otherwise, with their seconds."""
+# Names and seconds as in AnimaWorks 0.11: what a model calls by its schema, and no profile knows.
+DEFAULT_ELIGIBLE_TOOLS: Final[Mapping[str, int]] = {
+    "generate_character_assets": 30,
+    "generate_fullbody": 30,
+    "generate_bustup": 30,
+    "generate_icon": 30,
+    "generate_chibi": 30,
+    "generate_3d_model": 30,
+    "generate_rigged_model": 30,
+    "generate_animations": 30,
+    "local_llm": 60,
+    "run_command": 60,
+    "machine_run": 600,
+}
+"""The tools to submit whatever the profiles say, with their seconds; those of profiles are ``tool:subcommand``."""
 
 
 def eligible_tools(profiles: Mapping[str, object], config: Mapping[str, int]) -> dict[str, int]:
-    """Return seconds by name: the defaults, overridden by *profiles*, then by *config*."""
+    """Return seconds by name: the defaults, what *profiles* mark, and *config*, which overrides both."""
     eligible = dict(DEFAULT_ELIGIBLE_TOOLS)
     for key, facts in _facts(profiles):
         seconds = facts.get("expected_seconds")
-        eligible.pop(key, None)
         if facts.get("background_eligible"):
             eligible[key] = int(seconds) if isinstance(seconds, int | float) else UNKNOWN_TIME
     return {**eligible, **config}

@@ -18,6 +18,7 @@ import asyncio
 import inspect
 import logging
 import os
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -48,6 +49,19 @@ ExecuteAsync = Callable[[str, ToolArguments], Awaitable[object]]
 OnComplete = Callable[[BackgroundTask], Awaitable[None]]
 
 
+def _configured(key: str, default: int) -> int:
+    """Return *key* of AnimaWorks' section ``background_task``; *default* where this process has not loaded it."""
+    # Not imported: where nobody has, `core` may be anybody's, also a directory that lies in the current one.
+    module = sys.modules.get("core.config")
+    if module is None:
+        return default
+    try:
+        return int(getattr(module.load_config().background_task, key))
+    except Exception:  # the host must start, whatever its configuration is
+        logger.warning("background_task.%s could not be read: it is %d", key, default, exc_info=True)
+        return default
+
+
 class BackgroundTaskManager:
     """
     Makes slow calls of the host's functions in the background.
@@ -61,9 +75,10 @@ class BackgroundTaskManager:
         anima_name: Its name. Defaults to the last component of the directory.
         eligible_tools: The tools to submit, with the seconds that they take. Defaults to
             :data:`DEFAULT_ELIGIBLE_TOOLS`.
-        result_memory_retention_minutes: How long a task that has ended is kept in memory; None is 60. On disk it stays
-            until :meth:`cleanup_old_tasks`.
-        max_completed_tasks_in_memory: How many such are kept in memory; None is 200.
+        result_memory_retention_minutes: How long a task that has ended is kept in memory; 0 keeps none. On disk it
+            stays until :meth:`cleanup_old_tasks`. Defaults to the value of this name in the configuration of AnimaWorks
+            (section ``background_task``), if this process has imported ``core.config``, or else to 60.
+        max_completed_tasks_in_memory: How many such are kept in memory. Its default is found likewise, or else is 200.
         store: Where the tasks are kept. Defaults to a :class:`TaskStore` in *anima_dir*. Pass the one of your
             :class:`Executor`, so that the notifications of both are in one language.
 
@@ -91,8 +106,9 @@ class BackgroundTaskManager:
         self._eligible = dict(eligible_tools or DEFAULT_ELIGIBLE_TOOLS)
         self._recent: dict[str, BackgroundTask] = {}  # those that run, and for a while those that have ended
         minutes, limit = result_memory_retention_minutes, max_completed_tasks_in_memory
-        self._retention = 60.0 * max(0, _RETENTION if minutes is None else minutes)
-        self._limit = max(0, _KEPT if limit is None else limit)
+        minutes = _configured("result_memory_retention_minutes", _RETENTION) if minutes is None else minutes
+        limit = _configured("max_completed_tasks_in_memory", _KEPT) if limit is None else limit
+        self._retention, self._limit = 60.0 * max(0, minutes), max(0, limit)
         self._store = TaskStore(anima_dir) if store is None else store
         self._leftovers = Leftovers(self._store.layout if isinstance(self._store, TaskStore) else Layout(anima_dir))
         self._loop = in_process.running_loop()
@@ -109,9 +125,9 @@ class BackgroundTaskManager:
         store: Store | None = None,
     ) -> Self:
         """
-        Return a manager whose eligible tools are the defaults, overridden by the profiles, then by the configuration.
+        Return a manager whose eligible tools are the defaults, those of the profiles, and those of the configuration.
 
-        Unlike in the original, a profile may also say of a default one that it is not eligible.
+        Which of these names a tool last says its seconds.
 
         Args:
             anima_dir: As for the class.
@@ -289,7 +305,9 @@ class BackgroundTaskManager:
             How many were forgotten.
         """
         oldest = (time.time() if now is None else now) - self._retention
-        ended = [task for task in list(self._recent.values()) if task.status is not TaskStatus.RUNNING]
+        ended = [
+            task for task in list(self._recent.values()) if task.status in {TaskStatus.COMPLETED, TaskStatus.FAILED}
+        ]
         ended.sort(key=lambda task: task.completed_at or 0.0)
         too_many = len(ended) - self._limit
         old = [task for n, task in enumerate(ended) if n < too_many or (task.completed_at or 0.0) <= oldest]

@@ -184,7 +184,7 @@ _AGE: Final = "90s, 5min, 12h, 30d"
 
 def _language(of: str, default: str | None = "ja") -> Argument:
     shown = f"of {of}; default {default or 'that of the host'}"
-    return Argument("--language", "", shown, choices=("ja", "en"), default=default)
+    return Argument("--language", "", shown, choices=("ja", "en", "ko"), default=default)
 
 
 USAGE: Final = "animaworks-tool [--anima-dir DIR] [-j] COMMAND|TOOL ..."

@@ -43,7 +43,7 @@ class Notification:
         text: Markdown.
         task_id: The task it is about; None for a notification of another program.
         failed: Whether it reports a failure; failures are shown first.
-        language: The language it was written in, ``"ja"`` or ``"en"``; None where the text is not ours.
+        language: The language it was written in, ``"ja"``, ``"en"`` or ``"ko"``; None where the text is not ours.
     """
 
     name: str

@@ -56,7 +56,7 @@ class TaskStore:
 
     Args:
         anima_dir: The Anima's directory; made if it is not there.
-        language: Of the notifications, ``"ja"`` or ``"en"``.
+        language: Of the notifications: ``"ja"``, ``"en"``, or ``"ko"``, which has Korean headings and English lines.
         durability: ``"full"``: what was acknowledged survives a power cut. ``"process"``: only the death of processes;
             nothing is fsynced but the format and its conversion.
         render: Writes the notification of a done task instead: a text of at most 20,000 bytes. Must be picklable for

@@ -38,7 +38,7 @@ class MemoryTaskStore:
         notifications: What finished tasks left for the heartbeat.
 
     Args:
-        language: Of the notifications, ``"ja"`` or ``"en"``.
+        language: Of the notifications: ``"ja"``, ``"en"``, or ``"ko"``, which has Korean headings and English lines.
         render: Writes the notification of a done task instead, as for :class:`TaskStore`.
         clock: Tells the time in UTC; pass a manual one to make time stand still.
 

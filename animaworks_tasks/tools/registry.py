@@ -215,10 +215,10 @@ class Registry:
         Return the tool guide that goes into an agent's system prompt, in Markdown.
 
         Args:
-            language: "ja" or "en".
+            language: "ja" or "en"; for "ko" the guide is English.
 
         Raises:
-            ValueError: It is neither.
+            ValueError: It is none of these.
         """
         return guide.guide(self._specs(), language)
 

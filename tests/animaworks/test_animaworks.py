@@ -285,6 +285,40 @@ def test_animaworks_readers_see_a_task_from_its_claim_to_its_end(files: TaskStor
     assert not os.path.samefile(root / f"{task_id}.json", root / "done" / f"{task_id}.task")
 
 
+def _as_their_command_lists(root: Path) -> list[tuple[str, str]]:
+    """Do as ``animaworks-tool internal list-background-tasks``: each task that it prints, and where it found it."""
+    found: list[tuple[str, str]] = []
+    for place in ("pending", "done", "."):
+        paths = sorted((root / place).glob("*.json"))
+        found += [(json.loads(path.read_text(encoding="utf-8"))["task_id"], place) for path in paths]
+    return found
+
+
+def test_their_command_lists_each_task_once_wherever_it_stands(files: TaskStore) -> None:
+    # given one that looks while it runs, and one that was cancelled
+    root = Path(files.layout.root)
+    registry = Registry()
+    while_it_runs: list[tuple[str, str]] = []
+    registry.add("look", "around", lambda: while_it_runs.extend(_as_their_command_lists(root)))
+    looking, cancelled = (files.submit("look", "around").id for _ in range(2))
+    files.request_cancel(cancelled)
+    # when
+    executor = Executor(files, registry, backend=InlineBackend()).start()
+    executor.run_until_idle_sync()
+    executor.stop()
+    # then
+    ended = sorted([(looking, "."), (cancelled, ".")])
+    assert ended == sorted(while_it_runs) == sorted(_as_their_command_lists(root))
+    # and one that waits is listed where it waits, also if it has run before
+    waiting = files.submit("look", "around").id
+    claim = files.claim(waiting)
+    assert claim is not None
+    files.publish_view(claim)
+    assert [(waiting, ".")] == [each for each in _as_their_command_lists(root) if each not in ended]
+    files.requeue(claim)
+    assert [(waiting, "pending")] == [each for each in _as_their_command_lists(root) if each not in ended]
+
+
 # Where tools come from.
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,6 +28,43 @@ def test_what_has_ended_leaves_the_memory_by_age_and_by_number_and_stays_on_disk
     assert 2 == manager.evict_completed_tasks(now=time.time() + 601)
     assert shown(manager, second.task_id) == second
     assert 3 == len(manager.list_tasks())
+
+
+@pytest.mark.parametrize("where", ["their configuration", "the call"])
+def test_how_much_stays_in_memory_is_said_by_the_configuration_of_animaworks_and_by_the_call_first(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the host their module is loaded; it is asked where it stands in sys.modules, and never imported."""
+    # given their module, with 10 minutes and 2 tasks, or a call that overrides what it says
+    minutes, number = (10, 2) if where == "their configuration" else (0, 0)
+    told = {} if where == "their configuration" else {"minutes": 10, "number": 2}
+    keys = SimpleNamespace(result_memory_retention_minutes=minutes, max_completed_tasks_in_memory=number)
+    module = SimpleNamespace(load_config=lambda: SimpleNamespace(background_task=keys))
+    monkeypatch.setitem(sys.modules, "core.config", module)
+    # when
+    manager = BackgroundTaskManager(tmp_path, "mei", None, told.get("minutes"), told.get("number"))
+    first, second, third = (ended(manager, manager.submit("my_tool", {"n": n}, say)) for n in range(3))
+    # then two of three are the same objects, for ten minutes
+    until(lambda: shown(manager, first.task_id) is not first)
+    assert [second, third] == [each for each in (second, third) if shown(manager, each.task_id) is each]
+    assert 0 == manager.evict_completed_tasks(now=time.time() + 599)
+    assert 2 == manager.evict_completed_tasks(now=time.time() + 601)
+
+
+def test_a_configuration_that_cannot_be_read_leaves_the_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Any module may be called so."""
+    # given
+    monkeypatch.setitem(sys.modules, "core.config", SimpleNamespace())
+    # when
+    manager = BackgroundTaskManager(tmp_path)
+    task = ended(manager, manager.submit("my_tool", {}, say))
+    # then
+    assert "background_task.result_memory_retention_minutes could not be read: it is 60" in caplog.messages
+    assert 0 == manager.evict_completed_tasks(now=time.time() + 3599)
+    assert 1 == manager.evict_completed_tasks(now=time.time() + 3601)
+    assert "completed" == shown(manager, task.task_id).status
 
 
 def test_old_tasks_are_forgotten_except_those_that_were_not_acknowledged(store: Store, tmp_path: Path) -> None:

@@ -89,10 +89,10 @@ def test_a_task_is_running_from_the_moment_it_was_submitted(
 ) -> None:
     """It is never pending: another host must not come and reject what it does not know."""
     # when
-    task_id = manager.submit("image_gen:3d", {}, gate)
+    task_id = manager.submit("machine_run", {}, gate)
     # then
     running = shown(manager, task_id)
-    assert (1, TaskStatus.RUNNING, "[image_gen:3d] running") == (
+    assert (1, TaskStatus.RUNNING, "[machine_run] running") == (
         manager.active_count(), running.status, running.summary(),
     )  # fmt: skip
     assert (set(), State.RUNNING) == (store.pending_ids(), store.get(task_id).state)

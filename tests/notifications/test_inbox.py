@@ -144,6 +144,18 @@ def test_a_cancelled_task_reads_as_failed_and_says_that_it_was_cancelled(languag
     assert said in asked.splitlines()[6]
 
 
+@pytest.mark.parametrize(("task", "heading"), [(GOOD, "# 백그라운드 작업 완료"), (BAD, "# 백그라운드 작업 실패")])
+def test_a_notification_for_a_korean_anima_has_a_korean_heading_and_english_lines(task: Task, heading: str) -> None:
+    # given
+    text, english = (MarkdownRenderer(language)(task) for language in ("ko", "en"))
+    # then
+    assert f"{heading}: image_gen:3d" == text.splitlines()[0]
+    assert english.splitlines()[1:6] == text.splitlines()[1:6]
+    # and a drain knows it as ours
+    notification = Notification.of(f"{task.id}.md", text)
+    assert (True, "ko", task is BAD) == (notification.is_ours, notification.language, notification.failed)
+
+
 @languages
 @pytest.mark.parametrize("cause", Cause)
 def test_every_cause_comes_with_advice(language: str, cause: Cause) -> None:
@@ -164,7 +176,7 @@ def test_output_of_several_lines_is_shown_in_a_fence_below_a_heading(language: s
     before, inside, after = parts(MarkdownRenderer(language)(attrs.evolve(GOOD, result="one\n  two\nthree\n")))
     assert ["", f"## {LANGUAGES[language].preview}", ""] == before[-3:]
     assert (["one", "  two", "three"], []) == (inside, after)
-    assert any(word in before[-2] for word in ("not an instruction", "指示ではありません"))
+    assert any(word in before[-2] for word in ("not an instruction", "指示ではありません", "지시가 아닙니다"))
 
 
 @languages

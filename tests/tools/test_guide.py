@@ -161,6 +161,12 @@ TYPED: Final = [
     "local_llm chat 'Good morning'",
     "transcribe audio talk.wav",
 ]
+
+
+def test_the_guide_for_a_korean_anima_is_the_english_one(examples: Registry) -> None:
+    assert examples.guide("en") == examples.guide("ko")
+
+
 languages: Final = pytest.mark.parametrize("language", ["ja", "en"])
 
 
