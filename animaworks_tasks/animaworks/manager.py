@@ -266,12 +266,22 @@ class BackgroundTaskManager:
         if shown is not None:
             return shown
         try:
-            return self._shown(self._store.get(task_id))
+            return self.as_background_task(self._store.get(task_id))
         except TaskNotFoundError:
             return self._leftovers.get(task_id)
         except (RecordError, OSError) as error:
             logger.warning("task %s cannot be read: %s", task_id, error)
             return None
+
+    def as_background_task(self, task: Task) -> BackgroundTask:
+        """
+        Return *task*, of the same store, as AnimaWorks' own code expects it: a snapshot. New here.
+
+        For ``Executor(on_finish=...)``, which is given each task of the store when it has ended. At that moment
+        :meth:`get_task` may still show a call of this manager as running. It may read a file, so call it off the event
+        loop.
+        """
+        return background_task.of(task, in_process.arguments_of(task), self._store)
 
     def list_tasks(self, status: TaskStatus | None = None) -> list[BackgroundTask]:
         """
@@ -282,7 +292,7 @@ class BackgroundTaskManager:
         Args:
             status: Only these; None for all.
         """
-        found = {task.id: self._shown(task) for task in self._store.list()}
+        found = {task.id: self.as_background_task(task) for task in self._store.list()}
         left = map(self._leftovers.get, self._leftovers.ids() - found.keys())
         found |= {task.task_id: task for task in left if task is not None} | self._recent
         chosen = [task for task in found.values() if status is None or task.status == status]
@@ -353,6 +363,3 @@ class BackgroundTaskManager:
             self._store.recover(concerns=in_process.is_in_process)
         except Exception:  # the host must start; the next manager or an executor tries again
             logger.exception("the tasks of earlier processes in %s could not be recovered", self._store.location)
-
-    def _shown(self, task: Task) -> BackgroundTask:
-        return background_task.of(task, in_process.arguments_of(task), self._store)

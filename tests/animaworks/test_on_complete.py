@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from animaworks_tasks import Store
+from animaworks_tasks import Executor, Registry, Store, Task, TaskStore, ThreadBackend
 from animaworks_tasks.background import BackgroundTask, BackgroundTaskManager, TaskStatus
 from tests.animaworks.calls import Gate, say, shown
 from tests.processes import eventually, in_event_loop, until
@@ -83,3 +83,26 @@ def test_a_callback_that_raises_is_logged_and_changes_nothing(
     assert f"failed for task {task_id}" in caplog.text
     assert [task_id] == [each.task_id for each in store.notifications.peek()]
     assert TaskStatus.COMPLETED is shown(manager, task_id).status
+
+
+@in_event_loop
+async def test_one_callback_of_the_executor_serves_for_shells_and_for_the_managers_calls(tmp_path: Path) -> None:
+    """What AnimaWorks does at an end - web socket, a message to a human - needs its own kind of task, with its end."""
+    # given a host with an executor and a manager on one directory
+    store, registry = TaskStore(tmp_path / "mei", language="en"), Registry()
+    registry.add("archive", "make", lambda: "logs.zip")
+    manager = BackgroundTaskManager(tmp_path / "mei", store=store)
+    finished: list[str] = []
+
+    async def on_finish(task: Task) -> None:
+        finished.append((await asyncio.to_thread(manager.as_background_task, task)).summary())
+
+    # when a shell submits, and the host does
+    async with Executor(store, registry, backend=ThreadBackend(), on_finish=on_finish) as executor:
+        store.submit("archive", "make")
+        manager.submit("generate_icon", {"what": "a cat"}, say)
+        await eventually(lambda: len(finished) == 2)
+        await executor.run_until_idle()
+    # then each is told once, as it ended
+    icon = "[generate_icon] completed: generate_icon {'what': 'a cat'}"
+    assert sorted(["[archive:make] completed: logs.zip", icon]) == sorted(finished)
