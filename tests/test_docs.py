@@ -110,12 +110,16 @@ if __name__ == "__main__":
     )
 
     # then
-    assert (7, "") == (len(blocks), done.stderr)
+    assert (8, "") == (len(blocks), done.stderr)
     assert "no tool: core.tools.broken: ZeroDivisionError: division by zero (broken.py, line 1)" in done.stdout
     assert re.search(r"^generate_3d_model runs in the background: [0-9a-f]{12}$", done.stdout, re.MULTILINE)
     assert "web_search has made three hits\n" in done.stdout
     assert "[generate_3d_model] completed: generate_3d_model has made a cat\n" in done.stdout
-    assert '- 結果: [image_gen:3d] completed: {"model": "cat.glb"}\n' in done.stdout
+    # and each end is called back once, and shown to the model until it was not cut short
+    assert 1 == done.stdout.count('\n[image_gen:3d] completed: {"model": "cat.glb"}\n')
+    assert 2 == done.stdout.count('- 結果: [image_gen:3d] completed: {"model": "cat.glb"}\n')
+    assert re.search(r"^timeout\n(?s:.*)^responded$", done.stdout, re.MULTILINE)
+    assert "## Nothing new\n" not in done.stdout
     assert "- ツール: generate_3d_model\n" in done.stdout
     assert "animaworks-tool submit image_gen 3d ..." in done.stdout
     assert done.stdout.endswith("\n0 forgotten\n")
