@@ -8,7 +8,7 @@ Every error a user of this package can meet, and what a tool raises to say what 
   + UsageError                    also a ValueError: a call that no tool would accept; nothing was queued
     - UnknownToolError            also a LookupError
     - WrongArgumentError
-    - NotPermittedError           a gated subcommand, whose permission is not given
+    - NotPermittedError           a permission is not given, or the host refuses the call
   + RegistryError                 also a ValueError: a tool that cannot be registered
   + ToolLoadError                 also an ImportError: a registered tool whose code does not load
   + StoreError                    also an OSError: a directory that cannot hold a store
@@ -90,14 +90,23 @@ class WrongArgumentError(UsageError):
 
 
 class NotPermittedError(UsageError):
-    """The subcommand is gated, and *permission* is not given."""
+    """
+    A call that the host does not permit.
+
+    Attributes:
+        command: The tool and its subcommand.
+        permission: The subcommand is gated, and this permission is not given; None: the host's veto refuses the call.
+        reason: What the veto says; None where it is the permission.
+    """
 
     # Not a PermissionError: that is an OSError, and callers that retry an OSError would retry this too.
 
-    def __init__(self, command: str, permission: str) -> None:
+    def __init__(self, command: str, permission: str | None, reason: str | None = None) -> None:
         problem = f"{command} needs the permission {permission}, which this Anima does not have: ask the operator"
+        if permission is None:
+            problem = f"the host of this Anima refuses this call of {command}: {reason}"
         super().__init__(problem)
-        self.args = self.command, self.permission = command, permission  # these args rebuild it, as above
+        self.args = self.command, self.permission, self.reason = command, permission, reason  # rebuild it, as above
 
 
 class RegistryError(TasksError, ValueError):

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
-from animaworks_tasks import State
+from animaworks_tasks import Executor, InlineBackend, MemoryTaskStore, Registry, State
 from animaworks_tasks.task.states import TRANSITIONS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -123,6 +125,60 @@ if __name__ == "__main__":
     assert "- ツール: generate_3d_model\n" in done.stdout
     assert "animaworks-tool submit image_gen 3d ..." in done.stdout
     assert done.stdout.endswith("\n0 forgotten\n")
+
+
+STANDS_FOR_ANIMAWORKS = {
+    "config/models.py": """
+def load_permissions(anima_dir):
+    return (anima_dir / "permissions.json").read_text().split()
+""",
+    "tooling/permissions.py": "get_permitted_tools = set",
+    "tools/__init__.py": "TOOL_MODULES = {'gmail': '', 'slack': ''}",
+    "memory/action_gate.py": """
+from types import SimpleNamespace
+def action_tool_name_from_cli_argv(argv):
+    return {("gmail", "send"): "gmail_send"}.get(tuple(argv))
+def check_action(anima_dir, tool_name, args, *, session_key):
+    allowed = "spam" not in args["argv"]
+    return SimpleNamespace(allowed=allowed, to_json=lambda: f"{tool_name} {session_key} no_matching_rule")
+""",
+}
+
+
+def test_the_permissions_and_the_gate_of_animaworks_plug_in_as_the_recipe_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given the recipe's functions, beside what stands for AnimaWorks' own
+    [recipe] = re.findall(r"```py\n(.*?)```", (ROOT / "docs" / "animaworks.md").read_text("utf-8"), re.DOTALL)
+    for name, source in STANDS_FOR_ANIMAWORKS.items():
+        path = tmp_path / "core" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    program: dict[str, Any] = {}
+    with mock.patch.dict(sys.modules):  # no other test is to meet this core
+        for name in [name for name in sys.modules if name.split(".")[0] == "core"]:
+            del sys.modules[name]
+        exec(recipe, program)  # noqa: S102 - what the reader copies
+    permits, veto = program["permissions_of"](tmp_path)
+    store, registry = MemoryTaskStore(language="en"), Registry(permits=permits, veto=veto)
+    registry.add("gmail", "send", lambda text: f"sent {text}", gated=True)
+    registry.add("slack", "list", lambda: "listed")
+
+    def run(*call: str) -> str:
+        task_id = store.submit(*call).id
+        executor.run_until_idle_sync()
+        return store.get(task_id).error or store.get(task_id).result or ""
+
+    # then
+    executor = Executor(store, registry, backend=InlineBackend()).start()
+    assert "its veto failed (FileNotFoundError" in run("slack", "list")
+    (tmp_path / "permissions.json").write_text("gmail")
+    assert "permissions.json does not allow slack" in run("slack", "list")
+    assert "needs the permission gmail_send" in run("gmail", "send", "hello")
+    (tmp_path / "permissions.json").write_text("gmail gmail_send")
+    assert "sent hello" == run("gmail", "send", "hello")
+    assert run("gmail", "send", "spam").endswith("gmail send: gmail_send background no_matching_rule")
 
 
 @pytest.mark.slow

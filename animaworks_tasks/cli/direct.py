@@ -66,6 +66,7 @@ def call(options: Mapping[str, Any], name: str, argv: Sequence[str]) -> int:
     tool = registry.resolve(name, argv)
     if registry.permits is not None:  # without a host there are no permissions to check
         registry.check_permission(tool)
+    registry.check_veto(tool, argv)
     if tool.long_running:
         takes = "long" if tool.expected_seconds is None else f"about {duration(tool.expected_seconds)}"
         say(

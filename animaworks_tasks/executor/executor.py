@@ -174,6 +174,7 @@ class Executor:
         """Do as :meth:`submit`, from a thread that may block."""
         found = self.registry.resolve(tool, argv)
         self.registry.check_permission(found)
+        self.registry.check_veto(found, argv)
         options["subcommand"] = found.subcommand
         return self.store.submit(tool, *argv, **options)
 
@@ -183,10 +184,11 @@ class Executor:
         """Do as :meth:`submit_many`, from a thread that may block."""
         calls = list(argvs)
         found = {tool_.subcommand: tool_ for tool_ in (self.registry.resolve(tool, argv) for argv in calls)}
-        for tool_ in found.values():
-            self.registry.check_permission(tool_)
         if len(found) > 1:
             raise ValueError(f"submit_many takes calls of one subcommand, not of {', '.join(found)}")
+        for tool_ in found.values():
+            self.registry.check_permission(tool_)
+            self.registry.check_veto(tool_, *calls)
         options["subcommand"] = "".join(found)
         return self.store.submit_many(tool, calls, **options)
 
@@ -250,7 +252,7 @@ class Executor:
         Raises:
             UnknownToolError: There is no such tool or subcommand; the message names the nearest. Nothing is queued.
             WrongArgumentError: The tool would not take these arguments. Nothing is queued.
-            NotPermittedError: The subcommand is gated, and :attr:`Registry.permits` does not give the permission.
+            NotPermittedError: :attr:`Registry.permits` or ``veto`` refuses it; the message says why. Nothing is queued.
             TypeError: A word of *argv* is not a str, or an option is unknown or not of its type. Nothing is queued.
             ValueError: An option is out of its range, or, as a RecordError, the call cannot be stored: see
                 :meth:`Store.submit`. Nothing is queued.

@@ -26,7 +26,7 @@ from animaworks_tasks.store.protocol import Store
 from animaworks_tasks.store.rules import Clock, utc_now
 from animaworks_tasks.task.model import State, Task
 from animaworks_tasks.tools.registry import Registry
-from animaworks_tasks.worker.runner import may_run_again, run_task
+from animaworks_tasks.worker.runner import may_run_again, run_task, vet
 
 logger = logging.getLogger("animaworks_tasks")
 
@@ -335,9 +335,10 @@ class Scheduler:
         """
         Start a task that changed, if nothing competes with it for a slot: only who claims it reads its record.
 
-        One that is not due yet is not claimed; it is looked at then, as is whatever else cannot be had.
+        One that is not due yet is not claimed; it is looked at then, as is whatever else cannot be had. For a
+        veto it has to be read.
         """
-        if not self._has_free_slot() or self._seen.count(Phase.READY, Phase.UNREAD):
+        if self._registry.veto or not self._has_free_slot() or self._seen.count(Phase.READY, Phase.UNREAD):
             return False
         if self._seen.phase(task_id) is not Phase.UNKNOWN or not self._store.waits(task_id):
             return False
@@ -355,8 +356,9 @@ class Scheduler:
 
     def _start(self, task_id: str, due_by: datetime | None = None) -> None:
         """Submit a task to the backend; *due_by* is for one whose record was not read."""
+        call = self._store, self._registry, task_id
         try:
-            future: Future[Task | None] = self._backend.submit(run_task, self._store, self._registry, task_id, due_by)
+            future: Future[Task | None] = self._backend.submit(run_task, *call, due_by, vet(*call))
         except BaseException as error:  # the task stays pending, and the next look tries again
             self._seen.move(task_id, Change.REFUSED)
             if not isinstance(error, Exception):  # Ctrl-C in an inline tool

@@ -69,6 +69,14 @@ class StoreContract:
         assert store.claim(task.id, due_by=now) is None
         assert store.claim(task.id, due_by=now + timedelta(hours=2)) is not None
 
+    def test_a_task_is_claimed_only_by_the_record_that_was_read_if_one_is_named(self, store: Store) -> None:
+        task = store.submit("image_gen", "3d")
+        record = store.read_record(task.id)
+        assert record
+        assert store.claim(task.id, record=record + b" ") is None
+        assert store.claim(task.id, record=record) is not None
+        assert store.read_record(task.id) is None
+
     def test_a_finished_task_is_done_and_notified_once(self, store: Store) -> None:
         done = finished(store, store.submit("image_gen", "3d").id)
         assert (State.DONE, Outcome.COMPLETED, "made") == (done.state, done.outcome, done.result)

@@ -33,7 +33,7 @@ from animaworks_tasks.fs.layout import Layout
 from animaworks_tasks.notifications.render import MarkdownRenderer, Renderer
 from animaworks_tasks.store import enqueue, keys, recovery, rejection, rules, transitions, views
 from animaworks_tasks.store.leftovers import Owner
-from animaworks_tasks.store.place import Place, ids, newest, times, unfit
+from animaworks_tasks.store.place import Place, ids, newest, read, times, unfit
 from animaworks_tasks.store.protocol import Claim, Progress, Recovery
 from animaworks_tasks.store.rules import Clock, Question, SubmitOptions, never, utc_now
 from animaworks_tasks.store.watch import DirectoryWatch
@@ -179,11 +179,16 @@ class TaskStore:
 
     # Owning a task.
 
-    def claim(self, task_id: str, *, due_by: datetime | None = None) -> Claim | None:
+    def read_record(self, task_id: str) -> bytes | None:
+        with contextlib.suppress(FileNotFoundError):
+            return read(self.layout.pending_record(task_id), task_id) if is_task_id(task_id) else None
+        return None
+
+    def claim(self, task_id: str, *, due_by: datetime | None = None, record: bytes | None = None) -> Claim | None:
         if not is_task_id(task_id):
             return None
         try:
-            return transitions.claim(self.place, task_id, due_by=due_by)
+            return transitions.claim(self.place, task_id, due_by=due_by, record=record)
         except RecordError as error:
             rejection.reject(self.place, f"{task_id}.json", task_id, error.reason)
             return None

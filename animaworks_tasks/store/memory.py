@@ -124,10 +124,16 @@ class MemoryTaskStore:
     def pending_ids(self) -> set[str]:
         return {task.id for task in self.list(State.PENDING)}
 
-    def claim(self, task_id: str, *, due_by: datetime | None = None) -> Claim | None:
+    def read_record(self, task_id: str) -> bytes | None:
+        task = self.pending(task_id)
+        return None if task is None else codec.encode(task)
+
+    def claim(self, task_id: str, *, due_by: datetime | None = None, record: bytes | None = None) -> Claim | None:
         with self._mutex:
             task = self._tasks.get(task_id)
             if task is None or task.state is not State.PENDING or not rules.is_due(task, due_by):
+                return None
+            if record is not None and record != codec.encode(task):
                 return None
             running = advance(task, Event.CLAIM, attempt=task.attempt + 1, started_at=self._clock(), owner_pid=None)
             self._tasks[task_id] = running

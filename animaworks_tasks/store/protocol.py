@@ -216,7 +216,15 @@ class Store(Protocol):
     def pending_ids(self) -> set[str]:
         """Return the ids of all pending tasks, without reading their records."""
 
-    def claim(self, task_id: str, *, due_by: datetime | None = None) -> Claim | None:
+    def read_record(self, task_id: str) -> bytes | None:
+        """
+        Return the record of a task that waits to be claimed, as its submitter wrote it; None where none does.
+
+        Raises:
+            RecordError: It is no file that can be read.
+        """
+
+    def claim(self, task_id: str, *, due_by: datetime | None = None, record: bytes | None = None) -> Claim | None:
         """
         Become the owner of a pending task; None if it is not to be had: owned, running, done, gone, or unreadable.
 
@@ -226,6 +234,7 @@ class Store(Protocol):
         Args:
             task_id: The task.
             due_by: Only if its ``not_before`` has come by then; None in any case.
+            record: Only if its record is this one, byte for byte, from :meth:`read_record`; None in any case.
         """
 
     def publish_view(self, claim: Claim, *, session: int | None = None) -> None:

@@ -28,7 +28,9 @@ from animaworks_tasks.task.pending import ROOM, SIZE_LIMIT, digest
 from animaworks_tasks.task.states import Event, advance
 
 
-def claim(place: Place, task_id: str, *, due_by: datetime | None = None, cancelling: bool = False) -> Claim | None:
+def claim(
+    place: Place, task_id: str, *, due_by: datetime | None = None, cancelling: bool = False, record: bytes | None = None
+) -> Claim | None:
     """
     Become the owner of a pending task, as :meth:`Store.claim` says: where this returns a claim, the tool may begin.
 
@@ -40,6 +42,7 @@ def claim(place: Place, task_id: str, *, due_by: datetime | None = None, cancell
         task_id: The task.
         due_by: Only if its ``not_before`` has come by then; None in any case.
         cancelling: Own it in spite of a request that it be cancelled.
+        record: Only if its record is this one, byte for byte; None in any case.
 
     Raises:
         RecordError: What waits there cannot be read: it may still be being written, or is to be rejected.
@@ -53,7 +56,7 @@ def claim(place: Place, task_id: str, *, due_by: datetime | None = None, cancell
             return None
         with contextlib.ExitStack() as unclaimed:
             unclaimed.callback(lock.release)
-            task = _claim_locked(place, task_id, lock)
+            task = _claim_locked(place, task_id, lock, record)
             if task is None:
                 return None
             unclaimed.pop_all()
@@ -69,7 +72,7 @@ def claim(place: Place, task_id: str, *, due_by: datetime | None = None, cancell
     return own
 
 
-def _claim_locked(place: Place, task_id: str, lock: locks.Lock) -> Task | None:
+def _claim_locked(place: Place, task_id: str, lock: locks.Lock, record: bytes | None) -> Task | None:
     """Return the task whose record is locked, its two names exchanged; None where it is not to be had."""
     pending, running = place.layout.pending_record(task_id), place.layout.running_record(task_id)
     data = lock.read(limit=SIZE_LIMIT)
@@ -77,6 +80,8 @@ def _claim_locked(place: Place, task_id: str, lock: locks.Lock) -> Task | None:
     if not codec.leaves_room(data):  # to say how it ends: a plain writer knows nothing of that
         codec.check(task, room=ROOM)
     if not lock.names(pending):  # requeued, or finished, since it was opened
+        return None
+    if record is not None and record != data:  # a plain writer has changed it; below, that is noticed
         return None
     # The locked file itself: by its name it could be another one by now, which nobody holds.
     if not place.disk.link_held("claim.link", lock, running):  # an owner has it, or an orphan is to be recovered first

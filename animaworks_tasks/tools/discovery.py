@@ -22,7 +22,7 @@ from animaworks_tasks.errors import RegistryError, ToolLoadError
 from animaworks_tasks.fs import files, layout
 from animaworks_tasks.tools import profile
 from animaworks_tasks.tools.reference import Reference, failing_as_tool
-from animaworks_tasks.tools.registry import Permits, Registry
+from animaworks_tasks.tools.registry import Permits, Registry, Veto
 from animaworks_tasks.tools.tool import FunctionTarget
 
 ENTRY_POINTS: Final = "animaworks_tasks.tools"
@@ -41,6 +41,7 @@ def discover(
     *,
     core: str | None = None,
     permits: Permits | None = None,
+    veto: Veto | None = None,
 ) -> Registry:
     """
     Return the tools that are installed for one Anima: what a host runs.
@@ -54,11 +55,12 @@ def discover(
         data_dir: AnimaWorks' data directory; None is ``ANIMAWORKS_DATA_DIR`` or else ``~/.animaworks``.
         core: A package whose modules are tools, ``"core.tools"`` in AnimaWorks; None for none.
         permits: Which permissions are given; see :attr:`Registry.permits`.
+        veto: Which calls are refused; see :attr:`Registry.veto`.
 
     Raises:
         ToolLoadError: There is no package *core*, or it does not import. A module in it that does not is a problem.
     """
-    registry = Registry(permits=permits)
+    registry = Registry(permits=permits, veto=veto)
     if core is not None:
         load_package(registry, core)
     load_entry_points(registry)
@@ -120,7 +122,8 @@ def load_import_path(registry: Registry, path: str) -> None:
     """
     Add the tools at an import path, ``package.module`` or ``package.module:attribute``; as an entry point.
 
-    Where *registry* has no :attr:`Registry.permits`, it takes over that of the Registry found there.
+    Where *registry* has no :attr:`Registry.permits`, or no :attr:`Registry.veto`, it takes over that of the Registry
+    found there.
 
     Raises:
         ToolLoadError: It does not load.
@@ -131,7 +134,7 @@ def load_import_path(registry: Registry, path: str) -> None:
     name = reference.module.rpartition(".")[2] or Path(reference.file).stem
     found = _tools_at(name, reference)
     registry.add_registry(found, skip_taken=True)
-    registry.permits = registry.permits or found.permits
+    registry.permits, registry.veto = registry.permits or found.permits, registry.veto or found.veto
 
 
 def _load_together(registry: Registry, modules: Sequence[tuple[str, str]], *, direct: bool = False) -> None:
@@ -184,7 +187,7 @@ def _tools_at(name: str, reference: Reference) -> Registry:
     registries = {id(each): each for each in objects if isinstance(each, Registry)}  # one may have two names
     for each in registries.values():
         found.add_registry(each)
-        found.permits = found.permits or each.permits
+        found.permits, found.veto = found.permits or each.permits, found.veto or each.veto
     if callable(code):
         if not _fills_registries(code):
             raise RegistryError(f"{reference} has no tools: {_FILLS_NOTHING}")

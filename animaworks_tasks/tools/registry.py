@@ -29,6 +29,7 @@ from animaworks_tasks.tools.tool import CommandTarget, FunctionTarget, Tool, Too
 logger = logging.getLogger("animaworks_tasks")
 
 Permits = Callable[[str], bool]
+Veto = Callable[[str, str, tuple[str, ...]], str | None]
 Specs = dict[str, dict[str, dict[str, Any]]]  # by tool and subcommand
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,10 +44,14 @@ class Registry:
         permits: Called with a permission, ``<tool>_<subcommand>``, from any thread, returns whether it is given. Where
             it raises, or is None, no permission is given. It is called at each submit and before each run. It stays in
             the host: another process gets the permissions that are given at that moment.
+        veto: Called with tool, subcommand and ``argv`` (the subcommand included), from any thread, returns why the call
+            must not be made, or None to let it pass; what it raises, or else returns, refuses it too. It is called at
+            each submit of an executor and before each run, whoever submitted the task; while it thinks, no other task
+            is started. It stays in the host: another process runs only the very record that was asked about.
     """
 
-    def __init__(self, *, permits: Permits | None = None) -> None:
-        self.permits = permits
+    def __init__(self, *, permits: Permits | None = None, veto: Veto | None = None) -> None:
+        self.permits, self.veto = permits, veto
         self.problems: list[tuple[str, str]] = []
         self._tools: dict[str, dict[str, Tool]] = {}
         self._known_specs: Specs | None = None  # until a tool is added
@@ -185,6 +190,17 @@ class Registry:
         if tool.permission is not None and not self._permitted(tool.permission):
             raise NotPermittedError(tool.command, tool.permission)
 
+    def check_veto(self, tool: Tool, *calls: Sequence[str]) -> None:
+        """
+        Let *calls* of *tool* pass, each given by its ``argv``, if there is no veto, or it lets them pass.
+
+        Raises:
+            NotPermittedError: The veto refuses one of them, or failed; the error says why.
+        """
+        for argv in calls if self.veto is not None else ():
+            if (refusal := _refusal(self.veto, tool, words_of(argv))) is not None:
+                raise NotPermittedError(tool.command, None, refusal)
+
     def is_long_running(self, key: str) -> bool:
         """Return whether ``tool:subcommand`` is to be submitted; False where it is not registered."""
         name, _, subcommand = key.partition(":")
@@ -236,7 +252,7 @@ class Registry:
         given = frozenset(filter(self._permitted, needed))
         packed = self._packed
         if packed is None or packed[0] != given:
-            state = {**vars(self), "permits": given.__contains__, "_known_specs": None, "_packed": None}
+            state = {**vars(self), "permits": given.__contains__, "veto": None, "_known_specs": None, "_packed": None}
             packed = self._packed = given, pickle.dumps((type(self), state), pickle.HIGHEST_PROTOCOL)
         return _unpacked, (packed[1],)
 
@@ -265,6 +281,21 @@ class Registry:
                 name: {each: tool.spec for each, tool in tools.items()} for name, tools in self._tools.items()
             }
         return self._known_specs
+
+
+def _refusal(veto: Any, tool: Tool, argv: tuple[str, ...]) -> str | None:  # noqa: ANN401 - it may return anything
+    try:
+        said = veto(tool.name, tool.subcommand, argv)
+    except (Exception, SystemExit) as error:  # the host's own code; whatever it raised, it let nothing pass
+        logger.exception("the veto %r raised when asked for %s, which is refused", veto, tool.command)
+        said = f"its veto failed ({type(error).__name__}: {error}); ask the operator, the host's log says more"
+    if said is None:
+        return None
+    if not isinstance(said, str):  # a coroutine, say
+        logger.error("the veto %r returned %r, neither a str nor None: %s is refused", veto, said, tool.command)
+        said = f"its veto returned no reason but {type(said).__name__}; ask the operator"
+    # A record takes no half of a character.
+    return said.encode("utf-8", "backslashreplace").decode() or "it gives no reason; ask the operator"
 
 
 @functools.lru_cache(maxsize=16)

@@ -20,6 +20,7 @@ import attrs
 from animaworks_tasks.errors import NotPermittedError, RecordError, UnknownToolError, UsageError
 from animaworks_tasks.store.protocol import Claim, Store
 from animaworks_tasks.store.rules import may_begin_again, never_began
+from animaworks_tasks.task import codec
 from animaworks_tasks.task.model import Cause, Task
 from animaworks_tasks.task.states import Event
 from animaworks_tasks.tools.registry import Registry
@@ -67,7 +68,46 @@ def invoke_with(invoker: Invoker, is_leaving: Callable[[], bool] | None = None) 
     _invoke, _is_leaving = invoker, is_leaving
 
 
-def run_task(store: Store, registry: Registry, task_id: str, due_by: datetime | None = None) -> Task | None:
+@attrs.frozen
+class Vetted:
+    """
+    What a host says of a record before it is claimed, perhaps by another process, which cannot ask its veto.
+
+    Attributes:
+        record: What it says, byte for byte; nothing else may be claimed.
+        refusal: Why its call must not be made; None lets it pass.
+    """
+
+    record: bytes
+    refusal: NotPermittedError | None = None
+
+
+def vet(store: Store, registry: Registry, task_id: str) -> Vetted | None:
+    """
+    Ask the veto of *registry* about a task that waits; None where there is no veto.
+
+    Raises:
+        OSError: The record could not be read.
+    """
+    if registry.veto is None:
+        return None
+    record = b""  # which no task has: what cannot be read cannot be vetted, and is not run
+    try:
+        record = store.read_record(task_id) or record
+        task = codec.decode(record, task_id)
+        tool = registry.resolve(task.tool, task.argv)
+        registry.check_permission(tool)
+        registry.check_veto(tool, task.argv)
+    except NotPermittedError as error:
+        return Vetted(record, error)
+    except (RecordError, UsageError):  # whoever claims it finds this too, and says so
+        pass
+    return Vetted(record)
+
+
+def run_task(
+    store: Store, registry: Registry, task_id: str, due_by: datetime | None = None, vetted: Vetted | None = None
+) -> Task | None:
     """
     Claim the task, run it and finish it.
 
@@ -76,19 +116,22 @@ def run_task(store: Store, registry: Registry, task_id: str, due_by: datetime | 
         registry: What it may call.
         task_id: As returned by :meth:`Store.submit`.
         due_by: Claim it only if its ``not_before`` is not after this; None claims it in any case.
+        vetted: What the host's veto said of it; by default that of *registry* is asked, which stays in its process.
 
     Returns:
-        The task as it is stored then: DONE, or PENDING again for another attempt. None: it could not be claimed.
+        The task as it is stored then: DONE, or PENDING again for another attempt. None: it could not be claimed, or its
+        record is not the one that was vetted.
 
     Raises:
         OSError: The store could not be written for ten minutes. The task's lock is free: recovery finishes or requeues
             it. Supervisors and daemon threads wait for room on a full disk without limit.
     """
-    claim = store.claim(task_id, due_by=due_by)
+    vetted = vetted or vet(store, registry, task_id)
+    claim = store.claim(task_id, due_by=due_by, **({} if vetted is None else {"record": vetted.record}))
     if claim is None:
         return None
     try:
-        return _run(store, registry, claim)
+        return _run(store, registry, claim, None if vetted is None else vetted.refusal)
     finally:
         give_up(claim)
 
@@ -99,8 +142,10 @@ def give_up(claim: Claim) -> None:
         claim.lock.release()
 
 
-def _run(store: Store, registry: Registry, claim: Claim) -> Task:
+def _run(store: Store, registry: Registry, claim: Claim, refusal: NotPermittedError | None) -> Task:
     try:
+        if refusal is not None:
+            raise refusal
         tool = registry.resolve(claim.task.tool, claim.task.argv)
         registry.check_permission(tool)
     except UsageError as error:

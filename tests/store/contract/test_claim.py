@@ -56,6 +56,34 @@ def test_a_task_that_is_not_due_is_left_where_it_is_by_whoever_says_which_time_i
     assert State.RUNNING is claim.task.state
 
 
+def test_a_task_is_claimed_only_by_the_record_that_was_read_if_one_is_named(store: Store) -> None:
+    # given
+    task = store.submit("image_gen", "3d", "cat.png")
+    record = store.read_record(task.id)
+    assert record is not None
+
+    # then
+    assert [None, None] == [store.claim(task.id, record=other) for other in (b"", record + b" ")]
+    assert (task, {task.id}) == (store.get(task.id), store.pending_ids())
+    assert store.claim(task.id, record=record) is not None
+    assert [None, None, None] == [store.read_record(task_id) for task_id in (task.id, NOWHERE, "../x")]
+
+
+def test_the_record_of_a_requeued_task_is_another_one(store: Store) -> None:
+    # given
+    claim = begin(store)
+    task_id = claim.task.id
+    store.requeue(claim, began=False)
+    first = store.read_record(task_id)
+
+    # when
+    store.requeue(own(store, task_id))
+
+    # then
+    assert store.claim(task_id, record=first) is None
+    assert store.claim(task_id, record=store.read_record(task_id)) is not None
+
+
 def test_an_orphan_cannot_be_claimed_before_it_was_recovered(store: Store) -> None:
     claim = begin(store)
     die(claim)
