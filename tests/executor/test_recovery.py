@@ -80,7 +80,7 @@ class Fragile(ThreadBackend):
         self.lost += 1
         return super().submit(self._die, *args)
 
-    def _die(self, _store: Store, _registry: Registry, task_id: str, _due_by: object) -> None:
+    def _die(self, _store: Store, _registry: Registry, task_id: str, *_: object) -> None:
         die(own(self._store, task_id))
         raise RuntimeError("this host is dead")
 

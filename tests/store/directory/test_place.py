@@ -119,7 +119,7 @@ def test_a_durability_that_nobody_promised_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_language_that_we_do_not_have_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^language must be one of 'ja', 'en', not 'fr'$"):
+    with pytest.raises(ValueError, match=r"^language must be one of 'ja', 'en', 'ko', not 'fr'$"):
         TaskStore(tmp_path / "mei", language="fr")
 
 
