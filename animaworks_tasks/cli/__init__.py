@@ -51,6 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def is_command(words: Sequence[str]) -> bool:
+    """Return whether a command line names a command of ours; AnimaWorks' own ``animaworks-tool`` asks this."""
+    try:
+        called = take(words, ENTRANCE, USAGE, leading=True)[1]
+    except UsageError:
+        return False
+    return bool(called) and (called[0] in COMMANDS or called[0] == "__complete")
+
+
 def _dispatch(options: Sequence[str], given: Mapping[str, Any], called: Sequence[str]) -> int:
     """Run the command. The *options* before its name, which have *given* that, go before those after it."""
     name, rest = (called[0], called[1:]) if called else ("", [])

@@ -12,6 +12,7 @@ from tempfile import mkdtemp
 from types import SimpleNamespace
 from typing import Any, BinaryIO, Final
 
+from animaworks_tasks.cli import beside
 from animaworks_tasks.cli.basics import put, say, write_all
 from animaworks_tasks.cli.commands import COMMANDS, USAGE
 from animaworks_tasks.cli.parser import help_text
@@ -27,7 +28,7 @@ from animaworks_tasks.task.pending import new_id
 from animaworks_tasks.tools import arguments
 from animaworks_tasks.tools.catalogue import known_tools
 from animaworks_tasks.tools.registry import Registry
-from animaworks_tasks.tools.tool import Tool
+from animaworks_tasks.tools.tool import FunctionTarget, Tool
 from animaworks_tasks.worker.call import Report
 from animaworks_tasks.worker.call import call as call_tool
 
@@ -47,13 +48,17 @@ def call(options: Mapping[str, Any], name: str, argv: Sequence[str]) -> int:
     Raises:
         UsageError: There is no such tool, or it does not take these arguments.
     """
-    anima = named_anima(options["anima_dir"])
+    theirs = beside.find()
+    anima = _anima(options["anima_dir"], theirs)
     if anima is not None:
         os.environ[ANIMA_DIR_VARIABLE] = os.path.abspath(anima)  # where the tool looks for it
     registry = registry_of(SimpleNamespace(**options), anima)
     found = registry.catalogue()["tools"]
     is_here = name in found
     tools = found if is_here or anima is None else known_tools(Layout(anima)) or {}
+    if theirs is not None and _is_theirs(theirs, name, argv, tools.get(name), registry if is_here else None):
+        flag = "--help" if options["help"] else "-j" if options["json"] else ""  # theirs takes it after the name
+        beside.hand_over(theirs, [name, *argv, *([flag] if flag else [])])
     if name not in tools:
         raise _unknown(name, registry)
     if text := _help(name, argv, tools[name], wanted=options["help"], is_here=is_here):
@@ -74,6 +79,46 @@ def call(options: Mapping[str, Any], name: str, argv: Sequence[str]) -> int:
             "it runs here now, and Ctrl-C stops it"
         )
     return _call(tool, argv, as_data=options["json"])
+
+
+def _anima(given: str | None, theirs: str | None) -> str | None:
+    """Return the Anima's directory; None also where the variable names none that is there, which theirs allows."""
+    try:
+        return named_anima(given)
+    except TasksError:
+        if given or theirs is None:
+            raise
+        return None
+
+
+def _is_theirs(
+    theirs: str, name: str, argv: Sequence[str], specs: Mapping[str, Mapping[str, Any]] | None, here: Registry | None
+) -> bool:
+    """
+    Return whether AnimaWorks' command is to carry out a call: what is not here, unless only the host can have it.
+
+    Of what is here: a module in a directory of tools, where the core has one of this name, which has precedence; or
+    where it is gated, and there is nobody here to say what is permitted.
+
+    Args:
+        theirs: AnimaWorks' command.
+        name: The tool.
+        argv: What follows.
+        specs: What is known of it.
+        here: Where it is registered, if it is here.
+    """
+    if here is None:
+        return not specs or any(spec["parameters"] is None for spec in specs.values())
+    if not all(_is_module_in_a_directory(tool) for tool in here.tools() if tool.name == name):
+        return False
+    gated = {subcommand for subcommand, spec in (specs or {}).items() if spec["gated"]}
+    return beside.has_tool(theirs, name) or (here.permits is None and not gated.isdisjoint(argv))
+
+
+def _is_module_in_a_directory(tool: Tool) -> bool:
+    """Return whether *tool* is a ``cli_main`` in a file that is found by its path, and not by a module's name."""
+    reference = tool.target.reference if isinstance(tool.target, FunctionTarget) else None
+    return tool.parameters is None and reference is not None and not reference.module
 
 
 def _call(tool: Tool, argv: Sequence[str], *, as_data: bool) -> int:
