@@ -1,109 +1,39 @@
 """A watch reports what changes in its directories, by any program, or that it may have missed something."""
 
-import errno
-import math
 import os
 import select
-import shutil
 import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Final
 
 import pytest
 
 from animaworks_tasks.fs import watch
-from animaworks_tasks.fs.watch import Changes, Watch
+from animaworks_tasks.fs.watch import Watch
+from tests.fs.watching import (
+    EVERYTHING,
+    NOTHING,
+    PATIENCE,
+    Waiting,
+    descriptors,
+    flush,
+    instances,
+    is_inotify,
+    kill,
+    made,
+    said,
+    seen,
+    start,
+    until_seen,
+    watched_by_kernel,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs inotify")
-
-PATIENCE: Final = 30.0  # seconds after which something will not come any more
-NOTHING: Final = Changes(frozenset(), incomplete=False)
-EVERYTHING: Final = Changes(frozenset(), incomplete=True)
-
-
-@pytest.fixture
-def pending(tmp_path: Path) -> Path:
-    return made(tmp_path / "pending")
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Path:
-    return made(tmp_path / "running")
-
-
-@pytest.fixture
-def make() -> Iterator[Callable[..., Watch]]:
-    """Make watches, which are closed when the test ends."""
-    watches: list[Watch] = []
-
-    def make_watch(*directories: Path) -> Watch:
-        watches.append(Watch([str(directory) for directory in directories]))
-        return watches[-1]
-
-    yield make_watch
-    for each in watches:
-        each.close()
-
-
-def made(directory: Path) -> Path:
-    directory.mkdir()
-    return directory
-
-
-def seen(directory: Path, *names: str) -> Changes:
-    return Changes(frozenset((str(directory), name) for name in names), incomplete=False)
-
-
-def until_seen(waiter: Watch, directory: Path, name: str) -> frozenset[tuple[str, str]]:
-    """Wait until *name* has changed, and return all that changed meanwhile."""
-    names: set[tuple[str, str]] = set()
-    deadline = time.monotonic() + PATIENCE
-    while (str(directory), name) not in names:
-        assert time.monotonic() < deadline, f"{name} was not reported, only {names}"
-        names |= waiter.wait(PATIENCE).names
-    return frozenset(names)
-
-
-def flush(waiter: Watch, directory: Path) -> frozenset[tuple[str, str]]:
-    """Return all that changed until now, seen before a mark that is made now."""
-    mark = f"mark-{time.monotonic_ns()}"
-    (directory / mark).mkdir()
-    return until_seen(waiter, directory, mark) - {(str(directory), mark)}
-
-
-class Waiting(threading.Thread):
-    """A thread that waits once and without limit; *changes* is what its wait returned."""
-
-    def __init__(self, waiter: Watch) -> None:
-        super().__init__(daemon=True)
-        self.waiter = waiter
-        self.changes: Changes | None = None
-        self.start()
-        deadline = time.monotonic() + PATIENCE
-        while not self.sleeps():
-            assert time.monotonic() < deadline, "it does not begin to sleep"
-            time.sleep(0.001)
-
-    def run(self) -> None:
-        self.changes = self.waiter.wait(math.inf)
-
-    def sleeps(self) -> bool:
-        """Return whether this thread sleeps or has ended, as in proc_pid_stat(5)."""
-        try:
-            return "S" == Path(f"/proc/self/task/{self.native_id}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-
-    def result(self) -> Changes | None:
-        self.join(PATIENCE)
-        return self.changes
 
 
 # What is reported
@@ -198,25 +128,6 @@ sys.stdin.read()
 """
 
 
-def start(program: str, *arguments: str | Path | int, pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        pass_fds=pass_fds,
-    )
-
-
-def said(process: subprocess.Popen[bytes]) -> bytes:
-    assert process.stdout is not None
-    return process.stdout.readline()
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait(PATIENCE)
-
-
 def test_the_death_of_an_owner_is_reported_under_the_name_by_which_it_opened_the_record(
     pending: Path, running: Path, make: Callable[..., Watch]
 ) -> None:
@@ -257,28 +168,6 @@ def test_the_death_of_an_owner_is_reported_only_when_the_last_copy_of_its_descri
 
 
 # Several watches in one process
-
-
-def descriptors() -> set[int]:
-    """Return the open descriptors of this process."""
-    with os.scandir("/proc/self/fd") as listing:
-        listed = {int(entry.name) for entry in listing}
-    return {fd for fd in listed if os.path.lexists(f"/proc/self/fd/{fd}")}  # not the one that was listing
-
-
-def is_inotify(fd: int) -> bool:
-    return "anon_inode:inotify" == os.readlink(f"/proc/self/fd/{fd}")
-
-
-def instances() -> int:
-    """Return how many inotify instances this process has."""
-    return sum(map(is_inotify, descriptors()))
-
-
-def watched_by_kernel() -> int:
-    """Return how many directories the kernel watches for this process."""
-    infos = [Path(f"/proc/self/fdinfo/{fd}").read_text() for fd in descriptors() if is_inotify(fd)]
-    return sum(info.count("inotify wd:") for info in infos)
 
 
 def test_all_watches_share_one_instance_and_the_last_one_closes_it(pending: Path, running: Path) -> None:
@@ -617,246 +506,3 @@ def test_a_refresh_that_changes_nothing_reports_nothing_and_loses_nothing(
     (pending / "task.json").touch()
     waiter.refresh()
     assert seen(pending, "task.json") == waiter.wait(PATIENCE)
-
-
-# When the kernel does not watch
-
-
-def test_a_directory_that_does_not_exist_is_a_problem_until_it_is_made_and_the_others_are_watched(
-    tmp_path: Path, running: Path, make: Callable[..., Watch]
-) -> None:
-    # given
-    waiter = make(tmp_path / "pending", running)
-    assert f"cannot watch {tmp_path / 'pending'}: it does not exist; it is watched once it is made" == waiter.problem
-    (running / "task").touch()
-    assert seen(running, "task") == waiter.wait(PATIENCE)
-
-    # when
-    made(tmp_path / "pending")
-    waiter.refresh()
-
-    # then
-    assert waiter.problem is None
-    assert EVERYTHING == waiter.wait(PATIENCE)
-
-
-def test_a_file_in_place_of_a_directory_is_a_problem(tmp_path: Path, make: Callable[..., Watch]) -> None:
-    (tmp_path / "pending").touch()
-    assert f"cannot watch {tmp_path / 'pending'}: Not a directory" == make(tmp_path / "pending").problem
-
-
-def test_a_system_without_inotify_is_a_problem_and_a_wait_only_sleeps(
-    pending: Path, make: Callable[..., Watch], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # given a C library as macOS has it
-    monkeypatch.setattr(watch, "_libc", SimpleNamespace)
-    waiter = make(pending)
-    assert "this system has no inotify" in str(waiter.problem)
-
-    # then
-    (pending / "task.json").touch()
-    assert NOTHING == waiter.wait(0.01)
-    waiting = Waiting(waiter)
-    waiter.wake()
-    assert NOTHING == waiting.result()
-
-
-def test_watches_that_are_used_up_are_a_problem_until_there_are_some(
-    pending: Path, make: Callable[..., Watch], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # given the error of a user that has no watch left; a test below has it from the kernel, where that is possible
-    def refuse(function: str, *arguments: int | bytes) -> int:
-        if function == "inotify_add_watch":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return call(function, *arguments)
-
-    call = watch._call
-    monkeypatch.setattr(watch, "_call", refuse)
-    waiter = make(pending)
-    assert "raise fs.inotify.max_user_watches" in str(waiter.problem)
-    assert NOTHING == waiter.wait(0)
-
-    # when
-    monkeypatch.undo()
-    waiter.refresh()
-
-    # then
-    assert waiter.problem is None
-    assert EVERYTHING == waiter.wait(PATIENCE)
-
-
-NO_DESCRIPTOR_LEFT: Final = """
-import os, resource, sys
-from animaworks_tasks.fs import watch
-if sys.argv[2] == "loaded":  # else the kernel refuses the import of ctypes already
-    watch._libc()
-free = os.dup(0)
-os.close(free)
-soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-resource.setrlimit(resource.RLIMIT_NOFILE, (free + 2, hard))  # two are left, for the pipe
-waiter = watch.Watch(sys.argv[1:2])
-print(waiter.problem)
-print(waiter.wait(0))
-resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-waiter.refresh()
-print(waiter.problem)
-print(waiter.wait(30))
-"""
-
-
-@pytest.mark.parametrize("library", ["loaded", "not loaded"])
-def test_without_a_descriptor_for_the_instance_there_is_a_problem_until_there_is_one(
-    pending: Path, library: str
-) -> None:
-    with start(NO_DESCRIPTOR_LEFT, pending, library) as process:
-        problem, nothing, no_problem, everything = process.communicate()[0].decode().splitlines()
-    assert "or the limit of open files (ulimit -n)" in problem
-    assert [str(NOTHING), "None", str(EVERYTHING)] == [nothing, no_problem, everything]
-
-
-def limits_can_be_lowered() -> bool:
-    """Return whether a process may have a user namespace, and with it inotify limits, of its own."""
-    trial = "echo 0 > /proc/sys/user/max_inotify_watches"
-    if shutil.which("unshare") is None:
-        return False
-    return 0 == subprocess.run([*IN_NAMESPACE, trial], check=False, capture_output=True).returncode
-
-
-IN_NAMESPACE: Final = ["unshare", "--user", "--map-root-user", "sh", "-c"]
-IN_NEED: Final = """
-import sys
-from pathlib import Path
-from animaworks_tasks.fs.watch import Watch
-limit = Path("/proc/sys/user") / sys.argv[1]
-usual = limit.read_text()
-limit.write_text("0")
-waiter = Watch([sys.argv[2]])
-print(waiter.problem)
-print(waiter.wait(0))
-limit.write_text(usual)
-waiter.refresh()
-print(waiter.problem)
-print(waiter.wait(30))
-"""
-
-
-@pytest.mark.parametrize(
-    ("limit", "advice"),
-    [
-        ("max_inotify_instances", "raise fs.inotify.max_user_instances"),
-        ("max_inotify_watches", "raise fs.inotify.max_user_watches"),
-    ],
-)
-def test_a_user_whose_limit_is_reached_has_a_problem_until_it_is_raised(pending: Path, limit: str, advice: str) -> None:
-    if not limits_can_be_lowered():
-        pytest.skip("needs user namespaces")
-    command = [*IN_NAMESPACE, 'exec "$0" "$@"', sys.executable, "-c", IN_NEED, limit, str(pending)]
-    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    problem, *others = printed.splitlines()
-    assert advice in problem
-    assert [str(NOTHING), "None", str(EVERYTHING)] == others
-
-
-# Forked children, and programs that are started
-
-
-# Warned of since Python 3.12. That such a fork goes well is what these tests are about; the child runs our code only.
-forks = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-
-
-def in_child(do: Callable[[], object]) -> object:
-    """Return what *do* returns in a forked child, as text."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(writer, str(do()).encode())
-        except BaseException as error:  # noqa: BLE001 - the parent shows it
-            os.write(writer, repr(error).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with open(reader, "rb") as answer:
-        text = answer.read().decode()
-    os.waitpid(child, 0)
-    return text
-
-
-@forks
-def test_a_forked_child_takes_neither_events_nor_wake_ups_from_its_parent(
-    pending: Path, make: Callable[..., Watch]
-) -> None:
-    # given an event and a wake-up that the parent has not read yet
-    waiter = make(pending)
-    (pending / "task.json").touch()
-
-    # when
-    def use() -> int:
-        with pytest.raises(ValueError, match="forked"):
-            waiter.wait(0)
-        waiter.wake()
-        waiter.refresh()
-        waiter.close()
-        return instances()
-
-    assert "0" == in_child(use)
-
-    # then (reaching inside: a wake-up from the child would only be felt as a wait that does not sleep)
-    assert not select.select([waiter._fd], [], [], 0)[0]
-    assert seen(pending, "task.json") == waiter.wait(PATIENCE)
-
-
-@forks
-def test_a_forked_child_can_watch_by_itself(pending: Path, make: Callable[..., Watch]) -> None:
-    waiter = make(pending)
-
-    def use() -> Changes:
-        with closing(Watch([str(pending)])) as own:
-            (pending / "task.json").touch()
-            return own.wait(PATIENCE)
-
-    assert str(seen(pending, "task.json")) == in_child(use)
-    assert seen(pending, "task.json") == waiter.wait(PATIENCE)
-
-
-@forks
-def test_a_process_that_forks_while_its_threads_watch_has_children_that_can_watch(pending: Path) -> None:
-    # given a thread that makes and closes watches all the time
-    over = threading.Event()
-
-    def churn() -> None:
-        while not over.is_set():
-            with closing(Watch([str(pending)])) as each:
-                each.wake()
-                each.wait(0)
-
-    thread = threading.Thread(target=churn, daemon=True)
-    thread.start()
-
-    # when
-    def use() -> Changes:
-        with closing(Watch([str(pending)])) as own:
-            return own.wait(0)
-
-    results = {in_child(use) for _ in range(30)}
-    over.set()
-    thread.join(PATIENCE)
-
-    # then
-    assert {str(NOTHING)} == results
-
-
-def test_a_program_that_is_started_inherits_no_descriptor(pending: Path, make: Callable[..., Watch]) -> None:
-    before = descriptors()
-    make(pending)
-    ours = descriptors() - before
-    assert 3 == len(ours)  # the instance, and a pipe
-    assert not [fd for fd in ours if os.get_inheritable(fd)]
-
-
-IMPORTED: Final = "import sys, animaworks_tasks.fs.watch; print('ctypes' in sys.modules)"
-
-
-def test_ctypes_is_not_imported_before_something_is_watched() -> None:
-    with start(IMPORTED) as process:
-        assert b"False\n" == said(process)
