@@ -42,7 +42,7 @@ def create(layout: Layout, disk: Disk, *, shared: bool = False) -> list[str]:
             release reads, or it is at work in the format before. Nothing was changed.
         OSError: The disk said no.
     """
-    _doubts(layout, shared=shared)  # before anything is made: a link of somebody else's may lead anywhere
+    warnings = _doubts(layout, shared=shared)  # before anything is made: a link of somebody else's may lead anywhere
     try:
         found = files.read(layout.format, limit=100)
     except FileNotFoundError:
@@ -60,8 +60,8 @@ def create(layout: Layout, disk: Disk, *, shared: bool = False) -> list[str]:
     above = os.path.dirname(layout.anima)
     if os.access(above, os.R_OK):  # or else it is somebody else's, and so is what is in it
         changed[above] = None
-    for directory in directories(layout):
-        changed.update(dict.fromkeys(files.make_directory(directory)))
+    made = [above for directory in directories(layout) for above in files.make_directory(directory)]
+    changed.update(dict.fromkeys(made))
     if found is None:
         try:
             lasting.publish("create", layout.root, "format", FORMAT)
@@ -70,7 +70,7 @@ def create(layout: Layout, disk: Disk, *, shared: bool = False) -> list[str]:
                 raise
             raise StoreError(layout.root, "its file system has no hard links; use a local one") from None
     disk.sync("create.sync-all", *changed)
-    return _doubts(layout, shared=shared)
+    return _doubts(layout, shared=shared) if made else warnings
 
 
 def _doubts(layout: Layout, *, shared: bool) -> list[str]:
