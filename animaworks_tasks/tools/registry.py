@@ -51,7 +51,8 @@ class Registry:
     """
 
     def __init__(self, *, permits: Permits | None = None, veto: Veto | None = None) -> None:
-        self.permits, self.veto = permits, veto
+        self.permits = permits
+        self.veto = veto
         self.problems: list[tuple[str, str]] = []
         self._tools: dict[str, dict[str, Tool]] = {}
         self._known_specs: Specs | None = None  # until a tool is added
