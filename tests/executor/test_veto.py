@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
@@ -54,6 +54,21 @@ class Guard:
 def guarded(workshop: Workshop, *refused: str) -> Guard:
     workshop.registry.veto = guard = Guard(*refused)
     return guard
+
+
+@pytest.fixture(autouse=True)
+def stopped(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Stop every executor that a test has started: its watch would be one of this process for the tests that follow."""
+    started, start = list[Executor](), Executor.start
+
+    def recorded(executor: Executor) -> Executor:
+        started.append(executor)
+        return start(executor)
+
+    monkeypatch.setattr(Executor, "start", recorded)
+    yield
+    for executor in started:
+        executor.stop()
 
 
 @in_event_loop
