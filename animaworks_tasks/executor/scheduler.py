@@ -381,18 +381,22 @@ class Scheduler:
     def _collect(self) -> None:
         while not self._returns.empty():  # whoever steps is the only one that takes from it
             task_id, future, unseen = self._returns.get()
+            task: Task | None = None
+            error: BaseException | None = None
+            try:
+                task = future.result()
+            except BaseException as lost:  # noqa: BLE001 - an error of a call must not end this thread
+                error, unseen = lost, False
+                self._lost.add(task_id)  # before it counts as returned: the event of its own claim may come just now
             with self._returned:
                 self._seen.move(task_id, Change.RETURNED)
                 self._returned.notify_all()
-            try:
-                task = future.result()
-            except BaseException as error:  # noqa: BLE001 - an error of a call must not end this thread
-                if self._starts:
-                    logger.warning("the call of task %s was lost; its record is looked at next: %s", task_id, error)
-                else:  # in order: a call that was not begun is taken back, one that runs in a process goes on
-                    logger.info("task %s is left to the next host or to its own process: this one stops", task_id)
-                task, unseen = None, False
-                self._lost.add(task_id)
+            if error is not None and self._starts:
+                logger.warning("the call of task %s was lost; its record is looked at next: %s", task_id, error)
+            elif (
+                error is not None
+            ):  # in order: a call that was not begun is taken back, one that runs in a process goes on
+                logger.info("task %s is left to the next host or to its own process: this one stops", task_id)
             if task is None and unseen:
                 self._look_at_each([task_id])
             elif task is None:  # lost, claimed by another host, or not to be had
