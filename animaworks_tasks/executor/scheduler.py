@@ -9,24 +9,24 @@ rebuilt from them, by a full look every few seconds and a look at each task that
 import contextlib
 import logging
 import math
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import Future
 from datetime import datetime
 from typing import Final
 
 from animaworks_tasks.animaworks.in_process import is_in_process
 from animaworks_tasks.backends import Backend, traits_of
 from animaworks_tasks.errors import RecordError, TaskNotFoundError
+from animaworks_tasks.executor.calls import Calls
 from animaworks_tasks.executor.seen import AT_BACKEND, BUSY, ELSEWHERE, TAKES_SLOT, Change, Phase, SeenTasks
 from animaworks_tasks.executor.waiting import Again, Waiting
 from animaworks_tasks.store.protocol import Store
 from animaworks_tasks.store.rules import Clock, utc_now
 from animaworks_tasks.task.model import State, Task
 from animaworks_tasks.tools.registry import Registry
-from animaworks_tasks.worker.runner import may_run_again, run_task, vet
+from animaworks_tasks.worker.runner import may_run_again
 
 logger = logging.getLogger("animaworks_tasks")
 
@@ -34,7 +34,6 @@ _AT_ONCE: Final = 100  # records read in one step: with a long backlog, tasks st
 _REST: Final = 12.0  # seconds without reading for each second of reading, while tasks are ready
 _PAUSE_AFTER_ERROR: Final = 1.0  # seconds
 _SOON: Final = 0.5  # seconds until the next look after a call was lost; at once would spin if none can be started
-_REFUSED: Final = "no task is started until it can; what was submitted waits"
 _NO_NEWS: Final = {*AT_BACKEND, Phase.ENDED}  # what changes of such tasks is our own doing
 
 
@@ -50,7 +49,7 @@ class Scheduler:
         interval: Seconds between two looks at everything.
         clock: Tells the time in UTC, for ``not_before``.
         on_end: Called with each task that ended, once, in the thread of :meth:`step`, or of the call.
-        upkeep: Called at each look at everything, with whether the store *is_writable*.
+        upkeep: Called at each look at everything, with whether a task *waits* to start; returns whether one may.
     """
 
     def __init__(
@@ -63,9 +62,10 @@ class Scheduler:
         interval: float,
         clock: Clock,
         on_end: Callable[[Task], None],
-        upkeep: Callable[..., None] = lambda **_: None,
+        upkeep: Callable[..., bool] = lambda **_: True,
     ) -> None:
-        self._store, self._registry, self._backend = store, registry, backend
+        self._store, self._registry = store, registry
+        self._calls = Calls(store, registry, backend, self._on_return)
         self._slots, self._interval, self._clock, self._on_end = slots, interval, clock, on_end
         self._upkeep = upkeep
         self._follows_up_at_once = traits_of(backend).callbacks_may_submit
@@ -76,13 +76,11 @@ class Scheduler:
         self._next_look = 0.0
         self._read_on = 0.0  # when more unread records are read, by the monotonic clock as is _next_look
         self._starts = True  # False: start nothing more
-        self._broken = False  # the backend has raised BrokenExecutor
-        self._returns: queue.SimpleQueue[tuple[str, Future[Task | None], bool]] = queue.SimpleQueue()  # True: unseen
         self._returned = threading.Condition()  # notified when a call has come back
         self._waking = threading.Lock()  # guards the next two
         self._store_watch = store.watch()
         self._problem: str | None = None  # of the watch, as last logged
-        self._refusal: str | None = ""  # of the store: nothing is started meanwhile; empty: not asked yet
+        self._is_writable = False  # as of the last look at everything; else nothing is started
         self._closed = self._woken = False
         self._lost: set[str] = set()  # no news until the next look: a claim that the disk refuses is itself a change
 
@@ -163,7 +161,7 @@ class Scheduler:
         with self._stepping:
             now, due = time.monotonic(), self._seen.next_due() - self._now()[1]
             deadline = min(now + min(limit, due), self._next_look, self._next_reading(), self._again.next_at)
-        while self._returns.empty():  # or else a call ended while we held the lock, and its thread relies on us
+        while not self._calls.have_returned():  # else one ended while we held the lock, and its thread relies on us
             seen = self._store_watch.wait(max(0.0, deadline - time.monotonic()))
             if seen.incomplete:
                 self._next_look = 0.0
@@ -194,13 +192,13 @@ class Scheduler:
             self._follow_up_unless_stepping()
 
     def _follow_up(self) -> None:
-        while not self._returns.empty():
+        while self._calls.have_returned():
             self._collect()
             self._start_due()
 
     def _follow_up_unless_stepping(self) -> None:
         """Follow up the calls that ended, unless another thread steps now: it does this after it frees the lock."""
-        while not self._returns.empty() and self._stepping.acquire(blocking=False):
+        while self._calls.have_returned() and self._stepping.acquire(blocking=False):
             enough = False
             try:
                 if self._closed:
@@ -223,9 +221,8 @@ class Scheduler:
         before, self._problem = self._problem, self._store_watch.problem
         if self._problem not in {None, before}:
             logger.warning("%s: changes are seen every %g s only", self._problem, self._interval)
-        self._ask_for_room()
-        self._upkeep(is_writable=self._refusal is None)
-        if self._refusal is not None:  # what is found could neither be recovered nor started
+        self._is_writable = self._upkeep(waits=self._seen.count(Phase.READY, Phase.UNREAD) > 0)
+        if not self._is_writable:  # what is found could neither be recovered nor started
             return
         alive = self._recover()
         for task_id in self._seen.ids(*ELSEWHERE) - alive:  # recovery did not finish it: looked at again next time
@@ -235,14 +232,6 @@ class Scheduler:
         self._look_at_each([task_id for task_id in alive if self._seen.move(task_id, Change.RUNS)])
         self._look_at_each(self._seen.list_pending(self._store.pending_ids()))
         self._look_at_each([i for i in self.waiting.ids() if self._seen.phase(i) in {Phase.UNKNOWN, Phase.UNREAD}])
-
-    def _ask_for_room(self) -> None:
-        """Ask the store whether it could keep an outcome: at first, while it cannot, and while tasks wait to start."""
-        if self._refusal is None and not self._seen.count(Phase.READY, Phase.UNREAD):
-            return
-        before, self._refusal = self._refusal or None, self._store.problem()
-        if self._refusal != before:
-            logger.warning("%s", "tasks are started again" if self._refusal is None else f"{self._refusal}; {_REFUSED}")
 
     def _now(self) -> tuple[datetime, float]:
         """Return what the clock says, and seconds by which nobody can set it back; a clock of a test is such itself."""
@@ -352,59 +341,43 @@ class Scheduler:
             self._start(task_id)
 
     def _has_free_slot(self) -> bool:
-        return self._starts and self._refusal is None and self._seen.count(*TAKES_SLOT) < self._slots
+        return self._starts and self._is_writable and self._seen.count(*TAKES_SLOT) < self._slots
 
     def _start(self, task_id: str, due_by: datetime | None = None) -> None:
-        """Submit a task to the backend; *due_by* is for one whose record was not read."""
-        call = self._store, self._registry, task_id
+        taken = False
         try:
-            future: Future[Task | None] = self._backend.submit(run_task, *call, due_by, vet(*call))
-        except BaseException as error:  # the task stays pending, and the next look tries again
-            self._seen.move(task_id, Change.REFUSED)
-            if not isinstance(error, Exception):  # Ctrl-C in an inline tool
-                raise
-            if not isinstance(error, BrokenExecutor):
-                logger.exception("task %s could not be handed to %r; it stays pending", task_id, self._backend)
-            elif not self._broken:  # logged once
-                logger.exception("%r is broken and takes no more calls; tasks stay pending", self._backend)
-                self._broken = True
-            return
-        future.add_done_callback(lambda done: self._report(task_id, done, unseen=due_by is not None))
+            taken = self._calls.start(task_id, due_by)
+        finally:
+            if not taken:  # the task stays pending, and the next look tries again
+                self._seen.move(task_id, Change.REFUSED)
 
-    def _report(self, task_id: str, future: Future[Task | None], *, unseen: bool) -> None:
-        self._returns.put((task_id, future, unseen))
+    def _on_return(self) -> None:
         if self._follows_up_at_once:
             self._follow_up_unless_stepping()
         else:
             self.wake()
 
     def _collect(self) -> None:
-        while not self._returns.empty():  # whoever steps is the only one that takes from it
-            task_id, future, unseen = self._returns.get()
-            task: Task | None = None
-            error: BaseException | None = None
-            try:
-                task = future.result()
-            except BaseException as lost:  # noqa: BLE001 - an error of a call must not end this thread
-                error, unseen = lost, False
-                self._lost.add(task_id)  # before it counts as returned: the event of its own claim may come just now
+        while self._calls.have_returned():
+            call = self._calls.take()
+            if call.error is not None:  # before it counts as returned: the event of its own claim may come just now
+                self._lost.add(call.task_id)
             with self._returned:
-                self._seen.move(task_id, Change.RETURNED)
+                self._seen.move(call.task_id, Change.RETURNED)
                 self._returned.notify_all()
-            if error is not None and self._starts:
-                logger.warning("the call of task %s was lost; its record is looked at next: %s", task_id, error)
-            elif (
-                error is not None
-            ):  # in order: a call that was not begun is taken back, one that runs in a process goes on
-                logger.info("task %s is left to the next host or to its own process: this one stops", task_id)
-            if task is None and unseen:
-                self._look_at_each([task_id])
-            elif task is None:  # lost, claimed by another host, or not to be had
-                self._find_out(task_id)
-            elif task.state is State.DONE:
-                self._end(task, Change.DONE)
+            if call.error is not None and self._starts:
+                lost = "the call of task %s was lost; its record is looked at next: %s"
+                logger.warning(lost, call.task_id, call.error)
+            elif call.error is not None:  # in order: a call that had not begun is cancelled, or its process goes on
+                logger.info("task %s is left to the next host or to its own process: this one stops", call.task_id)
+            if call.unread:
+                self._look_at_each([call.task_id])
+            elif call.task is None:  # lost, claimed by another host, or not to be had
+                self._find_out(call.task_id)
+            elif call.task.state is State.DONE:
+                self._end(call.task, Change.DONE)
             else:
-                self._seen.queue(task, *self._now())
+                self._seen.queue(call.task, *self._now())
 
     def _find_out(self, task_id: str) -> None:
         """Report the end of a task if another process has finished it; or else look again soon."""

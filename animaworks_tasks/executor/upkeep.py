@@ -1,4 +1,4 @@
-"""What an executor does for its store besides running tasks: publish the catalogue of tools, and prune."""
+"""What an executor does for its store besides running tasks: publish the catalogue, prune, see that there is room."""
 
 import logging
 import time
@@ -39,10 +39,21 @@ class Upkeep:
     keep_days: float | None = KEEP_DAYS
     _published: int = -1  # number of tools in the published catalogue
     _next_pruning: float = 0.0
+    _refusal: str | None = ""  # why the store keeps nothing now; empty: not asked yet
 
-    def look(self, *, is_writable: bool = True) -> None:
-        """Do what is due; what the disk refuses is logged, and tried again later. Where it is full, make room."""
-        if is_writable:
+    def look(self, *, waits: bool = False) -> bool:
+        """
+        Do what is due; what the disk refuses is logged, and tried again later. Where it is full, pruning makes room.
+
+        Args:
+            waits: Whether a task waits to start: then the store is asked whether it could keep an outcome.
+
+        Returns:
+            Whether a task may start.
+        """
+        if waits or self._refusal is not None:  # an idle host does not write at every look
+            self._ask_for_room()
+        if self._refusal is None:
             self._publish_catalogue()
         if time.monotonic() >= self._next_pruning:
             self._next_pruning = time.monotonic() + _PAUSE
@@ -52,6 +63,14 @@ class Upkeep:
                     self._next_pruning = 0.0  # there may be more
             except OSError as error:
                 logger.warning("done tasks could not be pruned, trying again later: %s", error)
+        return self._refusal is None
+
+    def _ask_for_room(self) -> None:
+        before, self._refusal = self._refusal or None, self.store.problem()
+        if self._refusal is not None and self._refusal != before:
+            logger.warning("%s; no task is started until it can; what was submitted waits", self._refusal)
+        elif self._refusal != before:
+            logger.warning("tasks are started again")
 
     def _publish_catalogue(self) -> None:
         size = len(self.registry.tools())

@@ -143,7 +143,7 @@ def test_a_pool_that_a_tool_has_broken_is_told_of_once_and_its_tasks_wait_for_an
     task = executor.submit_sync("proc", "echo", "later")
     scheduler = executor._scheduler
     assert scheduler is not None
-    until(lambda: scheduler._broken)
+    until(lambda: scheduler._calls._broken)
     looks = itertools.count()
     with pytest.MonkeyPatch.context() as patch:
         recover = files.recover
