@@ -1,5 +1,5 @@
 """
-Background tasks for programs that host AI agents: submit a slow tool, go on talking, be told when it is done.
+Background tasks for programs that host AI agents: submit a slow tool, go on talking, be notified when it is done.
 
 Importing this package imports nothing else: each name is loaded when it is first used, because
 ``animaworks-tool submit`` must start in the time of a bare interpreter.

@@ -24,6 +24,7 @@ from animaworks_tasks.backends.fork import fork
 from animaworks_tasks.backends.process_state import ProcessState, print_to
 from animaworks_tasks.backends.process_tree import Child, reap, stop_all
 from animaworks_tasks.errors import TaskCancelled
+from animaworks_tasks.fs import files
 from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE, TASK_ID_VARIABLE
 from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.store.protocol import Claim, Store
@@ -239,4 +240,4 @@ def _make(stop: _Stop, tool: Tool, task: Task, workspace: DirectoryWorkspace, de
 
 def _write(data: bytes) -> None:
     with contextlib.suppress(OSError):  # a full disk, or a tool that closed its stderr: the call goes on
-        os.write(2, data)
+        files.write_all(2, data)

@@ -20,7 +20,7 @@ from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.store.workspace import kept_result
 from animaworks_tasks.task.model import Cause, Outcome, State, Task, is_task_id
 
-_POLL_INTERVAL: Final = 0.2  # seconds between two looks; people do not notice less
+_POLL_INTERVAL: Final = 0.2  # seconds between two looks; a shorter time is none to a person
 _CHUNK: Final = 1 << 16  # bytes
 _COMMON: Final = ("at", "event", "task_id", "pid")
 

@@ -103,7 +103,7 @@ def write_together(contents: list[tuple[str, bytes]]) -> None:
     try:
         for path, data in contents:
             fds.append(os.open(path, _CREATE, FILE_MODE))
-            _write_to(fds[-1], data)
+            write_all(fds[-1], data)
         for fd in fds:
             _begin_to_write_back(fd)
         for fd in fds:
@@ -287,7 +287,7 @@ def write(path: str, data: bytes, *, sync: bool, at: float | None = None) -> Non
     """
     fd = os.open(path, _CREATE, FILE_MODE)
     try:
-        _write_to(fd, data)
+        write_all(fd, data)
         if at is not None:
             os.utime(fd, ns=(file_time(at), file_time(at)))
         if sync:
@@ -296,7 +296,8 @@ def write(path: str, data: bytes, *, sync: bool, at: float | None = None) -> Non
         os.close(fd)
 
 
-def _write_to(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of *data* to *fd*: a disk that is nearly full may take a part of it at a time."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

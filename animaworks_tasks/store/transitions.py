@@ -81,7 +81,7 @@ def _claim_locked(place: Place, task_id: str, lock: locks.Lock, record: bytes | 
         codec.check(task, room=ROOM)
     if not lock.names(pending):  # requeued, or finished, since it was opened
         return None
-    if record is not None and record != data:  # a plain writer has changed it; below, that is noticed
+    if record is not None and record != data:  # a plain writer has changed it; a later change is found below
         return None
     # The locked file itself: by its name it could be another one by now, which nobody holds.
     if not place.disk.link_held("claim.link", lock, running):  # an owner has it, or an orphan is to be recovered first

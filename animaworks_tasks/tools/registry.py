@@ -46,8 +46,8 @@ class Registry:
             the host: another process gets the permissions that are given at that moment.
         veto: Called with tool, subcommand and ``argv`` (the subcommand included), from any thread, returns why the call
             must not be made, or None to let it pass; what it raises, or else returns, refuses it too. It is called at
-            each submit of an executor and before each run, whoever submitted the task; while it thinks, no other task
-            is started. It stays in the host: another process runs only the very record that was asked about.
+            each submit of an executor, and before each run of a task, also of one that a shell submitted; no other task
+            starts meanwhile. It stays in the host: another process runs only the very record that was asked about.
     """
 
     def __init__(self, *, permits: Permits | None = None, veto: Veto | None = None) -> None:

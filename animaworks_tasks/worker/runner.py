@@ -100,7 +100,7 @@ def vet(store: Store, registry: Registry, task_id: str) -> Vetted | None:
         registry.check_veto(tool, task.argv)
     except NotPermittedError as error:
         return Vetted(record, error)
-    except (RecordError, UsageError):  # whoever claims it finds this too, and says so
+    except (RecordError, UsageError):  # the process that claims it finds this too, and records it
         pass
     return Vetted(record)
 

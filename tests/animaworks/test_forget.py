@@ -37,12 +37,12 @@ def test_how_much_stays_in_memory_is_said_by_the_configuration_of_animaworks_and
     """In the host their module is loaded; it is asked where it stands in sys.modules, and never imported."""
     # given their module, with 10 minutes and 2 tasks, or a call that overrides what it says
     minutes, number = (10, 2) if where == "their configuration" else (0, 0)
-    told = {} if where == "their configuration" else {"minutes": 10, "number": 2}
+    given = {} if where == "their configuration" else {"minutes": 10, "number": 2}
     keys = SimpleNamespace(result_memory_retention_minutes=minutes, max_completed_tasks_in_memory=number)
     module = SimpleNamespace(load_config=lambda: SimpleNamespace(background_task=keys))
     monkeypatch.setitem(sys.modules, "core.config", module)
     # when
-    manager = BackgroundTaskManager(tmp_path, "mei", None, told.get("minutes"), told.get("number"))
+    manager = BackgroundTaskManager(tmp_path, "mei", None, given.get("minutes"), given.get("number"))
     first, second, third = (ended(manager, manager.submit("my_tool", {"n": n}, say)) for n in range(3))
     # then two of three are the same objects, for ten minutes
     until(lambda: shown(manager, first.task_id) is not first)

@@ -103,6 +103,6 @@ async def test_one_callback_of_the_executor_serves_for_shells_and_for_the_manage
         manager.submit("generate_icon", {"what": "a cat"}, say)
         await eventually(lambda: len(finished) == 2)
         await executor.run_until_idle()
-    # then each is told once, as it ended
+    # then each is reported once, as it ended
     icon = "[generate_icon] completed: generate_icon {'what': 'a cat'}"
     assert sorted(["[archive:make] completed: logs.zip", icon]) == sorted(finished)

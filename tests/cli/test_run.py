@@ -116,7 +116,7 @@ def start(store: TaskStore) -> Iterator[Callable[..., Host]]:
 
 
 def running(store: TaskStore, task: Task) -> bool:
-    """Say whether the tool itself runs, not only its supervisor."""
+    """Return whether the tool itself runs, not only its supervisor."""
     return store.get(task.id).state is State.RUNNING and store.read_progress(task.id) is not None
 
 

@@ -29,16 +29,6 @@ from tests.conftest import own
 ALLOWED = {"__future__", "_json", "errno", "itertools"}
 
 
-@pytest.fixture
-def anima(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An Anima's directory, empty, named by the environment."""
-    (tmp_path / "mei").mkdir()
-    monkeypatch.setattr(os, "fsync", lambda _: None)  # nobody cuts the power in these tests
-    monkeypatch.setenv("ANIMAWORKS_ANIMA_DIR", str(tmp_path / "mei"))
-    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # what is held back and cannot be written is the harder case
-    return tmp_path / "mei"
-
-
 def stored(anima: Path) -> TaskStore:
     return TaskStore(anima, durability="process")
 

@@ -136,7 +136,7 @@ def test_a_pause_begins_a_new_line(tmp_path: Path, hello: tuple[str, Recorder]) 
 
 @pytest.mark.slow
 def test_speech_that_lasts_to_the_very_end_is_heard(tmp_path: Path) -> None:
-    """Whether the last frame is a whole one or not: the endpointer must be told that it is the last."""
+    """Whether the last frame is a whole one or not: the endpointer must know that it is the last."""
     speech = read(HELLO)
     loud = [n for n, sample in enumerate(speech) if abs(sample) > 1000]
     frame = round(0.03 * RATE)

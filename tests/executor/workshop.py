@@ -35,7 +35,7 @@ SELDOM = 3600.0  # seconds between looks at everything, where a test wants none
 
 
 class Workshop:
-    """Tools that a test holds, lets go, and counts."""
+    """Tools that a test holds, releases, and counts."""
 
     def __init__(self) -> None:
         self.registry = Registry()

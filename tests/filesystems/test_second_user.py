@@ -26,14 +26,14 @@ anima, task_id = sys.argv[1:]
 os.setgroups([])
 os.setgid(4711)
 os.setuid(4711)
-root, told = anima + "/state/background_tasks", anima + "/state/background_notifications"
+root, notified = anima + "/state/background_tasks", anima + "/state/background_notifications"
 tries = {
     "read a record": lambda: open(f"{root}/done/{task_id}.task").read(),
     "read a log": lambda: open(f"{root}/logs/{task_id}.log").read(),
-    "read a notification": lambda: open(f"{told}/{task_id}.md").read(),
+    "read a notification": lambda: open(f"{notified}/{task_id}.md").read(),
     "list tasks": lambda: os.listdir(root + "/pending"),
     "plant a task": lambda: open(f"{root}/pending/{'0' * 12}.json", "w"),
-    "plant a notification": lambda: open(f"{told}/{'0' * 12}.md", "w"),
+    "plant a notification": lambda: open(f"{notified}/{'0' * 12}.md", "w"),
     "ask for a cancellation": lambda: open(f"{root}/running/{task_id}.cancel", "w"),
     "link a record": lambda: os.link(f"{root}/done/{task_id}.task", anima + "/../stolen"),
     "lock a directory": lambda: fcntl.flock(os.open(root + "/keys", os.O_RDONLY), fcntl.LOCK_EX),

@@ -251,7 +251,7 @@ def test_a_directory_that_is_not_there_is_not_made_to_be_locked(tmp_path: Path) 
         locks.hold_directory(str(tmp_path / "keys"))
 
 
-@pytest.mark.parametrize("killed", [False, True], ids=["let go", "killed"])
+@pytest.mark.parametrize("killed", [False, True], ids=["released", "killed"])
 def test_a_child_that_was_forked_meanwhile_does_not_keep_a_directory(tmp_path: Path, *, killed: bool) -> None:
     """A fork of the host between two lines of a thread of ours would keep everybody from submitting for ever."""
     # given
@@ -265,7 +265,7 @@ with locks.directory(sys.argv[1]):
         os._exit(0)
     if len(sys.argv) > 2:
         sys.stdin.read()
-os.write(1, b"let go\\n")
+os.write(1, b"released\\n")
 sys.stdin.read()
 """
     with forking(script, *([str(tmp_path), "killed"] if killed else [str(tmp_path)])) as parent:
@@ -276,7 +276,7 @@ sys.stdin.read()
             parent.wait()
 
         # then, while the child lives
-        assert found == ({b"forked\n"} if killed else {b"forked\n", b"let go\n"})
+        assert found == ({b"forked\n"} if killed else {b"forked\n", b"released\n"})
         lock = locks.hold_directory(str(tmp_path))
         assert lock is not None
         lock.release()

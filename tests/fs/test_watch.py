@@ -20,6 +20,7 @@ from tests.fs.watching import (
     NOTHING,
     PATIENCE,
     Waiting,
+    assert_watched_anew,
     descriptors,
     flush,
     instances,
@@ -412,10 +413,7 @@ def test_a_directory_that_was_removed_and_made_again_is_watched_again_after_a_re
     waiter.refresh()
 
     # then
-    assert waiter.problem is None
-    assert EVERYTHING == waiter.wait(PATIENCE)
-    (pending / "task.json").touch()
-    assert seen(pending, "task.json") == waiter.wait(PATIENCE)
+    assert_watched_anew(waiter, pending)
 
 
 def test_the_late_end_of_a_removed_directory_is_not_taken_for_that_of_its_successor(
@@ -430,9 +428,7 @@ def test_the_late_end_of_a_removed_directory_is_not_taken_for_that_of_its_succes
     waiter.refresh()
 
     # then
-    assert EVERYTHING == waiter.wait(PATIENCE)
-    (pending / "task.json").touch()
-    assert seen(pending, "task.json") == waiter.wait(PATIENCE)
+    assert_watched_anew(waiter, pending)
 
 
 def test_a_removed_directory_whose_end_is_not_reported_because_it_is_open_is_found_by_a_refresh(

@@ -40,6 +40,14 @@ def until_seen(waiter: Watch, directory: Path, name: str) -> frozenset[tuple[str
     return frozenset(names)
 
 
+def assert_watched_anew(waiter: Watch, directory: Path) -> None:
+    """Check that *directory*, another one than before, is watched: all may have changed, and then one file does."""
+    assert waiter.problem is None
+    assert EVERYTHING == waiter.wait(PATIENCE)
+    (directory / "task.json").touch()
+    assert seen(directory, "task.json") == waiter.wait(PATIENCE)
+
+
 def flush(waiter: Watch, directory: Path) -> frozenset[tuple[str, str]]:
     """Return all that changed until now, seen before a mark that is made now."""
     mark = f"mark-{time.monotonic_ns()}"

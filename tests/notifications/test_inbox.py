@@ -333,7 +333,7 @@ def test_of_a_long_text_the_beginning_and_the_end_are_shown_in_fences_of_their_o
 # --- choosing what fits ---
 
 
-def noticed(number: int, *, failed: bool = False, size: int = 9, language: str = "en") -> Notification:
+def notified(number: int, *, failed: bool = False, size: int = 9, language: str = "en") -> Notification:
     done = attrs.evolve(BAD if failed else GOOD, id=f"{number:012x}", **{"error" if failed else "result": "y" * size})
     return Notification.of(f"{done.id}.md", MarkdownRenderer(language)(done))
 
@@ -345,7 +345,7 @@ def foreign(number: int, size: int) -> Notification:
 
 
 notifications: Final = st.lists(
-    st.builds(noticed, st.integers(0, 1 << 40), failed=st.booleans(), size=st.integers(0, 20_000))
+    st.builds(notified, st.integers(0, 1 << 40), failed=st.booleans(), size=st.integers(0, 20_000))
     | st.builds(foreign, st.integers(0, 1 << 40), st.integers(0, 2000)),
     max_size=25,
     unique_by=lambda notification: notification.name,
@@ -395,7 +395,7 @@ def test_a_larger_budget_shows_all_that_a_smaller_one_does(waiting: list[Notific
 @pytest.mark.parametrize("number", [5, 14])
 def test_no_budget_shows_less_than_a_smaller_one(number: int) -> None:
     """Also where a digest gets its head, and where a short line would have fitted after a long one that did not."""
-    waiting = [noticed(n, size=9 if n % 3 else 500) for n in range(number)]
+    waiting = [notified(n, size=9 if n % 3 else 500) for n in range(number)]
     before: tuple[Notification, ...] = ()
     for budget in [*range(0, 560, 15), *range(560, 800, 4), *range(800, 1600, 15)]:
         drained = within(waiting, budget)
@@ -437,7 +437,7 @@ Failures come first, the others in a line each. More: `animaworks-tool show ID`
 )
 def test_when_many_finish_at_once_a_digest_is_shown(language: str, head: str) -> None:
     # given
-    waiting = [noticed(n, failed=n in {7, 20, 33}, size=1000, language=language) for n in range(40)]
+    waiting = [notified(n, failed=n in {7, 20, 33}, size=1000, language=language) for n in range(40)]
     # when
     drained = within(waiting, None)
     # then there are counts, the failures in full, and the others in a line each
@@ -450,7 +450,7 @@ def test_when_many_finish_at_once_a_digest_is_shown(language: str, head: str) ->
 
 
 def test_a_digest_of_two_hundred_stays_short_though_half_of_them_failed() -> None:
-    waiting = [noticed(n, failed=n % 2 == 0, size=2000) for n in range(200)]
+    waiting = [notified(n, failed=n % 2 == 0, size=2000) for n in range(200)]
     drained = within(waiting, None)
     assert 0 == drained.left
     assert len(drained.text) < 8_000 + 100 * 200 + 100 * 100
@@ -459,21 +459,21 @@ def test_a_digest_of_two_hundred_stays_short_though_half_of_them_failed() -> Non
 
 
 def test_a_digest_says_how_many_are_left() -> None:
-    drained = within([noticed(n) for n in range(60)], 1_000)
+    drained = within([notified(n) for n in range(60)], 1_000)
     assert f"`animaworks-tool show ID` {drained.left} are left for the next time.\n\n- " in drained.text
     assert 60 == drained.left + len(drained.text.partition("\n\n- ")[2].split("\n"))
 
 
 def test_up_to_ten_are_shown_in_full() -> None:
-    waiting = [noticed(n, failed=n == 4) for n in range(10)]
+    waiting = [notified(n, failed=n == 4) for n in range(10)]
     text = within(waiting, None).text
     assert "\n".join(waiting[n].text for n in (4, 0, 1, 2, 3, 5, 6, 7, 8, 9)) == text
-    assert "notifications" in within([*waiting, noticed(10)], None).text
+    assert "notifications" in within([*waiting, notified(10)], None).text
 
 
 def test_a_failure_that_is_too_long_is_shown_without_what_its_tool_said() -> None:
     """Its cause and the next step matter more than its preview."""
-    waiting = [noticed(1, failed=True, size=5000), noticed(2)]
+    waiting = [notified(1, failed=True, size=5000), notified(2)]
     text = within(waiting, 1500).text
     assert text.startswith("# Background task failed: image_gen:3d\n")
     assert "- Cause: tool: the tool failed." in text

@@ -6,7 +6,7 @@ A process under test says what it promises, and what it does that nobody may do 
     submitted ID [KEY]      a submit was acknowledged
     ran ID ATTEMPT          the tool began
     left ID ATTEMPT         the tool came to its end
-    finished ID OUTCOME     the caller was told how the task ended
+    finished ID OUTCOME     the caller got the outcome
     shown ID                a drain handed the notification out
     acknowledged ID         the drain has put it away
     pruning                 from here on, tasks that have ended may be forgotten, and their keys used again

@@ -1,7 +1,7 @@
 """
 All ways in which operations on one store can get between each other, up to a number of interruptions and kills.
 
-Operations run in threads, one at a time; at every call that another one could notice, it is decided who goes on.
+Operations run in threads, one at a time; before every call that matters to another one, it is decided who goes on.
 It tries every schedule with at most so many *preemptions* (switches away from one that could go on) and kills: who is
 killed does nothing more, and its descriptors, and so its locks, are closed. (``flock`` belongs to the descriptor, so
 threads that opened a lock file each for themselves keep each other out like processes.)
@@ -155,7 +155,7 @@ class Turns(Tap):
         self._pending[me] = call
         self._let_others(me)
         if call.name == "flock" and not call.args[1] & (fcntl.LOCK_NB | fcntl.LOCK_UN):
-            while not _try(*call.args):  # it would wait: others go on until one has let go of something
+            while not _try(*call.args):  # it would wait: others go on until one has released a lock
                 self._blocked.add(me)
                 self._let_others(me)
 
@@ -256,12 +256,12 @@ def explore(
     """
     Try schedules of *scenario* in this process, which is to be a child made for it.
 
-    A thread is interrupted only before a call that another one could notice: about a path which that one changes, or
+    A thread is interrupted only before a call that matters to another one: about a path which that one changes, or
     which it looks at and this call changes. Killed it is only after it has changed something.
     """
     turns = Turns(root)
     turns.put_on()
-    sys.unraisablehook = _hook  # the lock of who was killed cannot let go of itself any more
+    sys.unraisablehook = _hook  # the lock of who was killed cannot release itself any more
     choose = random.Random(1)  # noqa: S311 - no secret
     plans: list[Plan] = [()]
     known = set(plans)

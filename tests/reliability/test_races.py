@@ -1,4 +1,4 @@
-"""Several at once, interrupted wherever another could notice it: every task one outcome, one notification, one run."""
+"""Several at once, interrupted wherever that matters to another: every task one outcome, one notification, one run."""
 
 from __future__ import annotations
 

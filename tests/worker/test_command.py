@@ -114,7 +114,7 @@ def test_bytes_that_are_not_utf_8_are_replaced_in_the_result_and_kept_in_the_log
 
 
 def test_a_command_reports_progress_by_adding_lines_to_a_file(tmp_path: Path) -> None:
-    # given a command that reports, and waits to be let go on
+    # given a command that reports, and waits until it may go on
     gates = [tmp_path / "0", tmp_path / "1"]
     run = shell(
         'wait_for() { while [ ! -e "$1" ]; do sleep 0.01; done; }\n'

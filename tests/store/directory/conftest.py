@@ -144,9 +144,9 @@ class Killed(BaseException):
 
 def kill_after(steps: int, life: Callable[[], object]) -> bool:
     """
-    Lead *life* until it has changed the disk *steps* times; say whether it was killed.
+    Lead *life* until it has changed the disk *steps* times; return whether it was killed.
 
-    From then on nothing that it tries reaches the disk, its tidying up included, and its locks are let go.
+    From then on nothing that it tries reaches the disk, its tidying up included, and its locks are released.
     """
     left = steps
     locks: list[file_locks.Lock] = []

@@ -59,7 +59,7 @@ def test_a_claim_whose_view_cannot_be_published_lasts_and_is_shown_later(
 def test_a_claim_that_is_broken_off_is_undone_so_the_task_waits_as_if_nobody_had_come(
     tmp_path: Path, clock: ManualClock, end: BaseException, step: str
 ) -> None:
-    # given a disk that refuses, or a process that is told to end, before the tool can begin
+    # given a disk that refuses, or a process that gets SIGTERM, before the tool can begin
     files = TaskStore(tmp_path / "mei", clock=clock)
     task = files.submit("image_gen", "3d")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
@@ -14,11 +13,12 @@ from animaworks_tasks.errors import PartlySubmittedError, RecordError
 from tests.store.directory.conftest import failing_at
 
 
-@pytest.mark.parametrize("durability", ["process", "full"])
-def test_of_many_that_the_disk_did_not_take_none_is_kept(
-    tmp_path: Path, durability: Literal["process", "full"]
-) -> None:
-    store = TaskStore(tmp_path / "mei", durability=durability)
+@pytest.fixture(params=["process", "full"])
+def store(tmp_path: Path, request: pytest.FixtureRequest) -> TaskStore:
+    return TaskStore(tmp_path / "mei", durability=request.param)
+
+
+def test_of_many_that_the_disk_did_not_take_none_is_kept(store: TaskStore) -> None:
     with pytest.MonkeyPatch.context() as patch:
         failing_at(patch, "write", 3)
         with pytest.raises(OSError, match="No space left"):
@@ -27,22 +27,14 @@ def test_of_many_that_the_disk_did_not_take_none_is_kept(
     assert [] == os.listdir(store.layout.tmp)
 
 
-@pytest.mark.parametrize("durability", ["process", "full"])
-def test_of_many_of_which_one_cannot_be_stored_none_is_kept(
-    tmp_path: Path, durability: Literal["process", "full"]
-) -> None:
-    store = TaskStore(tmp_path / "mei", durability=durability)
+def test_of_many_of_which_one_cannot_be_stored_none_is_kept(store: TaskStore) -> None:
     with pytest.raises(RecordError, match="it is larger than"):
         store.submit_many("tool", [["echo", "x" * size] for size in [*range(50), 1 << 20, 1]])
     assert set() == store.pending_ids()
     assert [] == os.listdir(store.layout.tmp)
 
 
-@pytest.mark.parametrize("durability", ["process", "full"])
-def test_of_many_that_the_disk_took_half_way_those_that_it_took_are_named(
-    tmp_path: Path, durability: Literal["process", "full"]
-) -> None:
-    store = TaskStore(tmp_path / "mei", durability=durability)
+def test_of_many_that_the_disk_took_half_way_those_that_it_took_are_named(store: TaskStore) -> None:
     with pytest.MonkeyPatch.context() as patch:
         failing_at(patch, "link", 3)
         with pytest.raises(
@@ -54,11 +46,7 @@ def test_of_many_that_the_disk_took_half_way_those_that_it_took_are_named(
     assert [] == os.listdir(store.layout.tmp)
 
 
-@pytest.mark.parametrize("durability", ["process", "full"])
-def test_of_many_that_the_disk_took_and_did_not_link_none_is_kept_and_none_is_named(
-    tmp_path: Path, durability: Literal["process", "full"]
-) -> None:
-    store = TaskStore(tmp_path / "mei", durability=durability)
+def test_of_many_that_the_disk_took_and_did_not_link_none_is_kept_and_none_is_named(store: TaskStore) -> None:
     with pytest.MonkeyPatch.context() as patch:
         failing_at(patch, "link", 1)
         with pytest.raises(OSError, match="No space left") as caught:

@@ -153,7 +153,7 @@ def test_the_end_of_a_task_in_another_process_is_seen(files: TaskStore, watch: D
     # when
     other.go()
 
-    # then, and that its owner has let go
+    # then, and that its owner has released it
     assert sees(watch, task.id, lambda: files.get(task.id).outcome is Outcome.COMPLETED and not files.runs(task.id))
     other.end()
 
