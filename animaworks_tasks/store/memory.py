@@ -71,8 +71,11 @@ class MemoryTaskStore:
         task = rules.new_task(tool, argv, options, anima_dir=self.location, at=self._clock())
         codec.check(task, room=2 * ROOM)
         with self._mutex:
-            same = [each for each in self._tasks.values() if task.key is not None and each.key == task.key]
-            return same[0] if same else self._keep(task)
+            if task.key is not None:
+                for same in self._tasks.values():
+                    if same.key == task.key:
+                        return same
+            return self._keep(task)
 
     def submit_many(
         self, tool: str, argvs: Iterable[Sequence[str]], **options: Unpack[SubmitOptions]
