@@ -1,4 +1,4 @@
-"""Calls in this process: in threads, for light tools that mostly wait for input and output; or where they are made."""
+"""Calls in threads of this process: for light tools that mostly wait for input and output."""
 
 import queue
 import threading
@@ -83,26 +83,3 @@ def _make(future: Future[Any], call: Callable[[], Any]) -> None:
             future.set_exception(error)
         else:
             future.set_result(result)
-
-
-class InlineBackend:
-    """
-    Runs each call where it is submitted.
-
-    An :class:`Executor` with this backend starts nothing of its own either: tasks run inside
-    :meth:`Executor.run_until_idle` and :meth:`Executor.wait`, in the order in which they would be started.
-    """
-
-    traits: Final = Traits(runs_inline=True)
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Make the call and return its future, done."""
-        future: Future[T] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - the future gets it
-            future.set_exception(error)
-        return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - as futures
-        """Nothing runs, so there is nothing to do."""

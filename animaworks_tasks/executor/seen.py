@@ -213,7 +213,7 @@ class SeenTasks:
             ]
             heapq.heapify(self._later)
         self._ahead = ahead if ahead > self._ahead + _SET else min(ahead, self._ahead)
-        while self._later and self._later[0][0] <= steady:
+        while self._later and (self._later[0][0] <= steady or self._later[0][1] <= now):  # the sum was rounded
             place = heapq.heappop(self._later)[2]
             if self._is_current(place) and self.move(place[2], Change.DUE, place):
                 heapq.heappush(self._ready, place)

@@ -239,6 +239,16 @@ def test_a_clock_that_is_set_forward_or_a_machine_that_slept_makes_a_task_due_at
     assert [ID] == started(seen)
 
 
+def test_a_task_is_due_at_its_time_to_the_microsecond() -> None:
+    """Where the steady clock is the other one, as in tests, what is left of the pause is a sum of rounded floats."""
+    for number in range(500):
+        seen, pause, now = SeenTasks(), 1.0 + number / 3_000, NOW + timedelta(microseconds=7_919_113 * number)
+        due = now + timedelta(seconds=pause)
+        seen.queue(attrs.evolve(a_task(not_before=due), submitted_at=now, pause_seconds=pause), now, now.timestamp())
+        seen.make_ready(due, due.timestamp())
+        assert [ID] == started(seen), number
+
+
 def test_what_is_listed_is_read_a_few_at_a_time() -> None:
     # given
     seen = SeenTasks()
