@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -58,11 +57,7 @@ async def test_a_runtime_written_for_animaworks_own_class(tmp_path: Path) -> Non
         return f"{name} {args['n']}"
 
     asynchronous = anima.manager.submit_async("my_tool:slow", {"n": 7}, later)
-    from_thread: list[str] = []
-    thread = threading.Thread(
-        target=lambda: from_thread.append(anima.manager.submit("my_tool:slow", {"what": "x"}, anima.execute))
-    )
-    thread.start()
+    from_thread = await asyncio.to_thread(anima.manager.submit, "my_tool:slow", {"what": "x"}, anima.execute)
     await eventually(lambda: not anima.manager.active_count() and len(anima.inbox) == 4)
 
     # then each task says what became of it
@@ -84,7 +79,7 @@ async def test_a_runtime_written_for_animaworks_own_class(tmp_path: Path) -> Non
     # and they are listed
     everything = anima.manager.list_tasks()
     assert [t.created_at for t in everything] == sorted((t.created_at for t in everything), reverse=True)
-    assert {t.task_id for t in everything} == {slow, broken, asynchronous, *from_thread}
+    assert {t.task_id for t in everything} == {slow, broken, asynchronous, from_thread}
     assert [t.task_id for t in anima.manager.list_tasks(TaskStatus.FAILED)] == [broken]
     assert anima.manager.list_tasks(status=TaskStatus.RUNNING) == []
 
