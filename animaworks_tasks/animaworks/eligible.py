@@ -1,6 +1,6 @@
 """Which tools to submit, and how long they take: defaults, profiles and configuration in one table."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from animaworks_tasks.tools.profile import UNKNOWN_TIME
@@ -25,15 +25,9 @@ DEFAULT_ELIGIBLE_TOOLS: Final[Mapping[str, int]] = {
 def eligible_tools(profiles: Mapping[str, object], config: Mapping[str, int]) -> dict[str, int]:
     """Return seconds by name: the defaults, what *profiles* mark, and *config*, which overrides both."""
     eligible = dict(DEFAULT_ELIGIBLE_TOOLS)
-    for key, facts in _facts(profiles):
-        seconds = facts.get("expected_seconds")
-        if facts.get("background_eligible"):
-            eligible[key] = int(seconds) if isinstance(seconds, int | float) else UNKNOWN_TIME
-    return {**eligible, **config}
-
-
-def _facts(profiles: Mapping[str, object]) -> Iterator[tuple[str, Mapping[str, object]]]:
     for tool, subcommands in profiles.items():
         for subcommand, facts in subcommands.items() if isinstance(subcommands, Mapping) else ():
-            if isinstance(facts, Mapping):
-                yield f"{tool}:{subcommand}", facts
+            if isinstance(facts, Mapping) and facts.get("background_eligible"):
+                seconds = facts.get("expected_seconds")
+                eligible[f"{tool}:{subcommand}"] = int(seconds) if isinstance(seconds, int | float) else UNKNOWN_TIME
+    return {**eligible, **config}

@@ -56,6 +56,11 @@ def put(text: str | bytes) -> None:
     write_all(sys.stdout.buffer, data)
 
 
+def not_needed(command: str) -> str:
+    """Return the hint that a quick *command*, a tool and its subcommand, is called directly."""
+    return f"{command} is quick: submit is not needed, `animaworks-tool {command} ...` returns its result"
+
+
 def write_all(stream: BinaryIO, data: bytes) -> None:
     """Write all of *data* now; an unbuffered stream (``PYTHONUNBUFFERED``) may take a part of it at a time."""
     view = memoryview(data)

@@ -8,7 +8,6 @@ package ``core`` that lies there counts, whatever PYTHONPATH and ``python -m`` s
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,6 @@ from typing import Final, NoReturn
 
 _NAME: Final = "animaworks-tool"
 _SCRIPTS: Final = "console_scripts"
-_START: Final = "from animaworks_tasks.cli.beside import start; start()"
 
 
 def find() -> str | None:
@@ -37,9 +35,8 @@ def has_tool(theirs: str, name: str) -> bool:
 
 def hand_over(theirs: str, words: Sequence[str]) -> NoReturn:
     """Let *theirs*, as :func:`find` returned it, carry out the command line *words* in the place of this process."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        stream.flush()
-    os.execv(sys.executable, [sys.executable, "-P", "-c", _START, theirs, *words])  # noqa: S606 - there is no shell
+    program = "from animaworks_tasks.cli.beside import start; start()"
+    os.execv(sys.executable, [sys.executable, "-P", "-c", program, theirs, *words])  # noqa: S606 - there is no shell
 
 
 def start() -> NoReturn:
@@ -53,10 +50,5 @@ def _installed() -> list[str]:
     """Return sys.path without the current directory, unless it stands where installing a distribution put it: last."""
     library = os.path.dirname(os.__file__)
     first = sys.path.index(library) if library in sys.path else len(sys.path)
-    return [each for each in sys.path[:first] if not _is_current(each)] + sys.path[first:]
-
-
-def _is_current(directory: str) -> bool:
-    with contextlib.suppress(OSError):
-        return os.path.samefile(directory or ".", ".")
-    return False
+    before = [each or "." for each in sys.path[:first]]
+    return [each for each in before if os.path.exists(each) and not os.path.samefile(each, ".")] + sys.path[first:]

@@ -135,12 +135,13 @@ def _of_tool(store: _Store, tool: str, words: Sequence[str], current: str) -> _O
     subcommands = store.tools().get(tool)
     if subcommands is None:
         return "files", []
-    position = arguments.locate(subcommands, words)
-    if position is None:
-        specs = subcommands.items()
+    typed = arguments.typed(subcommands)
+    position = arguments.locate(typed, words)
+    if typed and position is None:
+        specs = ((name, subcommands[name]) for name in typed)
         return "nothing", [(name, ("⚠ " if spec["long_running"] else "") + spec["summary"]) for name, spec in specs]
-    parameters = subcommands[words[position]]["parameters"]
-    if parameters is None:
+    parameters = None if position is None else subcommands[words[position]]["parameters"]
+    if position is None or parameters is None:
         return "files", []
     return _next(store, "", [*map(_argument, parameters)], words[position + 1 :], current)
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any, BinaryIO, Final
 
 from animaworks_tasks.cli import beside
-from animaworks_tasks.cli.basics import put, say, write_all
+from animaworks_tasks.cli.basics import not_needed, put, say, write_all
 from animaworks_tasks.cli.commands import COMMANDS, USAGE
 from animaworks_tasks.cli.parser import help_text
 from animaworks_tasks.cli.text import as_json, duration
@@ -49,7 +49,8 @@ def call(options: Mapping[str, Any], name: str, argv: Sequence[str]) -> int:
         UsageError: There is no such tool, or it does not take these arguments.
     """
     theirs = beside.find()
-    anima = _anima(options["anima_dir"], theirs)
+    is_there = options["anima_dir"] or os.path.isdir(os.environ.get(ANIMA_DIR_VARIABLE, ""))
+    anima = named_anima(options["anima_dir"]) if is_there or theirs is None else None  # theirs does without
     if anima is not None:
         os.environ[ANIMA_DIR_VARIABLE] = os.path.abspath(anima)  # where the tool looks for it
     registry = registry_of(SimpleNamespace(**options), anima)
@@ -57,6 +58,7 @@ def call(options: Mapping[str, Any], name: str, argv: Sequence[str]) -> int:
     is_here = name in found
     tools = found if is_here or anima is None else known_tools(Layout(anima)) or {}
     if theirs is not None and _is_theirs(theirs, name, argv, tools.get(name), registry if is_here else None):
+        _hint(name, argv, tools.get(name, {}), is_here=False)
         flag = "--help" if options["help"] else "-j" if options["json"] else ""  # theirs takes it after the name
         beside.hand_over(theirs, [name, *argv, *([flag] if flag else [])])
     if name not in tools:
@@ -64,31 +66,33 @@ def call(options: Mapping[str, Any], name: str, argv: Sequence[str]) -> int:
     if text := _help(name, argv, tools[name], wanted=options["help"], is_here=is_here):
         put(text)
         return 0
-    line = one_line(shlex.join([name, *argv]), 200)
     if not is_here:
         arguments.find(tools, name, argv)  # raises where no host would accept it
+        line = one_line(shlex.join([name, *argv]), 200)
         raise TasksError(f"only the host of this Anima has {name}, and can call it: `animaworks-tool submit {line}`")
     tool = registry.resolve(name, argv)
     if registry.permits is not None:  # without a host there are no permissions to check
         registry.check_permission(tool)
     registry.check_veto(tool, argv)
-    if tool.long_running:
-        takes = "long" if tool.expected_seconds is None else f"about {duration(tool.expected_seconds)}"
-        say(
-            f"⚠ {tool.command} takes {takes}: `animaworks-tool submit {line}` would have returned at once; "
-            "it runs here now, and Ctrl-C stops it"
-        )
+    _hint(name, argv, tools[name], is_here=True)
     return _call(tool, argv, as_data=options["json"])
 
 
-def _anima(given: str | None, theirs: str | None) -> str | None:
-    """Return the Anima's directory; None also where the variable names none that is there, which theirs allows."""
+def _hint(name: str, argv: Sequence[str], specs: Mapping[str, Mapping[str, Any]], *, is_here: bool) -> None:
+    """Say that a call takes long; or of one that goes to AnimaWorks that it does not, where others of the tool do."""
     try:
-        return named_anima(given)
-    except TasksError:
-        if given or theirs is None:
-            raise
-        return None
+        subcommand, spec = arguments.find({name: specs}, name, argv)
+    except UsageError:  # theirs has it, or says what is wrong with it
+        return
+    if not set(_HELP).isdisjoint(argv):
+        return
+    command = arguments.command(name, subcommand, spec)
+    if spec.get("long_running"):
+        takes = "long" if spec["expected_seconds"] is None else f"about {duration(spec['expected_seconds'])}"
+        submit = f"animaworks-tool submit {one_line(shlex.join([name, *argv]), 200)}"
+        say(f"⚠ {command} takes {takes}: `{submit}` would have returned at once; it runs here now, and Ctrl-C stops it")
+    elif not is_here and any(each["long_running"] for each in specs.values()):
+        say(not_needed(command))
 
 
 def _is_theirs(
@@ -237,21 +241,21 @@ def _help(
     A tool that is here and parses its own arguments has its own; what only the host has is always to be submitted.
     """
 
-    def called(subcommand: str) -> str:
-        spec = subcommands[subcommand]
+    def called(command: str, spec: Mapping[str, Any]) -> str:
         submit = "submit " if spec["long_running"] or not is_here else ""
-        return f"animaworks-tool {submit}{arguments.usage(f'{name} {subcommand}', spec['parameters'])}"
+        return f"animaworks-tool {submit}{arguments.usage(command, spec['parameters'])}"
 
-    if wanted or (argv and argv[0] in _HELP):
-        return "".join(f"usage: {called(subcommand)}\n" for subcommand in subcommands)
+    known = {each: (command, spec) for command, each, spec in arguments.commands({name: subcommands})}
+    if wanted or (argv and argv[0] in _HELP and arguments.typed(subcommands)):
+        return "".join(f"usage: {called(*each)}\n" for each in known.values())
     words = argv[: argv.index("--")] if "--" in argv else argv
-    position = arguments.locate(subcommands, words)
+    position = arguments.locate(known, words)
     if position is None or not any(word in _HELP for word in words):
         return ""
-    spec = subcommands[words[position]]
+    command, spec = known[words[position]]
     if spec["parameters"] is None and is_here:
         return ""
-    return help_text(called(words[position]), spec["summary"], map(_row, spec["parameters"] or ()))
+    return help_text(called(command, spec), spec["summary"], map(_row, spec["parameters"] or ()))
 
 
 def _row(parameter: Mapping[str, Any]) -> tuple[str, str]:

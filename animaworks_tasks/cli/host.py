@@ -30,6 +30,7 @@ from animaworks_tasks.executor.executor import Executor
 from animaworks_tasks.notifications.render import one_line, several
 from animaworks_tasks.store.directory import TaskStore
 from animaworks_tasks.task.model import State, Task
+from animaworks_tasks.tools import arguments
 from animaworks_tasks.tools.registry import Registry
 
 _RETRY_LOOK: Final = 0.2  # seconds between two looks at whether a retry has come to its end
@@ -182,7 +183,8 @@ class _Host:
     def _say_what_is_served(self) -> None:
         tools, where, waiting = self._registry.tools(), self._store.location, self._waiting
         backlog = f", {waiting} waiting" if waiting else ""
-        names = ", ".join(f"{'⚠ ' if tool.long_running else ''}{tool.command}" for tool in tools)
+        commands = arguments.commands(self._registry.catalogue()["tools"])
+        names = ", ".join(f"{'⚠ ' if spec['long_running'] else ''}{command}" for command, _, spec in commands)
         text = f"serving {one_line(where, 400)}: {several(len(tools), 'tool', 'tools')}{backlog}\n  {names}"
         self._tell("serving", text, anima_dir=where, tools=[tool.key for tool in tools], pending=waiting)
         if not self._options.json:

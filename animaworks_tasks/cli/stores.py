@@ -1,14 +1,13 @@
 """The store that a command looks at, the task that the beginning of an id means, and why a task does not go on."""
 
 from types import SimpleNamespace
-from typing import Final
+from typing import Final, Literal
 
 from animaworks_tasks.cli.basics import anima_dir
 from animaworks_tasks.errors import TaskNotFoundError, UsageError
-from animaworks_tasks.fs import locks
 from animaworks_tasks.fs.layout import Layout
 from animaworks_tasks.notifications.render import LANGUAGES
-from animaworks_tasks.store.check import held_up
+from animaworks_tasks.store import check
 from animaworks_tasks.store.directory import TaskStore
 from animaworks_tasks.store.place import ids
 from animaworks_tasks.store.watch import is_hosted
@@ -30,12 +29,8 @@ def open_store(options: SimpleNamespace, *, changing: bool = False, language: st
     Raises:
         TasksError: None is named, it is not there, or it cannot hold tasks. No Anima is made.
     """
-    return TaskStore(
-        anima_dir(options.anima_dir),
-        language=language,
-        durability="full" if changing else "process",
-        shared=options.shared,
-    )
+    durability: Literal["full", "process"] = "full" if changing else "process"
+    return TaskStore(anima_dir(options.anima_dir), language=language, durability=durability, shared=options.shared)
 
 
 def notification_language(options: SimpleNamespace) -> str:
@@ -69,19 +64,12 @@ def find(store: TaskStore, text: str) -> Task:
 
 def is_orphan(store: TaskStore, task: Task) -> bool:
     """Return whether *task* is RUNNING and its owner has died, so that nobody runs it."""
-    try:
-        lock = locks.hold(store.layout.running_record(task.id)) if task.state is State.RUNNING else None
-    except OSError:  # it is not there any more, or the file system has no locks, and nobody knows
-        return False
-    if lock is None:
-        return False
-    lock.release()
-    return store.runs(task.id)  # still in running/: an owner removes it from there before it releases the lock
+    return task.state is State.RUNNING and check.is_orphan(store.place, task.id)
 
 
 def obstacle(store: TaskStore, task: Task) -> str | None:
     """Return why *task* will not go on as things are, and what to do; None where nothing is in its way."""
-    if task.state is State.RUNNING and (reason := held_up(store.layout, task)) is not None:
+    if task.state is State.RUNNING and (reason := check.held_up(store.layout, task)) is not None:
         return reason
     if task.state is State.DONE or is_hosted(store.layout):
         return None

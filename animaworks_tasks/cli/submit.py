@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from animaworks_tasks.cli.basics import anima_dir, put, remedy, say
+from animaworks_tasks.cli.basics import anima_dir, not_needed, put, remedy, say
 from animaworks_tasks.cli.commands import COMMANDS, take, usage
 from animaworks_tasks.errors import PartlySubmittedError, StoreError, TasksError, UsageError
 from animaworks_tasks.fs import json
@@ -69,6 +69,8 @@ def submit(words: Sequence[str]) -> int:
         of = "" if (there[0], there[2]) == (tool, argv) else f", of another call ({other!r}),"
         say(f"a task with this key{of} is there already, and nothing was queued: `animaworks-tool show {task_id}`")
         tool, subcommand, _ = there
+    elif (spec := (tools or {}).get(tool, {}).get(subcommand)) and spec.get("direct") and not spec["long_running"]:
+        say(not_needed(arguments.command(tool, subcommand, spec)))
     return print_receipt(task_id, tool, subcommand)
 
 
@@ -79,14 +81,17 @@ def _checked(tools: Mapping[str, Mapping[str, Mapping[str, Any]]], tool: str, ar
     Raises:
         UsageError: It would not. Where help is asked for, the message says where it is.
     """
+    usage = ""
     try:
-        return arguments.check(tools, tool, argv)
+        subcommand = arguments.check(tools, tool, argv)
+        if argv[:1] not in (["-h"], ["--help"]):
+            return subcommand
     except UsageError as error:
         if tool not in tools or not {"-h", "--help"}.intersection(argv):
             raise
-        subcommand = next((f"{word} " for word in argv if word in tools[tool]), "")
-        problem = f"`animaworks-tool {tool} {subcommand}--help` shows what it takes; nothing was queued"
-        raise UsageError(problem, error.usage) from None
+        usage = error.usage
+    subcommand = next((f"{word} " for word in argv if word in tools[tool]), "")
+    raise UsageError(f"`animaworks-tool {tool} {subcommand}--help` shows what it takes; nothing was queued", usage)
 
 
 def _call_of(layout: Layout, task_id: str, *, shared: bool) -> tuple[str, str, list[str]] | None:

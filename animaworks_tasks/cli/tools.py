@@ -110,9 +110,7 @@ def _common_tools() -> str:
 
 
 def _rows(tools: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    for name, subcommands in tools.items():
-        for subcommand, spec in subcommands.items():
-            mark, seconds = ("⚠", spec["expected_seconds"]) if spec["long_running"] else ("", None)
-            takes = "" if seconds is None else duration(seconds)
-            usage = arguments.usage(f"{name} {subcommand}", spec["parameters"])
-            yield mark, usage, takes, one_line(spec["summary"], 200)
+    for command, _, spec in arguments.commands(tools):
+        mark, seconds = ("⚠", spec["expected_seconds"]) if spec["long_running"] else ("", None)
+        takes = "" if seconds is None else duration(seconds)
+        yield mark, arguments.usage(command, spec["parameters"]), takes, one_line(spec["summary"], 200)

@@ -212,7 +212,7 @@ def _unreadable(place: Place, path: str, task_id: str, reason: str) -> Iterator[
     elif not place.runs(task_id):
         todo = f"{_FIX} moves it to quarantine/; its task has run, so do not repeat it blindly"
         yield problem(path, f"{what}; so nobody learns how its task ended", todo, mend)
-    elif not _is_orphan(place, task_id):
+    elif not is_orphan(place, task_id):
         yield warning(path, what, f"nothing: its owner lives; `animaworks-tool wait {task_id}` tells the end")
 
 
@@ -220,7 +220,7 @@ def _running(place: Place) -> Iterator[Finding]:
     """Find tasks whose owner died, where no host is here to recover them, and those that run for too long."""
     tools, hosted = known_tools(place.layout) or {}, is_hosted(place.layout)
     for task_id in sorted(ids(place.layout.running, ".task")):
-        if not _is_orphan(place, task_id):
+        if not is_orphan(place, task_id):
             with contextlib.suppress(FileNotFoundError, RecordError):  # it has ended; it was found before
                 task = place.running(task_id)
                 if (reason := held_up(place.layout, task)) is not None:
@@ -247,15 +247,14 @@ def held_up(layout: Layout, task: Task) -> str | None:
     return f"its process may not write a file of more than {limit} bytes; {ended} for ten minutes: {todo}"
 
 
-def _is_orphan(place: Place, task_id: str) -> bool:
+def is_orphan(place: Place, task_id: str) -> bool:
     """Return whether the owner of a running task died, also where what it had started still holds the lock."""
-    path = place.layout.running_record(task_id)
     try:
-        lock = locks.hold(path)
-    except FileNotFoundError:
-        return False
+        lock = locks.hold(place.layout.running_record(task_id))
     except files.UnreadableFileError:  # a link, a directory: nobody can hold it
         return True
+    except OSError:  # it is not there any more, or the file system has no locks, and nobody knows
+        return False
     if lock is None:
         owner = views.owner_of(place.layout, task_id)
         return owner is not None and owner.is_dead()

@@ -21,7 +21,7 @@ from animaworks_tasks.errors import UnknownToolError, WrongArgumentError
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     Parameter = Mapping[str, Any]
@@ -64,7 +64,8 @@ def find(tools: Tools, tool: str, argv: Sequence[str]) -> tuple[str, Spec]:
     Return the subcommand that *argv* names, and its entry in the catalogue.
 
     It is the first word that is one of the tool's subcommands: ``-m llama3 generate hello`` is ``generate``. A word
-    that may be the value of the option before it counts only where no other can be meant.
+    that may be the value of the option before it counts only where no other can be meant. Where only a module's own
+    parser knows what a word means, the entry is one that says nothing but that.
 
     Raises:
         UnknownToolError: There is no such tool, or none of its subcommands is named.
@@ -72,10 +73,48 @@ def find(tools: Tools, tool: str, argv: Sequence[str]) -> tuple[str, Spec]:
     subcommands = tools.get(tool)
     if subcommands is None:
         raise UnknownToolError(f"there is no tool {tool!r} (`animaworks-tool tools` lists all){nearest(tool, tools)}")
+    subcommand = _meant(subcommands, argv)
+    if subcommand is None:
+        known = typed(subcommands)
+        raise UnknownToolError(_no_subcommand(tool, known, argv), f"{tool} {{{','.join(known)}}} ...")
+    return subcommand, subcommands.get(subcommand, {"parameters": None})
+
+
+def commands(tools: Tools) -> Iterator[tuple[str, str, Spec]]:
+    """Yield what is typed before the arguments of each tool, the subcommand that this means, and its entry."""
+    for name, specs in tools.items():
+        for each in typed(specs) or ([_first(specs)] if specs else []):
+            yield command(name, each, specs[each]), each, specs[each]
+
+
+def command(tool: str, subcommand: str, spec: Spec) -> str:
+    """Return what is typed before the arguments of a call; *spec* is its entry."""
+    return tool if spec.get("named", True) is False else f"{tool} {subcommand}"
+
+
+def typed(specs: Mapping[str, Spec]) -> list[str]:
+    """Return the subcommands that are typed; none where the words of a module's parser are no subcommands."""
+    return [each for each, spec in specs.items() if spec.get("named", True) is not False]
+
+
+def _first(specs: Mapping[str, Spec]) -> str:
+    """Return the subcommand for which most is to be done: of two that could be meant, the one that is gated."""
+    return min(specs, key=lambda each: (not specs[each]["gated"], not specs[each]["long_running"]))
+
+
+def _meant(specs: Mapping[str, Spec], argv: Sequence[str]) -> str | None:
+    """Return the subcommand that *argv* means, as :func:`find` says, or None."""
+    subcommands = typed(specs)
+    if specs and not subcommands:
+        return _first(specs)
     position = locate(subcommands, argv)
-    if position is None:
-        raise UnknownToolError(_no_subcommand(tool, subcommands, argv), f"{tool} {{{','.join(subcommands)}}} ...")
-    return argv[position], subcommands[argv[position]]
+    if position is not None:
+        return argv[position]
+    word = next((word for word in argv if not _is_option(word)), "")
+    if not word or any(spec.get("named", True) is not None or spec["gated"] for spec in specs.values()):
+        return None  # of what is gated, a name that is not known could be another
+    is_name = word[0].isalnum() and all(each.isalnum() or each in "_-." for each in word)
+    return word if is_name else _first(specs)
 
 
 def locate(subcommands: Collection[str], argv: Sequence[str]) -> int | None:

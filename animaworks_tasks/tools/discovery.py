@@ -94,13 +94,15 @@ def load_package(registry: Registry, package: str) -> None:
     """
     Add the tools in the modules of an importable package (AnimaWorks' own: ``core.tools``), as :func:`load_directory`.
 
+    A shell can call them directly: ``animaworks-tool`` hands them to AnimaWorks' own command.
+
     Raises:
         ToolLoadError: There is no such package.
     """
     found = pkgutil.iter_modules([os.path.dirname(Reference.find(package).file)])
     # In AnimaWorks a package is what tools share.
     names = [each.name for each in found if not each.name.startswith("_") and not each.ispkg]
-    _load_together(registry, [(name, f"{package}.{name}") for name in names])
+    _load_together(registry, [(name, f"{package}.{name}") for name in names], direct=True)
 
 
 def load_entry_points(registry: Registry) -> None:

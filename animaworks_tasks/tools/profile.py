@@ -8,6 +8,7 @@ a tool is long-running must not.
 """
 
 import ast
+import contextlib
 import inspect
 import itertools
 import os
@@ -99,6 +100,29 @@ def check(profile: object) -> dict[str, dict[str, Any]]:
     return {subcommand: _check(subcommand, facts) for subcommand, facts in profile.items()}
 
 
+def subcommands(reference: Reference) -> dict[str, str] | None:
+    """
+    Return the subcommands of the argparse parser that ``cli_main`` makes, each with its help, without executing it.
+
+    Empty where the parser has none, and its words are what the tool takes; None where the source does not tell.
+    """
+    main: _Bound = None
+    with contextlib.suppress(ToolLoadError, ImportError):
+        main = _names(reference).get(MAIN)
+        main = _names(_module(main, reference)).get(MAIN) if isinstance(main, ast.ImportFrom) else main
+    nodes = ast.walk(main) if isinstance(main, ast.FunctionDef) else ()
+    calls = [(ast.unparse(node.func).rpartition("."), node) for node in nodes if isinstance(node, ast.Call)]
+    added = [(of, node) for (of, _, method), node in calls if method == "add_parser"]
+    # Deeper ones are added to one of these.
+    found = [_subcommand(node) for of, node in added if of == added[0][0]]
+    parsers = {of for (of, _, method), _ in calls if method in {"add_parser", "parse_args"}}
+    handed_on = {ast.unparse(each) for _, node in calls for each in (*node.args, *(kw.value for kw in node.keywords))}
+    is_made_here = any(method == "ArgumentParser" for (_, _, method), _ in calls)
+    if None in found or not is_made_here or not parsers or parsers & handed_on:
+        return None
+    return {name: text for names, text in filter(None, found) for name in names}
+
+
 def of(tool: Tool) -> dict[str, Any]:
     """Return the facts of *tool* as a profile would have them."""
     return {"expected_seconds": tool.expected_seconds, "background_eligible": tool.long_running, "gated": tool.gated}
@@ -114,6 +138,17 @@ def _check(subcommand: object, facts: object) -> dict[str, Any]:
     if facts["long_running"] and facts["expected_seconds"] is None:
         facts["expected_seconds"] = UNKNOWN_TIME
     return {name: facts[name] for name in ("expected_seconds", "long_running", "gated", "summary")}
+
+
+def _subcommand(call: ast.Call) -> tuple[list[str], str] | None:
+    """Return the names that a call of ``add_parser`` gives, and its help; None where they are no literals."""
+    given = {"help": ast.Constant("")} | {each.arg or "**": each.value for each in call.keywords}
+    try:
+        names = [ast.literal_eval(call.args[0]), *ast.literal_eval(given.get("aliases", ast.Tuple([])))]
+    except (ValueError, IndexError):
+        return None
+    text = given["help"]
+    return names, text.value if isinstance(text, ast.Constant) and isinstance(text.value, str) else ""
 
 
 def _read_literal(reference: Reference) -> object | None:

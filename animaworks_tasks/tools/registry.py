@@ -107,9 +107,10 @@ class Registry:
 
     def add_module(self, name: str, module: ModuleType | str | os.PathLike[str]) -> None:
         """
-        Register every subcommand in the EXECUTION_PROFILE of a module.
+        Register every subcommand in the EXECUTION_PROFILE of a module, and of the argparse parser in its ``cli_main``.
 
-        A profile that is a literal is read from the source, and the module is not imported before it is called.
+        Both are read from the source if it tells them, and the module is not imported before it is called. If it does
+        not tell what the parser has, and nothing in the profile is gated, any word is left to the parser.
 
         Args:
             name: The tool.
@@ -131,7 +132,12 @@ class Registry:
         except RegistryError as error:
             raise RegistryError(f"{name} ({reference}): {error}") from error
         target = FunctionTarget(attrs.evolve(reference, qualname=profile.MAIN))
-        self._put([make_tool(name, subcommand, target, **each) for subcommand, each in facts.items()])
+        own = profile.subcommands(reference)
+        for word, text in (own or {}).items():
+            known = facts.get(word) or facts.get(word.replace("-", "_")) or {"long_running": False}
+            facts[word] = known | {"summary": known.get("summary") or text}
+        tools = [make_tool(name, subcommand, target, **each) for subcommand, each in facts.items()]
+        self._put([attrs.evolve(tool, named=None if own is None else tool.subcommand in own) for tool in tools])
 
     def add_registry(self, other: Registry, *, skip_taken: bool = False, direct: bool = False) -> None:
         """
@@ -162,8 +168,7 @@ class Registry:
         Raises:
             UnknownToolError: There is none; the message names the nearest.
         """
-        arguments.find(self._specs(), name, [subcommand])
-        return self._tools[name][subcommand]
+        return self._known(name, arguments.find(self._specs(), name, [subcommand])[0])
 
     def resolve(self, name: str, argv: Sequence[str]) -> Tool:
         """
@@ -178,8 +183,7 @@ class Registry:
             WrongArgumentError: It does not take these arguments.
             TypeError: One of these is no text.
         """
-        subcommand = arguments.check(self._specs(), name, words_of(argv))  # first: it is what knows the nearest name
-        return self._tools[name][subcommand]
+        return self._known(name, arguments.check(self._specs(), name, words_of(argv)))
 
     def check_permission(self, tool: Tool) -> None:
         """
@@ -238,6 +242,13 @@ class Registry:
             ValueError: It is none of these.
         """
         return guide.guide(self._specs(), language)
+
+    def _known(self, name: str, subcommand: str) -> Tool:
+        """Return a tool that the check has let pass; a module's own parser may know more than its profile."""
+        tools = self._tools[name]
+        if subcommand in tools:
+            return tools[subcommand]
+        return Tool(name=name, subcommand=subcommand, target=next(iter(tools.values())).target, named=None)
 
     def _permitted(self, permission: str) -> bool:
         try:

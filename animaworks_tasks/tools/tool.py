@@ -32,7 +32,7 @@ NOT_PORTABLE: Final = (
     "something else), so only the process that registered it can call it: define it at the top of a module, or use "
     "ThreadBackend"
 )
-_FACTS: Final = ("long_running", "expected_seconds", "timeout_seconds", "gated", "direct", "summary")
+_FACTS: Final = ("long_running", "expected_seconds", "timeout_seconds", "gated", "direct", "named", "summary")
 _JSON_TYPES: Final = {"int": "integer", "float": "number", "bool": "boolean"}  # else text
 
 
@@ -114,6 +114,8 @@ class Tool:
         parameters: What it takes; None if only it knows, as a command or a module does.
         gated: Whether it needs the permission ``<name>_<subcommand>``.
         direct: Whether a shell can call it as well, because `animaworks-tool` finds it without the host.
+        named: Whether its subcommand is typed, which the parser of a module decides; None where only that parser knows,
+            and may know others.
     """
 
     name: str = attrs.field(validator=_name)
@@ -130,6 +132,7 @@ class Tool:
     parameters: tuple[Mapping[str, Any], ...] | None = attrs.field(default=None, hash=False)
     gated: bool = attrs.field(default=False, validator=attrs.validators.instance_of(bool))
     direct: bool = attrs.field(default=False, eq=False)
+    named: bool | None = True
 
     @long_running.default
     def _promises(self) -> bool:
@@ -150,8 +153,8 @@ class Tool:
 
     @property
     def command(self) -> str:
-        """``tool subcommand``, as it is typed."""
-        return f"{self.name} {self.subcommand}"
+        """``tool subcommand``, as it is typed; the tool alone where the subcommand is not."""
+        return self.name if self.named is False else f"{self.name} {self.subcommand}"
 
     @property
     def permission(self) -> str | None:

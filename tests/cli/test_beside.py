@@ -161,6 +161,7 @@ def their_words_reach_them(environment: Environment) -> None:
     for words in (
         ["web_search", "q"], ["call_human", "subject", "the body"], ["internal", "list-background-tasks"],
         ["gmail", "unread", "-n", "3"], ["local_llm", "list"], ["local_llm", "--help"], ["vault", "get", "fail"],
+        ["web_search", "search", "two words"], ["local_llm", "generate", "x"],
     ):  # fmt: skip
         done = environment.type(*words)
         assert (words, 7 if "fail" in words else 0) == (done.theirs, done.status), done
@@ -292,18 +293,31 @@ def test_what_stands_before_the_name_goes_along_and_so_do_precedence_and_gates(
     assert 1 == environment.type("--anima-dir", "/nowhere", "call_human").status
 
 
-def test_what_ours_does_not_know_is_handed_to_theirs(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_hosted")
+def test_what_ours_does_not_know_is_handed_to_theirs_with_what_the_catalogue_says(
+    environment: Environment, tmp_path: Path
+) -> None:
     """The same in short: their files and metadata on Python's path, as after an installation; ours as it stands."""
     # given
     source = their_source(tmp_path / "site", lines=False)
     (source / "stand_in-1.dist-info").mkdir()
     (source / "stand_in-1.dist-info" / "entry_points.txt").write_text(ENTRY)
     program = "import sys; from animaworks_tasks.cli import main; sys.exit(main())"
-    # when
-    done = subprocess.run(
-        [sys.executable, "-c", program, "internal", "tasks", "fail"],
-        env=os.environ | {"PYTHONPATH": str(source)}, cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+
+    def typed(*words: str) -> Done:
+        variables = {"PYTHONPATH": str(source), "ANIMAWORKS_ANIMA_DIR": str(environment.home / "mei")}
+        done = subprocess.run(
+            [sys.executable, "-c", program, *words], env=os.environ | variables, cwd=tmp_path, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+        assert list(words) == Done(done.returncode, done.stdout, done.stderr).theirs, done
+        return Done(done.returncode, done.stdout, done.stderr)
+
     # then
-    assert (7, "") == (done.returncode, done.stderr)
-    assert ["internal", "tasks", "fail"] == json.loads(done.stdout)["theirs"]
+    assert (7, "") == (typed("internal", "tasks", "fail").status, typed("internal", "tasks").err)
+    assert "" == typed("web_search", "q").err
+    slow = "⚠ local_llm generate takes about 5 min: `animaworks-tool submit local_llm generate hi` would have returned"
+    assert slow in typed("local_llm", "generate", "hi").err
+    quick = "local_llm list is quick: submit is not needed, `animaworks-tool local_llm list ...` returns its result"
+    assert quick in typed("local_llm", "list").err
+    assert "" == typed("local_llm", "generate", "--help").err

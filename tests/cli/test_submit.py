@@ -476,6 +476,42 @@ def test_a_process_without_a_console_can_submit(anima: Path, monkeypatch: pytest
     assert 1 == len(stored(anima).list())
 
 
+def test_a_call_that_is_quick_is_queued_with_the_hint_that_submit_is_not_needed(
+    anima: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the catalogue has it, and not where only the host could make the call."""
+    # given tools in AnimaWorks' form that a shell finds, and one that it does not
+    registry, found = _a_registry(), Registry()
+    for name, profile, parser in (
+        ("local_llm", {"generate": (300, True), "status": (5, False)}, "0"),
+        ("web_search", {"search": (15, False)}, "argparse.ArgumentParser().parse_args(argv)"),
+    ):
+        facts = {each: {"expected_seconds": n, "background_eligible": slow} for each, (n, slow) in profile.items()}
+        (tmp_path / f"{name}.py").write_text(f"EXECUTION_PROFILE = {facts}\ndef cli_main(argv=None):\n    {parser}\n")
+        found.add_module(name, tmp_path / f"{name}.py")
+    found.add("cat", "count", lambda: 1)
+    registry.add_registry(found, direct=True)
+    registry.add("host", "count", lambda: 1)
+    stored(anima).publish_catalogue(registry.catalogue())
+
+    def said(*words: str) -> str:
+        assert 0 == main(["submit", *words])
+        out, err = capsys.readouterr()
+        assert "submitted" == receipt_of(out)["status"]
+        return err
+
+    # then
+    needless = "animaworks-tool: {0} is quick: submit is not needed, `animaworks-tool {0} ...` returns its result\n"
+    assert needless.format("local_llm status") == said("local_llm", "status")
+    assert needless.format("web_search") == said("web_search", "two words")
+    assert needless.format("cat count") == said("cat", "count")
+    for words in (["local_llm", "generate", "x"], ["local_llm", "pull", "x"], ["host", "count"]):
+        assert "" == said(*words)
+    # and a call for help is no call
+    assert 2 == main(["submit", "web_search", "--help"])
+    assert "`animaworks-tool web_search --help` shows what it takes; nothing was queued" in capsys.readouterr().err
+
+
 def test_what_was_submitted_by_hand_runs(anima: Path) -> None:
     """From the shell to the outcome, with a host in between that knows nothing of the shell."""
     registry = Registry()
