@@ -50,5 +50,11 @@ def _installed() -> list[str]:
     """Return sys.path without the current directory, unless it stands where installing a distribution put it: last."""
     library = os.path.dirname(os.__file__)
     first = sys.path.index(library) if library in sys.path else len(sys.path)
-    before = [each or "." for each in sys.path[:first]]
-    return [each for each in before if os.path.exists(each) and not os.path.samefile(each, ".")] + sys.path[first:]
+    return [each for each in sys.path[:first] if not _is_current(each)] + sys.path[first:]
+
+
+def _is_current(directory: str) -> bool:
+    try:
+        return os.path.samefile(directory or ".", ".")
+    except OSError:  # where we may not search the current directory, say
+        return os.path.abspath(directory) == os.path.abspath(".")

@@ -126,7 +126,7 @@ def _values(store: _Store, command: str, argument: Argument) -> _Offer:
         return "nothing", store.tasks(*_PLACES.get(command, ("running", "pending", "done")))
     if argument.value in {"COMMAND", "TOOL"}:
         commands = [(name, each.summary) for name, each in COMMANDS.items() if argument.value == "COMMAND"]
-        tools = [(name, ", ".join(subcommands)) for name, subcommands in store.tools().items() if name[:1] != "-"]
+        tools = [(name, ", ".join(arguments.typed(each))) for name, each in store.tools().items() if name[:1] != "-"]
         return "nothing", commands + tools
     return {"DIR": "directories", "FILE": "files"}.get(argument.value or "", "nothing"), []
 

@@ -57,10 +57,12 @@ def call(options: Mapping[str, Any], name: str, argv: Sequence[str]) -> int:
     found = registry.catalogue()["tools"]
     is_here = name in found
     tools = found if is_here or anima is None else known_tools(Layout(anima)) or {}
-    if theirs is not None and _is_theirs(theirs, name, argv, tools.get(name), registry if is_here else None):
-        _hint(name, argv, tools.get(name, {}), is_here=False)
-        flag = "--help" if options["help"] else "-j" if options["json"] else ""  # theirs takes it after the name
-        beside.hand_over(theirs, [name, *argv, *([flag] if flag else [])])
+    is_named = is_here and (options["tools"] or options["registry"])  # what was named has precedence
+    if theirs and not is_named and _is_theirs(theirs, name, argv, tools.get(name, {}), registry if is_here else None):
+        flags = [flag for flag, option in (("--help", "help"), ("-j", "json")) if options[option]]
+        _hint(name, [*flags, *argv], tools.get(name, {}), is_here=False)
+        end = argv.index("--") if "--" in argv else len(argv)
+        beside.hand_over(theirs, [name, *argv[:end], *flags, *argv[end:]])  # it takes them after the name
     if name not in tools:
         raise _unknown(name, registry)
     if text := _help(name, argv, tools[name], wanted=options["help"], is_here=is_here):
@@ -96,7 +98,7 @@ def _hint(name: str, argv: Sequence[str], specs: Mapping[str, Mapping[str, Any]]
 
 
 def _is_theirs(
-    theirs: str, name: str, argv: Sequence[str], specs: Mapping[str, Mapping[str, Any]] | None, here: Registry | None
+    theirs: str, name: str, argv: Sequence[str], specs: Mapping[str, Mapping[str, Any]], here: Registry | None
 ) -> bool:
     """
     Return whether AnimaWorks' command is to carry out a call: what is not here, unless only the host can have it.
@@ -115,8 +117,11 @@ def _is_theirs(
         return not specs or any(spec["parameters"] is None for spec in specs.values())
     if not all(_is_module_in_a_directory(tool) for tool in here.tools() if tool.name == name):
         return False
-    gated = {subcommand for subcommand, spec in (specs or {}).items() if spec["gated"]}
-    return beside.has_tool(theirs, name) or (here.permits is None and not gated.isdisjoint(argv))
+    try:
+        gated = here.permits is None and here.resolve(name, argv).gated
+    except UsageError:  # it will say so
+        gated = False
+    return gated or beside.has_tool(theirs, name)
 
 
 def _is_module_in_a_directory(tool: Tool) -> bool:
@@ -246,7 +251,7 @@ def _help(
         return f"animaworks-tool {submit}{arguments.usage(command, spec['parameters'])}"
 
     known = {each: (command, spec) for command, each, spec in arguments.commands({name: subcommands})}
-    if wanted or (argv and argv[0] in _HELP and arguments.typed(subcommands)):
+    if wanted or (argv and argv[0] in _HELP and (not is_here or arguments.typed(subcommands))):
         return "".join(f"usage: {called(*each)}\n" for each in known.values())
     words = argv[: argv.index("--")] if "--" in argv else argv
     position = arguments.locate(known, words)

@@ -181,12 +181,13 @@ class _Host:
             self._tell("progress", f"{task.id} {task.name} {news}", task)
 
     def _say_what_is_served(self) -> None:
-        tools, where, waiting = self._registry.tools(), self._store.location, self._waiting
+        where, waiting = self._store.location, self._waiting
         backlog = f", {waiting} waiting" if waiting else ""
-        commands = arguments.commands(self._registry.catalogue()["tools"])
-        names = ", ".join(f"{'⚠ ' if spec['long_running'] else ''}{command}" for command, _, spec in commands)
+        tools = [*arguments.commands(self._registry.catalogue()["tools"])]
+        names = ", ".join(f"{'⚠ ' if spec['long_running'] else ''}{command}" for command, _, spec in tools)
         text = f"serving {one_line(where, 400)}: {several(len(tools), 'tool', 'tools')}{backlog}\n  {names}"
-        self._tell("serving", text, anima_dir=where, tools=[tool.key for tool in tools], pending=waiting)
+        keys = [f"{command.partition(' ')[0]}:{subcommand}" for command, subcommand, _ in tools]
+        self._tell("serving", text, anima_dir=where, tools=keys, pending=waiting)
         if not self._options.json:
             self._say("Ctrl-C waits for what runs and leaves; a second one does not wait")
 

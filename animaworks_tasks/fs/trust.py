@@ -23,7 +23,7 @@ _MOST_LINKS: Final = 40  # on one way, as the kernel has it
 _BARE: Final = {"exfat", "msdos", "vfat"}
 _REMOTE: Final = {
     "9p", "afs", "beegfs", "ceph", "cifs", "coda", "fuse", "fuseblk", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs",
-    "nfs", "nfs4", "ocfs2", "orangefs", "prl_fs", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs",
+    "nfs", "nfs4", "ocfs2", "orangefs", "prl_fs", "pvfs2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs",
 }  # fmt: skip
 
 
@@ -55,28 +55,37 @@ def doubts(path: str, inside: Iterable[str] = (), *, shared: bool = False) -> It
         inside: Directories that belong to the store besides.
         shared: Whether its user says that the locks of its file system keep out the processes of other machines too.
     """
-    device = None
-    for step, status in _way(path):
+    device = 0
+    for step, status, is_end in _way(path):
         device = status.st_dev
-        yield from _doubt(step, status, sticks=step != path)
-    kind = None if device is None else file_system(device)
+        yield from _doubt(step, status, sticks=not is_end)
+    for end in inside:
+        try:
+            status, is_end = os.lstat(end), True
+        except FileNotFoundError:
+            continue
+        way = _way(end) if stat.S_ISLNK(status.st_mode) else ((end, status, True),)
+        for step, status, is_end in way:
+            yield from _doubt(step, status, sticks=not is_end)
+        if is_end and status.st_dev != device:
+            yield Doubt(end, f"{end} lies on another file system than {path}", "keep the whole store on one")
+    kind = file_system(device)
     if kind in _BARE:
         yield Doubt(path, f"its file system is {kind}, which has no hard links and no modes", "use one such as ext4")
-    elif kind is not None and not shared and (kind in _REMOTE or kind.startswith("fuse.")):
+    elif kind is not None and not shared and (kind in _REMOTE or kind.startswith(("fuse.", "fuseblk."))):
         what = f"its file system is {kind}, whose locks may not keep other machines out: a task could run twice at once"
         todo = "use a local one; or, if you know that its locks do, TaskStore(..., shared=True) or --shared"
         yield Doubt(path, what, todo)
-    for step in inside:
-        try:
-            yield from _doubt(step, os.lstat(step), sticks=False)
-        except FileNotFoundError:
-            continue
 
 
-def _way(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield what lies on the way to *path*, links and where they lead to included, up to the first that is missing."""
+def _way(path: str) -> Iterator[tuple[str, os.stat_result, bool]]:
+    """
+    Yield what lies on the way to *path*, up to the first that is missing: each with whether it is what *path* leads to.
+
+    Links are on the way, and so is what they lead to.
+    """
     here, names, links = "/", path.split("/")[::-1], 0
-    yield here, os.lstat(here)
+    yield here, os.lstat(here), False
     while names:
         name = names.pop()
         if name == "..":
@@ -87,8 +96,9 @@ def _way(path: str) -> Iterator[tuple[str, os.stat_result]]:
                 status = os.lstat(step)
             except FileNotFoundError:
                 return
-            yield step, status
-            if not stat.S_ISLNK(status.st_mode):
+            is_link = stat.S_ISLNK(status.st_mode)
+            yield step, status, not (is_link or any(names))
+            if not is_link:
                 here = step
                 continue
             links += 1
@@ -105,7 +115,9 @@ def _doubt(step: str, status: os.stat_result, *, sticks: bool) -> Iterator[Doubt
         yield Doubt(step, what, "move the Anima to a directory of yours")
     elif stat.S_ISDIR(status.st_mode) and not (sticks and status.st_mode & stat.S_ISVTX):
         mode = stat.S_IMODE(status.st_mode)
-        anybody, group = mode & stat.S_IWOTH, mode & stat.S_IWGRP and not _is_private(status.st_gid)
+        # With an access list, the group's bits are what anybody in it may have at most.
+        group = mode & stat.S_IWGRP and (_has_list(step) or not _is_private(status.st_gid))
+        anybody = mode & stat.S_IWOTH
         if anybody or group:
             who = "anybody" if anybody else "its group"
             what, todo = f"{who} may write to {step}, and so can replace the whole store", f"`chmod go-w {step}`"
@@ -123,6 +135,13 @@ def _is_trusted(uid: int) -> bool:
     return not any(first <= uid < first + count for first, _, count in ranges)
 
 
+def _has_list(path: str) -> bool:
+    try:
+        return "system.posix_acl_access" in os.listxattr(path)  # acl(5)
+    except OSError:
+        return False
+
+
 def _is_private(gid: int) -> bool:
     """Return whether a group is that of our user alone, as many systems make one for each."""
     import grp
@@ -137,10 +156,10 @@ def _is_private(gid: int) -> bool:
 
 def file_system(device: int) -> str | None:
     """Return the type of the file system with this ``st_dev``; None where the kernel does not say, as for btrfs."""
-    number = f" {os.major(device)}:{os.minor(device)} ".encode()
+    number = f"{os.major(device)}:{os.minor(device)}".encode()
     try:
         with open(_MOUNTS, "rb") as lines:
-            line = next((line for line in lines if number in line), b"")
+            line = next((line for line in lines if line.split(b" ", 3)[2] == number), b"")
     except OSError:
         return None
     return line.partition(b" - ")[2].split(b" ")[0].decode("ascii", "replace") or None

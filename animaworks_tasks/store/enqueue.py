@@ -42,6 +42,7 @@ def create(layout: Layout, disk: Disk, *, shared: bool = False) -> list[str]:
             release reads, or it is at work in the format before. Nothing was changed.
         OSError: The disk said no.
     """
+    was_there = os.path.lexists(layout.root)
     warnings = _doubts(layout, shared=shared)  # before anything is made: a link of somebody else's may lead anywhere
     try:
         found = files.read(layout.format, limit=100)
@@ -70,7 +71,8 @@ def create(layout: Layout, disk: Disk, *, shared: bool = False) -> list[str]:
                 raise
             raise StoreError(layout.root, "its file system has no hard links; use a local one") from None
     disk.sync("create.sync-all", *changed)
-    return _doubts(layout, shared=shared) if made else warnings
+    # Somebody else may have put it there since we looked.
+    return warnings if was_there and not made else _doubts(layout, shared=shared)
 
 
 def _doubts(layout: Layout, *, shared: bool) -> list[str]:

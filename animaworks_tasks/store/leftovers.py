@@ -42,7 +42,7 @@ class Owner:
     Attributes:
         pid: The process that holds the record's lock.
         started: When that process started, in clock ticks since the machine did; with *pid* it names one process.
-        boot: The run of the machine; of an earlier one nothing is left.
+        boot: The run of the machine and the namespace in which *pid* counts; of an earlier run nothing is left.
         session: The tool process, which leads a session of its own; None where the tool runs in the owner itself.
         session_started: When that one started, in the same ticks.
     """
@@ -59,7 +59,7 @@ class Owner:
         started, session_started = _my_start(pid()), None if session is None else _started(session)
         if started is None:
             return None
-        return cls(pid(), started, boot(), session if session_started else None, session_started)
+        return cls(pid(), started, _here(), session if session_started else None, session_started)
 
     @classmethod
     def of(cls, facts: object) -> Owner | None:
@@ -70,8 +70,8 @@ class Owner:
             return None
 
     def is_dead(self) -> bool:
-        """Return whether this process has surely ended."""
-        return self.boot != boot() or (_started(os.getpid()) is not None and _started(self.pid) != self.started)
+        """Return whether this process, which can be seen from here, has surely ended."""
+        return self.boot == _here() and _started(os.getpid()) is not None and _started(self.pid) != self.started
 
 
 def kill_holders(path: str) -> int:
@@ -95,7 +95,7 @@ def kill_session(owner: Owner | None) -> int:
     A session's number is not given away while one of its processes lives; what has a leader that is not the owner's
     tool process is somebody else's.
     """
-    if owner is None or owner.session is None or owner.boot != boot():
+    if owner is None or owner.session is None or owner.boot != _here():
         return 0
     if _started(owner.session) not in {None, owner.session_started}:
         return 0
@@ -165,6 +165,14 @@ def _stat(pid: int) -> tuple[int, int] | None:
         fields = file.read().rpartition(b")")[2].split()
         return None if fields[0] in {b"Z", b"X"} else (int(fields[_SESSION]), int(fields[_STARTED]))
     return None
+
+
+@functools.cache
+def _here() -> str:
+    """Return what names this run of the machine and our namespace of processes: a container has one of its own."""
+    with contextlib.suppress(OSError):
+        return f"{boot()} {os.readlink('/proc/self/ns/pid')}"  # pid_namespaces(7)
+    return boot()
 
 
 @functools.cache

@@ -89,12 +89,12 @@ def commands(tools: Tools) -> Iterator[tuple[str, str, Spec]]:
 
 def command(tool: str, subcommand: str, spec: Spec) -> str:
     """Return what is typed before the arguments of a call; *spec* is its entry."""
-    return tool if spec.get("named", True) is False else f"{tool} {subcommand}"
+    return tool if spec.get("named") is False else f"{tool} {subcommand}"
 
 
 def typed(specs: Mapping[str, Spec]) -> list[str]:
     """Return the subcommands that are typed; none where the words of a module's parser are no subcommands."""
-    return [each for each, spec in specs.items() if spec.get("named", True) is not False]
+    return [each for each, spec in specs.items() if spec.get("named") is not False]
 
 
 def _first(specs: Mapping[str, Spec]) -> str:
@@ -105,11 +105,13 @@ def _first(specs: Mapping[str, Spec]) -> str:
 def _meant(specs: Mapping[str, Spec], argv: Sequence[str]) -> str | None:
     """Return the subcommand that *argv* means, as :func:`find` says, or None."""
     subcommands = typed(specs)
-    if specs and not subcommands:
-        return _first(specs)
+    if not subcommands:
+        return _first(specs) if specs else None
     position = locate(subcommands, argv)
     if position is not None:
-        return argv[position]
+        # An option before it may be a flag, and a value of it the subcommand: one that is gated is never missed.
+        gated = (word for word in argv[:position] if word in subcommands and specs[word].get("gated"))
+        return next(gated, argv[position])
     word = next((word for word in argv if not _is_option(word)), "")
     if not word or any(spec.get("named", True) is not None or spec["gated"] for spec in specs.values()):
         return None  # of what is gated, a name that is not known could be another

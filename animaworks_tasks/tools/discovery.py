@@ -8,6 +8,7 @@ A file is a tool if it has EXECUTION_PROFILE and ``cli_main`` (then it is named 
 literal; one that does is, once per process.
 """
 
+import functools
 import inspect
 import os
 import pkgutil
@@ -94,7 +95,7 @@ def load_package(registry: Registry, package: str) -> None:
     """
     Add the tools in the modules of an importable package (AnimaWorks' own: ``core.tools``), as :func:`load_directory`.
 
-    A shell can call them directly: ``animaworks-tool`` hands them to AnimaWorks' own command.
+    A shell can call them directly, by AnimaWorks' own command, which is installed with them.
 
     Raises:
         ToolLoadError: There is no such package.
@@ -124,8 +125,8 @@ def load_import_path(registry: Registry, path: str) -> None:
     """
     Add the tools at an import path, ``package.module`` or ``package.module:attribute``; as an entry point.
 
-    Where *registry* has no :attr:`Registry.permits`, or no :attr:`Registry.veto`, it takes over that of the Registry
-    found there.
+    Where *registry* has no :attr:`Registry.permits`, it takes over that of the Registry found there. Of two with a
+    :attr:`Registry.veto` both are asked.
 
     Raises:
         ToolLoadError: It does not load.
@@ -136,7 +137,7 @@ def load_import_path(registry: Registry, path: str) -> None:
     name = reference.module.rpartition(".")[2] or Path(reference.file).stem
     found = _tools_at(name, reference)
     registry.add_registry(found, skip_taken=True)
-    registry.permits, registry.veto = registry.permits or found.permits, registry.veto or found.veto
+    _take_over(registry, found)
 
 
 def _load_together(registry: Registry, modules: Sequence[tuple[str, str]], *, direct: bool = False) -> None:
@@ -177,6 +178,20 @@ def _passed_over(found: Registry, registry: Registry) -> list[str]:
     return [there.format(name, first[name].whence) for name in names]
 
 
+def _take_over(registry: Registry, other: Registry) -> None:
+    """Let *registry* have the permissions of *other*, if it has none; of two vetoes both are asked."""
+    registry.permits = other.permits if registry.permits is None else registry.permits
+    if registry.veto is None or registry.veto is other.veto:
+        registry.veto = other.veto
+    elif other.veto is not None:
+        registry.veto = functools.partial(_first_refusal, registry.veto, other.veto)
+
+
+def _first_refusal(one: Veto, other: Veto, tool: str, subcommand: str, argv: tuple[str, ...]) -> str | None:
+    said = one(tool, subcommand, argv)
+    return other(tool, subcommand, argv) if said is None else said
+
+
 def _tools_at(name: str, reference: Reference) -> Registry:
     """Return what *reference* leads to as a registry; a module with a profile becomes the tool *name*."""
     found = Registry()
@@ -189,7 +204,7 @@ def _tools_at(name: str, reference: Reference) -> Registry:
     registries = {id(each): each for each in objects if isinstance(each, Registry)}  # one may have two names
     for each in registries.values():
         found.add_registry(each)
-        found.permits, found.veto = found.permits or each.permits, found.veto or each.veto
+        _take_over(found, each)
     if callable(code):
         if not _fills_registries(code):
             raise RegistryError(f"{reference} has no tools: {_FILLS_NOTHING}")

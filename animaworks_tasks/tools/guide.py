@@ -70,11 +70,11 @@ def guide(tools: Mapping[str, Mapping[str, Mapping[str, Any]]], language: str = 
     words = _LANGUAGES.get("en" if language == "ko" else language)  # nobody has translated it
     if words is None:
         raise ValueError(f"no guide in {language!r}: choose one of ja, en, ko")
-    every = [*commands(tools)]
-    direct = [each for each in every if each[2].get("direct") and not each[2]["long_running"]]
+    every = [(command, spec) for command, _, spec in commands(tools)]
+    direct = [each for each in every if each[1].get("direct") and not each[1]["long_running"]]
     submitted = [each for each in every if each not in direct]  # those that take long, and those that only the host has
-    submitted.sort(key=lambda each: not each[2]["long_running"])
-    example = next((_call(command, spec) for command, _, spec in submitted), "TOOL SUBCOMMAND ARGUMENTS")
+    submitted.sort(key=lambda each: not each[1]["long_running"])
+    example = next((_call(*each) for each in submitted), "TOOL SUBCOMMAND ARGUMENTS")
     sections = [words["rules"].replace("{}", example), words["arguments"]]
     for title, listed in (("submitted", submitted), ("direct", direct)):
         if listed:
@@ -82,12 +82,12 @@ def guide(tools: Mapping[str, Mapping[str, Mapping[str, Any]]], language: str = 
     return "\n\n".join(sections) + "\n"
 
 
-def _line(words: _Words, command: str, subcommand: str, spec: Mapping[str, Any]) -> str:
+def _line(words: _Words, command: str, spec: Mapping[str, Any]) -> str:
     """Return the list item of one tool: what to type, how long it takes, what it needs, what it does."""
     long_running = spec["long_running"]
     notes = [_duration(words, spec["expected_seconds"])] if long_running else []
-    if spec["gated"]:
-        notes.append(words["permission"].format(f"{command.partition(' ')[0]}_{subcommand}"))
+    if spec.get("permission"):
+        notes.append(words["permission"].format(spec["permission"]))
     note = f" ({', '.join(notes)})" if notes else ""
     summary = _shortened(spec["summary"])
     return f"- {'⚠ ' if long_running else ''}`{_call(command, spec)}`{note}" + (f": {summary}" if summary else "")

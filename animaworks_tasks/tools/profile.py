@@ -8,10 +8,10 @@ a tool is long-running must not.
 """
 
 import ast
-import contextlib
 import inspect
 import itertools
 import os
+import re
 from collections.abc import Iterator, Mapping
 from importlib.machinery import PathFinder
 from importlib.util import resolve_name
@@ -19,11 +19,12 @@ from typing import Any, Final
 
 from animaworks_tasks.errors import RegistryError, ToolLoadError
 from animaworks_tasks.tools.reference import Reference
-from animaworks_tasks.tools.tool import Tool
+from animaworks_tasks.tools.tool import NAME, Tool
 
 UNKNOWN_TIME: Final = 60  # seconds; of a subcommand that takes long, whose profile gives no number
 PROFILE: Final = "EXECUTION_PROFILE"
 MAIN: Final = "cli_main"
+_OF_A_PARSER: Final = {"add_parser", "add_subparsers", "parse_args"}  # methods
 
 _ASYNC: Final = f"its {MAIN} is async: called, it would run nothing. Make it a plain one that calls asyncio.run(...)"
 
@@ -100,27 +101,46 @@ def check(profile: object) -> dict[str, dict[str, Any]]:
     return {subcommand: _check(subcommand, facts) for subcommand, facts in profile.items()}
 
 
-def subcommands(reference: Reference) -> dict[str, str] | None:
+def subcommands(reference: Reference) -> list[tuple[list[str], str]] | None:
     """
-    Return the subcommands of the argparse parser that ``cli_main`` makes, each with its help, without executing it.
+    Return the subcommands of the argparse parser that ``cli_main`` makes: the names and the help of each.
 
-    Empty where the parser has none, and its words are what the tool takes; None where the source does not tell.
+    Nothing is executed. Empty where the parser has none, and its words are what the tool takes; None where the source
+    does not tell, or where another function was given the parser, and may have added more.
     """
-    main: _Bound = None
-    with contextlib.suppress(ToolLoadError, ImportError):
+    try:
         main = _names(reference).get(MAIN)
         main = _names(_module(main, reference)).get(MAIN) if isinstance(main, ast.ImportFrom) else main
-    nodes = ast.walk(main) if isinstance(main, ast.FunctionDef) else ()
-    calls = [(ast.unparse(node.func).rpartition("."), node) for node in nodes if isinstance(node, ast.Call)]
-    added = [(of, node) for (of, _, method), node in calls if method == "add_parser"]
-    # Deeper ones are added to one of these.
-    found = [_subcommand(node) for of, node in added if of == added[0][0]]
-    parsers = {of for (of, _, method), _ in calls if method in {"add_parser", "parse_args"}}
-    handed_on = {ast.unparse(each) for _, node in calls for each in (*node.args, *(kw.value for kw in node.keywords))}
-    is_made_here = any(method == "ArgumentParser" for (_, _, method), _ in calls)
-    if None in found or not is_made_here or not parsers or parsers & handed_on:
+        calls = [node for node in ast.walk(main or ast.Pass()) if isinstance(node, ast.Call)]
+        calls.sort(key=lambda node: (node.end_lineno, node.end_col_offset))
+        methods = [(*ast.unparse(node.func).rpartition(".")[::2], node) for node in calls]
+        added = [(of, node) for of, method, node in methods if method == "add_parser"]
+        found = [_subcommand(node) for of, node in added if of == added[0][0]]  # deeper ones are added to one of these
+        handed_on = {*_handed_on(calls)}
+    except (ToolLoadError, ImportError, ValueError, TypeError, *_TOO_DEEP):
         return None
-    return {name: text for names, text in filter(None, found) for name in names}
+    names, parsers = {method for _, method, _ in methods}, {of for of, method, _ in methods if method in _OF_A_PARSER}
+    is_whole = bool(added) == ("add_subparsers" in names) and parsers and parsers.isdisjoint(handed_on)
+    return found if is_whole and "ArgumentParser" in names else None
+
+
+def of_parser(own: list[tuple[list[str], str]], profile: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """
+    Return the facts of a parser's subcommands, as *profile* has them under one of their names, with - or _.
+
+    What is not there is quick. It is gated only where the profile gates what the parser has not: it may be the same.
+    Each has its permission's word besides, ``gate``.
+    """
+    facts, spelt = {}, {name.replace("-", "_") for names, _ in own for name in names}
+    gates_another = any(each["gated"] for name, each in profile.items() if name.replace("-", "_") not in spelt)
+    for names, text in own:
+        same = {name.replace("-", "_") for name in names}
+        there = [each for each in profile if each.replace("-", "_") in same]
+        gate = max(there, key=lambda each: profile[each]["gated"], default=names[0])
+        known = profile.get(gate, {"long_running": False, "gated": gates_another})
+        for name in names:
+            facts[name] = known | {"summary": known.get("summary") or text, "gate": gate}
+    return facts
 
 
 def of(tool: Tool) -> dict[str, Any]:
@@ -140,15 +160,23 @@ def _check(subcommand: object, facts: object) -> dict[str, Any]:
     return {name: facts[name] for name in ("expected_seconds", "long_running", "gated", "summary")}
 
 
-def _subcommand(call: ast.Call) -> tuple[list[str], str] | None:
-    """Return the names that a call of ``add_parser`` gives, and its help; None where they are no literals."""
-    given = {"help": ast.Constant("")} | {each.arg or "**": each.value for each in call.keywords}
-    try:
-        names = [ast.literal_eval(call.args[0]), *ast.literal_eval(given.get("aliases", ast.Tuple([])))]
-    except (ValueError, IndexError):
-        return None
-    text = given["help"]
-    return names, text.value if isinstance(text, ast.Constant) and isinstance(text.value, str) else ""
+def _subcommand(call: ast.Call) -> tuple[list[str], str]:
+    """Return the names that a call of ``add_parser`` gives, and its help; a ValueError where they are no literals."""
+    given = {"help": ast.Constant(""), "aliases": ast.Tuple([])} | {each.arg: each.value for each in call.keywords}
+    names = [*map(ast.literal_eval, call.args[:1]), *ast.literal_eval(given["aliases"])]
+    text = given["help"].value if isinstance(given["help"], ast.Constant) else ""
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(names)
+    return [name for name in names if re.fullmatch(NAME, name)], text if isinstance(text, str) else ""
+
+
+def _handed_on(calls: list[ast.Call]) -> Iterator[str]:
+    """Yield the names among the arguments of *calls*, alone or in a list: a parser, or its ``add_parser``."""
+    for call in calls:
+        for value in (*call.args, *(each.value for each in call.keywords)):
+            for each in (value, *getattr(value, "elts", ())):
+                if isinstance(each, ast.Name | ast.Attribute):
+                    yield ast.unparse(each).removesuffix(".add_parser")
 
 
 def _read_literal(reference: Reference) -> object | None:

@@ -14,6 +14,7 @@ import functools
 import logging
 import os
 import pickle
+import traceback
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Self, TypeVar, Unpack
@@ -44,10 +45,10 @@ class Registry:
         permits: Called with a permission, ``<tool>_<subcommand>``, from any thread, returns whether it is given. Where
             it raises, or is None, no permission is given. It is called at each submit and before each run. It stays in
             the host: another process gets the permissions that are given at that moment.
-        veto: Called with tool, subcommand and ``argv`` (the subcommand included), from any thread, returns why the call
-            must not be made, or None to let it pass; what it raises, or else returns, refuses it too. It is called at
-            each submit of an executor, and before each run of a task, also of one that a shell submitted; no other task
-            starts meanwhile. It stays in the host: another process runs only the very record that was asked about.
+        veto: Called with tool, subcommand and ``argv`` (all words after the tool), from any thread, returns why the
+            call must not be made, or None to let it pass; what it raises, or else returns, refuses it too. It is called
+            at each submit of an executor, and before each run of a task, also of one that a shell submitted; no other
+            task starts meanwhile. It stays in the host: another process runs only the very record that was asked about.
     """
 
     def __init__(self, *, permits: Permits | None = None, veto: Veto | None = None) -> None:
@@ -133,11 +134,15 @@ class Registry:
             raise RegistryError(f"{name} ({reference}): {error}") from error
         target = FunctionTarget(attrs.evolve(reference, qualname=profile.MAIN))
         own = profile.subcommands(reference)
-        for word, text in (own or {}).items():
-            known = facts.get(word) or facts.get(word.replace("-", "_")) or {"long_running": False}
-            facts[word] = known | {"summary": known.get("summary") or text}
-        tools = [make_tool(name, subcommand, target, **each) for subcommand, each in facts.items()]
-        self._put([attrs.evolve(tool, named=None if own is None else tool.subcommand in own) for tool in tools])
+        if not own and len(facts) > 1:  # a word may be one of them after all
+            own = None
+        typed = profile.of_parser(own or [], facts)
+        gates = {word: each.pop("gate") for word, each in typed.items()}
+        tools = [make_tool(name, subcommand, target, **each) for subcommand, each in (facts | typed).items()]
+        named = {tool.subcommand: None if own is None else tool.subcommand in typed for tool in tools}
+        self._put(
+            [attrs.evolve(each, named=named[each.subcommand], gate=gates.get(each.subcommand, "")) for each in tools]
+        )
 
     def add_registry(self, other: Registry, *, skip_taken: bool = False, direct: bool = False) -> None:
         """
@@ -166,9 +171,10 @@ class Registry:
         Return one tool.
 
         Raises:
-            UnknownToolError: There is none; the message names the nearest.
+            UnknownToolError: There is none, and no call could mean one; the message names the nearest.
         """
-        return self._known(name, arguments.find(self._specs(), name, [subcommand])[0])
+        tool = self._tools.get(name, {}).get(subcommand)
+        return tool or self._known(name, arguments.find(self._specs(), name, [subcommand])[0])
 
     def resolve(self, name: str, argv: Sequence[str]) -> Tool:
         """
@@ -253,7 +259,9 @@ class Registry:
     def _permitted(self, permission: str) -> bool:
         try:
             return self.permits is not None and bool(self.permits(permission))
-        except Exception:  # the host's own code; whatever it raised, it did not give the permission
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # the host's own code; whatever it raised, it did not give the permission
             logger.exception("%r raised when asked for %s, which is taken for a no", self.permits, permission)
             return False
 
@@ -298,9 +306,12 @@ class Registry:
 def _refusal(veto: Any, tool: Tool, argv: tuple[str, ...]) -> str | None:  # noqa: ANN401 - it may return anything
     try:
         said = veto(tool.name, tool.subcommand, argv)
-    except (Exception, SystemExit) as error:  # the host's own code; whatever it raised, it let nothing pass
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the host's own code; whatever it raised, it let nothing pass
         logger.exception("the veto %r raised when asked for %s, which is refused", veto, tool.command)
-        said = f"its veto failed ({type(error).__name__}: {error}); ask the operator, the host's log says more"
+        what = "".join(traceback.format_exception_only(error)).strip()  # also of one that cannot say it itself
+        said = f"its veto failed ({what}); ask the operator, the host's log says more"
     if said is None:
         return None
     if not isinstance(said, str):  # a coroutine, say

@@ -24,6 +24,7 @@ COMMANDS: Final = frozenset({  # of animaworks-tool: no tool may have such a nam
     "cancel", "completion", "doctor", "events", "guide", "list", "logs", "notifications", "prune", "report", "retry",
     "run", "show", "submit", "tools", "wait",
 })  # fmt: skip
+NAME: Final = r"\w[\w.-]*"
 SHORTEST_TIMEOUT: Final = 1800.0  # seconds; the default for a tool without expected_seconds
 MAX_ATTEMPTS: Final = 3  # runs that may end with the death of the owner, by default
 
@@ -32,7 +33,9 @@ NOT_PORTABLE: Final = (
     "something else), so only the process that registered it can call it: define it at the top of a module, or use "
     "ThreadBackend"
 )
-_FACTS: Final = ("long_running", "expected_seconds", "timeout_seconds", "gated", "direct", "named", "summary")
+_FACTS: Final = (
+    "long_running", "expected_seconds", "timeout_seconds", "gated", "permission", "direct", "named", "summary",
+)  # fmt: skip
 _JSON_TYPES: Final = {"int": "integer", "float": "number", "bool": "boolean"}  # else text
 
 
@@ -90,7 +93,7 @@ class ToolOptions(TypedDict, total=False):
 
 
 def _name(_: object, attribute: attrs.Attribute[str], value: str) -> None:
-    if not re.fullmatch(r"\w[\w.-]*", value):
+    if not re.fullmatch(NAME, value):
         raise ValueError(f"{attribute.name} {value!r} is no name: letters, digits, '_', '-' and '.' make one")
 
 
@@ -112,7 +115,8 @@ class Tool:
         grace_seconds: Time between SIGTERM and SIGKILL.
         summary: What it does, in one line; may be empty.
         parameters: What it takes; None if only it knows, as a command or a module does.
-        gated: Whether it needs the permission ``<name>_<subcommand>``.
+        gated: Whether it needs a permission, ``<name>_<subcommand>``.
+        gate: What stands for the subcommand there; empty is itself. The profile of a module may have another word.
         direct: Whether a shell can call it as well, because `animaworks-tool` finds it without the host.
         named: Whether its subcommand is typed, which the parser of a module decides; None where only that parser knows,
             and may know others.
@@ -131,6 +135,7 @@ class Tool:
     summary: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
     parameters: tuple[Mapping[str, Any], ...] | None = attrs.field(default=None, hash=False)
     gated: bool = attrs.field(default=False, validator=attrs.validators.instance_of(bool))
+    gate: str = ""
     direct: bool = attrs.field(default=False, eq=False)
     named: bool | None = True
 
@@ -159,7 +164,7 @@ class Tool:
     @property
     def permission(self) -> str | None:
         """The permission that it needs; None if it is not gated."""
-        return f"{self.name}_{self.subcommand}" if self.gated else None
+        return f"{self.name}_{self.gate or self.subcommand}" if self.gated else None
 
     @property
     def usage(self) -> str:

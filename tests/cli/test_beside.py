@@ -17,6 +17,7 @@ import attrs
 import pytest
 
 from animaworks_tasks import Registry, TaskStore
+from animaworks_tasks.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 WITH_LINES, WITHOUT = True, False
@@ -272,6 +273,10 @@ def test_what_stands_before_the_name_goes_along_and_so_do_precedence_and_gates(
     (tools / "gmail.py").write_text(MODULE.replace("{}", PROFILES["gmail"]))
     gated = '{"open": {"background_eligible": False}, "shut": {"background_eligible": False, "gated": True}}'
     (tools / "door.py").write_text(MODULE.replace("{}", gated))
+    (tools / "gate.py").write_text(
+        'import argparse\nEXECUTION_PROFILE = {"shut": {"background_eligible": False, "gated": True}}\n'
+        "def cli_main(argv=None):\n p = argparse.ArgumentParser()\n p.add_argument('what')\n p.parse_args(argv)\n"
+    )
     (tools / "typed.py").write_text(
         "from animaworks_tasks import Registry\nregistry = Registry()\n"
         "@registry.tool('typed', 'go')\ndef go() -> str:\n    return 'went'\n"
@@ -287,10 +292,26 @@ def test_what_stands_before_the_name_goes_along_and_so_do_precedence_and_gates(
     assert ["gmail", "unread"] == environment.type("gmail", "unread").theirs
     assert ["door", "shut"] == environment.type("door", "shut").theirs
     assert "a module ['open']\n" == environment.type("door", "open").out
+    assert ["gate", "the door"] == environment.type("gate", "the door").theirs
     assert "went\n" == environment.type("typed", "go").out
+    # what was named is ours to call, and an end of the options stays one
+    assert "a module ['unread']\n" == environment.type("--tools", tools, "gmail", "unread").out
+    assert ["web_search", "-j", "--", "-foo"] == environment.type("-j", "web_search", "--", "-foo").theirs
     # and theirs does without an Anima, also where the variable names none that is there
     assert ["call_human"] == environment.type("call_human", ANIMAWORKS_ANIMA_DIR="/nowhere").theirs
     assert 1 == environment.type("--anima-dir", "/nowhere", "call_human").status
+
+
+def test_where_the_current_directory_may_not_be_searched_a_direct_call_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> bool:
+        raise PermissionError(13, "Permission denied", ".")
+
+    monkeypatch.setattr(os.path, "samefile", refuse)
+    (tmp_path / "door.py").write_text(MODULE.replace("{}", '{"open": {"background_eligible": False}}'))
+    assert 0 == main(["--tools", str(tmp_path), "door", "open"])
+    assert "a module ['open']\n" == capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("_hosted")
@@ -321,3 +342,5 @@ def test_what_ours_does_not_know_is_handed_to_theirs_with_what_the_catalogue_say
     quick = "local_llm list is quick: submit is not needed, `animaworks-tool local_llm list ...` returns its result"
     assert quick in typed("local_llm", "list").err
     assert "" == typed("local_llm", "generate", "--help").err
+    # and what neither a catalogue nor we know, of several words
+    assert "" == typed("call_human", "the subject", "the body").err

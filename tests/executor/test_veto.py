@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import os
 import pickle
@@ -360,11 +361,54 @@ def test_the_command_line_asks_the_veto_of_the_registry_that_it_names(
     assert Cause.REJECTED is store.get(task.id).cause
 
 
+def test_of_two_vetoes_both_are_asked_and_none_is_lost_because_it_is_empty(house: Path) -> None:
+    class Rules(list[str]):
+        """What a host's veto may be: falsy while it refuses nothing."""
+
+        def __call__(self, *_: object) -> str | None:
+            return next(iter(self), None)
+
+    rules = Rules()
+    registry = Registry(veto=rules)
+    load_import_path(registry, str(house))
+    tool = registry.get("door", "set")
+    registry.check_veto(tool, ["set", "shut"])
+    for refused, argv in (("not at night", ["set", "open"]), ("closed today", ["set", "shut"])):
+        rules += [refused] if "shut" in argv else []
+        with pytest.raises(NotPermittedError, match=refused):
+            registry.check_veto(tool, argv)
+
+
+class Panic(BaseException):
+    """What a library in another language may raise; it cannot even say what it is."""
+
+    def __str__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), Panic(), SystemExit(1)])
+def test_whatever_the_hosts_own_code_raises_the_executor_goes_on(
+    memory: MemoryTaskStore, workshop: Workshop, error: BaseException
+) -> None:
+    # given a veto and permits that end in the worst ways
+    def ends(*_: object) -> None:
+        raise error
+
+    workshop.registry.add("door", "open", lambda: None, gated=True)
+    workshop.registry.permits = ends  # type: ignore[assignment]
+    gated, other = memory.submit("door", "open"), memory.submit("tool", "echo", "word")
+    executor = executor_of(memory, workshop, backend=ThreadBackend()).start()
+    assert Cause.REJECTED is executor.wait_sync(gated.id, timeout=PATIENCE).cause
+    assert Outcome.COMPLETED is executor.wait_sync(other.id, timeout=PATIENCE).outcome
+    # when, then
+    workshop.registry.veto = ends
+    vetoed = memory.submit("tool", "echo", "word")
+    assert Cause.REJECTED is executor.wait_sync(vetoed.id, timeout=PATIENCE).cause
+    executor.stop()
+
+
 def test_only_the_host_has_a_veto_not_the_tools_of_an_anima(house: Path) -> None:
     (house.parent / "mei" / "tools" / "house_of_mei.py").write_text(VETO)
     guard = Guard()
     assert discover(house.parent / "mei", veto=guard).veto is guard
     assert discover(house.parent / "mei").veto is None
-    mine = Registry(veto=guard)
-    load_import_path(mine, str(house))
-    assert mine.veto is guard

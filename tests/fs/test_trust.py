@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,12 +34,14 @@ REMOTE = [
     "cifs",
     "smb3",
     "9p",
+    "pvfs2",
     "vboxsf",
     "virtiofs",
     "ceph",
     "fuse",
     "fuseblk",
     "fuse.sshfs",
+    "fuseblk.exfat",
     "fuse.glusterfs",
 ]
 
@@ -78,6 +82,30 @@ def test_links_are_followed_step_by_step(tmp_path: Path) -> None:
     assert what in said(tmp_path / "absolute" / "mei")
 
 
+def test_a_link_in_the_store_is_followed_and_no_store_sticks(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "mei" / "state").mkdir(parents=True)
+    inside = tmp_path / "mei" / "state" / "pending"
+    inside.symlink_to(tmp_path / "open")
+    for mode in (0o777, 0o1777):
+        (tmp_path / "open").chmod(mode)
+        what = [f"anybody may write to {tmp_path / 'open'}, and so can replace the whole store"]
+        assert what == [doubt.what for doubt in doubts(str(tmp_path / "mei"), [str(inside)])]
+        assert what == said(inside)
+    assert [] == said(tmp_path / "open" / "mei")  # which will be ours in a sticky directory
+
+
+def test_a_part_of_the_store_on_another_file_system_is_refused(tmp_path: Path) -> None:
+    memory = "/dev/shm"  # noqa: S108 - nothing secret goes there
+    if not os.path.isdir(memory) or tmp_path.stat().st_dev == os.stat(memory).st_dev:
+        pytest.skip("there is no other file system here")
+    with tempfile.TemporaryDirectory(dir=memory) as elsewhere:
+        (tmp_path / "pending").symlink_to(elsewhere)
+        inside = str(tmp_path / "pending")
+        (doubt,) = doubts(str(tmp_path), [inside])
+        assert (True, f"{inside} lies on another file system than {tmp_path}") == (doubt.refuses, doubt.what)
+
+
 def test_a_link_that_leads_nowhere_is_said_by_the_kernel_s_own_word(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(OSError, match="symbolic links") as error:
@@ -93,6 +121,23 @@ def test_a_user_without_a_number_here_is_the_system(
     (tmp_path / "uid_map").write_text(mapped)
     monkeypatch.setattr(trust, "_USERS", str(tmp_path / "uid_map"))
     assert trusted is trust._is_trusted(65534)
+
+
+def test_an_access_list_behind_a_group_of_our_own_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust, "_is_private", lambda _: True)
+    entries = (
+        (0x01, 7, -1),
+        (0x02, 7, 12345),
+        (0x04, 7, -1),
+        (0x10, 7, -1),
+        (0x20, 0, -1),
+    )  # acl(5): a user of its own
+    try:
+        data = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+        os.setxattr(tmp_path, "system.posix_acl_access", data)
+    except OSError:
+        pytest.skip("no access lists here")
+    assert [f"its group may write to {tmp_path}, and so can replace the whole store"] == said(tmp_path)
 
 
 def test_a_group_of_our_own_is_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

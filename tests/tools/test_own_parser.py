@@ -123,19 +123,22 @@ def test_a_word_that_cannot_be_meant_is_refused_at_once(
 @pytest.mark.parametrize(
     ("source", "read"),
     [
-        ('p = argparse.ArgumentParser()\n sub = p.add_subparsers()\n sub.add_parser("a", help="A")', {"a": "A"}),
-        ('p = argparse.ArgumentParser()\n p.add_subparsers().add_parser("a", aliases=["b"])', {"a": "", "b": ""}),
-        ("p = argparse.ArgumentParser()\n p.parse_args(argv)", {}),
-        ("p = ArgumentParser()\n p.add_argument('words', nargs='*')\n args = p.parse_args(argv)", {}),
+        ('p = argparse.ArgumentParser()\n sub = p.add_subparsers()\n sub.add_parser("a", help="A")', [(["a"], "A")]),
+        ('p = argparse.ArgumentParser()\n p.add_subparsers().add_parser("a", aliases=["b"])', [(["a", "b"], "")]),
+        ("p = argparse.ArgumentParser()\n p.parse_args(argv)", []),
+        ("p = ArgumentParser()\n p.add_argument('words', nargs='*')\n args = p.parse_args(argv)", []),
         ("p = argparse.ArgumentParser()\n add_to(p)\n p.parse_args(argv)", None),
         ('p = argparse.ArgumentParser()\n sub = p.add_subparsers()\n sub.add_parser("a")\n more(to=sub)', None),
         ("p = argparse.ArgumentParser()\n sub = p.add_subparsers()\n for n in NAMES: sub.add_parser(n)", None),
         ("p = parser()\n p.parse_args(argv)", None),
         ("print(*argv)", None),
+        ("p = ArgumentParser()\n s = p.add_subparsers()\n s.add_parser('a')\n more([s], s.add_parser)", None),
+        ("p = ArgumentParser()\n add = p.add_subparsers().add_parser\n add('a')\n p.parse_args(argv)", None),
+        ("p = ArgumentParser()\n s = p.add_subparsers()\n s.add_parser('a', aliases=['?', 'b c'])", [(["a"], "")]),
     ],
 )
 def test_subcommands_are_read_where_the_source_tells_them_all(
-    tmp_path: Path, source: str, read: dict[str, str] | None
+    tmp_path: Path, source: str, read: list[tuple[list[str], str]] | None
 ) -> None:
     (tmp_path / "tool.py").write_text(f"def cli_main(argv=None):\n {source}\n")
     assert read == subcommands(Reference.find(tmp_path / "tool.py"))
@@ -154,6 +157,77 @@ def test_what_is_outside_the_profile_is_quick_and_not_gated_and_what_is_gated_is
             registry.check_permission(registry.resolve("wiki", argv))
 
 
+# What is gated must not be had under another name. The profile gates post, and the parser has more names for it.
+GUARDED = """
+import argparse
+EXECUTION_PROFILE = {PROFILE}
+def cli_main(argv=None):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-v", action="store_true")
+    sub = parser.add_subparsers()
+    PARSERS
+    parser.parse_args(argv)
+"""
+
+
+@pytest.mark.parametrize(
+    ("gated", "parsers", "argv", "permission"),
+    [
+        ("post", 'sub.add_parser("post", aliases=["send"])', ["send"], "guarded_post"),
+        ("write-page", 'sub.add_parser("write_page")', ["write_page"], "guarded_write-page"),
+        ("write_page", 'sub.add_parser("write-page")', ["write-page"], "guarded_write_page"),
+        ("insert_task", 'sub.add_parser("add")', ["add"], "guarded_add"),
+        ("post", 'sub.add_parser("post"); sub.add_parser("quick")', ["-v", "post", "quick"], "guarded_post"),
+        (
+            "pages",
+            'pages = sub.add_parser("pages").add_subparsers(); pages.add_parser("quick")',
+            ["pages", "quick"],
+            "guarded_pages",
+        ),
+    ],
+)
+def test_what_is_gated_is_had_under_no_other_name(
+    tmp_path: Path, gated: str, parsers: str, argv: list[str], permission: str
+) -> None:
+    profile = {gated: {"background_eligible": False, "gated": True}, "quick": {"background_eligible": False}}
+    (tmp_path / "guarded.py").write_text(GUARDED.replace("{PROFILE}", repr(profile)).replace("PARSERS", parsers))
+    registry = Registry()
+    registry.add_module("guarded", tmp_path / "guarded.py")
+    tool = registry.resolve("guarded", argv)
+    assert permission == tool.permission
+    with pytest.raises(NotPermittedError):
+        registry.check_permission(tool)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "sub.add_parser('f', aliases=None)", "sub.add_parser(1)", "sub.add_parser()", "sub.add_parser(*names)",
+        "sub.add_parser(" + "+".join("x" for _ in range(600)) + ")", "f(" * 90 + ")" * 90,
+    ],
+)  # fmt: skip
+def test_odd_source_breaks_no_module(tmp_path: Path, source: str) -> None:
+    (tmp_path / "odd.py").write_text(
+        "EXECUTION_PROFILE = {'a': {'background_eligible': True}}\n"
+        f"def cli_main(argv):\n p = ArgumentParser()\n sub = p.add_subparsers()\n {source}\n p.parse_args(argv)\n"
+    )
+    registry = Registry()
+    registry.add_module("odd", tmp_path / "odd.py")
+    assert registry.is_long_running("odd:a")
+
+
+def test_a_word_that_chooses_what_is_done_is_left_to_the_module(tmp_path: Path) -> None:
+    """Without subparsers, and with several subcommands in the profile, a word may name one of these after all."""
+    (tmp_path / "chooses.py").write_text(
+        SEARCH.replace('"query"', '"query", choices=["search", "news"]').replace(
+            "}}", '}, "news": {"expected_seconds": 900, "background_eligible": True}}'
+        )
+    )
+    registry = Registry()
+    registry.add_module("chooses", tmp_path / "chooses.py")
+    assert ["search", "news"] == [registry.resolve("chooses", [word]).subcommand for word in ("search", "news")]
+
+
 def test_the_guide_shows_what_the_tools_own_help_shows(registry: Registry) -> None:
     direct = Registry()
     direct.add_registry(registry, direct=True)
@@ -165,7 +239,7 @@ def test_the_guide_shows_what_the_tools_own_help_shows(registry: Registry) -> No
         "- `wiki find ...`: Find pages",
         "- `wiki post ...` (needs the permission `wiki_post`)",
         "- `wiki get-page ...`: Get a page",
-        "- `wiki write-page ...` (needs the permission `wiki_write-page`): Write a page",
+        "- `wiki write-page ...` (needs the permission `wiki_write_page`): Write a page",
         "- `wiki labels ...`: Labels",
         "- `wiki tags ...`: Labels",
         "- `search ...`: Search the web",
