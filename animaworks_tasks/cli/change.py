@@ -25,7 +25,7 @@ from animaworks_tasks.tools.catalogue import known_tools
 # What a retry has in common with its task. No key: that would lead back to the task that is done.
 _KEPT: Final = ("priority", "expected_seconds", "timeout_seconds", "retries", "on_interrupt", "max_attempts", "cwd")
 
-_OLD: Final = timedelta(days=30)
+_OLD: Final = 30 * 86400  # seconds
 _NAMED: Final = 20  # tasks
 
 
@@ -114,7 +114,7 @@ def prune_(options: SimpleNamespace) -> int:
     """Prune old tasks; print which, and which are kept because their notification is unread."""
     store = open_store(options, changing=True)
     age = _OLD if options.older_than is None and options.keep is None else options.older_than
-    before = None if age is None else utc_now() - age
+    before = None if age is None else utc_now() - timedelta(seconds=age)
     prunable = store.prunable(finished_before=before, keep=options.keep)
     forgotten = prunable.forget if options.dry_run else store.prune(finished_before=before, keep=options.keep)
     unread = prunable.unread

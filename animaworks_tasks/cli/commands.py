@@ -14,12 +14,11 @@ TYPE_CHECKING = False  # typing's own would import typing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import timedelta
     from typing import Any, Final
 
-_LONGEST: Final = 10 * 365 * 86400  # seconds; ten years, so that every moment has a date
-_OLDEST: Final = 36500  # days; so that no date is before year 1
-_UNITS: Final = {"s": 1, "min": 60, "h": 3600, "d": 86400}  # seconds
+_UNITS: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}  # seconds, in the order in which they are written
+_EXAMPLES: Final = "90 (seconds), 5m, 1h30m, 2d"
+_LONGEST: Final = 36500  # days; a century, so that every moment has a date
 
 
 class Argument:
@@ -29,7 +28,7 @@ class Argument:
     Attributes:
         words: How it is written, ``("-j", "--json")``; of a positional, its name.
         value: What stands for its value in the usage, and says what it is: a DIR, a FILE, the ID of a task, a TOOL, N
-            for a whole number, SECONDS, an AGE, else any text. Empty to show the choices; None for a flag.
+            for a whole number, a DURATION, else any text. Empty to show the choices; None for a flag.
         summary: What ``--help`` and the completion say of it.
         choices: All that it may be; None for no limit.
         least: The smallest number that it may be; None for no limit.
@@ -51,7 +50,7 @@ class Argument:
 
     def convert(self, text: str | None) -> object:
         """
-        Return *text* as the number or the time that is wanted, or as it is; True for a flag, which has none.
+        Return *text* as the number or the seconds that are wanted, or as it is; True for a flag, which has none.
 
         Raises:
             ValueError: It cannot be that; the message does not name the argument.
@@ -60,28 +59,36 @@ class Argument:
             if text is None and self.value is None:
                 return True
             raise ValueError("needs a value" if text is None else "takes no value")
-        if self.value == "AGE":
-            return _age(text)
-        wanted = {"type": {"N": "int", "SECONDS": "float"}.get(self.value, "str"), "choices": self.choices}
-        value: Any = convert(wanted, text)
+        wanted = {"type": "int" if self.value == "N" else "str", "choices": self.choices}
+        value: Any = seconds(text) if self.value == "DURATION" else convert(wanted, text)
         if self.least is not None and value < self.least:
             raise ValueError(f"must be at least {self.least:g}, not {text}")
-        if self.value == "SECONDS" and value > _LONGEST:
-            raise ValueError(f"must be at most {_LONGEST} seconds, not {text}")
         return value
 
 
-def _age(text: str) -> timedelta:
-    import re  # here, as what follows: no submit has an age
-    from datetime import timedelta
+def seconds(text: str) -> float:
+    """
+    Return the seconds of a length of time: ``90``, ``5m``, ``1.5h``, ``2d``, or as we write it, ``1 h 30 min``.
 
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|min|h|d)", text, re.ASCII)
-    if found is None:
-        raise ValueError(f"{text!r} is no length of time: write it as 90s, 5min, 12h or 30d")
-    seconds = float(found[1]) * _UNITS[found[2]]
-    if seconds > _OLDEST * _UNITS["d"]:
-        raise ValueError(f"{text} is too long; at most {_OLDEST}d, which is a century")
-    return timedelta(seconds=seconds)
+    Raises:
+        ValueError: It is none, or longer than a century; the message has an example.
+    """
+    parts, rest = [], text.replace("min", "m")
+    for unit, size in _UNITS.items():
+        if unit in rest:
+            number, _, rest = rest.partition(unit)
+            parts.append((number, size))
+    if not parts:
+        parts, rest = [(rest, 1)], ""
+    try:
+        if rest.strip() or any(number.strip("0123456789. ") for number, _ in parts):
+            raise ValueError  # noqa: TRY301 - the ways of being no length of time share one message
+        total = sum(float(number) * size for number, size in parts)
+    except ValueError:
+        raise ValueError(f"{text!r} is no length of time: write it as {_EXAMPLES}") from None
+    if total > _LONGEST * _UNITS["d"]:
+        raise ValueError(f"{text} is too long; at most {_LONGEST}d, which is a century")
+    return total
 
 
 class Command:
@@ -179,7 +186,6 @@ _SOURCES: Final = (
 )  # fmt: skip
 _ID: Final = Argument("id", "ID", "the task, or the first four digits of its id or more, as `list` shows it")
 _STATES: Final = ("pending", "running", "done", "completed", "failed", "cancelled")
-_AGE: Final = "90s, 5min, 12h, 30d"
 
 
 def _language(of: str, default: str | None = "ja") -> Argument:
@@ -203,13 +209,13 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "submit", "TOOL [ARGS...]", "queue a call of a tool; prints a receipt at once",
         "Queue a call of a tool and return at once. A host (`animaworks-tool run`, or one that embeds the library) "
         "runs it, and leaves a notification when it is done. Prints a receipt as JSON. Everything after TOOL belongs "
-        "to the tool: animaworks-tool submit --timeout 900 transcribe audio talk.wav",
+        "to the tool: `animaworks-tool submit --timeout 15m transcribe audio talk.wav`",
         Argument("tool", "TOOL", "the tool; `animaworks-tool tools` lists them"),
         Argument("argv", "ARGS", "what the tool takes: its subcommand, and what that takes", many=True),
         Argument("--key", "KEY", "a name for this work: while a task with it is kept, there will be no second one"),
         Argument("--priority", "N", "higher runs earlier; default 0"),
-        Argument("--delay", "SECONDS", "start it no earlier than in so many seconds", least=0),
-        Argument("--timeout", "SECONDS", "longest run of one attempt; default: the tool's value", least=0.001),
+        Argument("--delay", "DURATION", f"start it no earlier than in so long: {_EXAMPLES}"),
+        Argument("--timeout", "DURATION", "longest run of one attempt; default: the tool's value", least=0.001),
         Argument("--retries", "N", "how often a failure is run again; default: the tool's value", least=0),
         exits="0 it is queued; 1 it is not, or a power cut may still take it away, as stderr says; 2 wrong usage",
     ),
@@ -245,7 +251,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "show", "ID...", "until all of them are done",
         "Wait until tasks are done, and say how they ended. An agent need not: its notification comes by itself.",
         Argument("ids", "ID", "the tasks, as `list` shows them", many=True),
-        Argument("--timeout", "SECONDS", "give up after so long; exit status 3", least=0),
+        Argument("--timeout", "DURATION", f"give up after so long, {_EXAMPLES}; exit status 3"),
         exits="0 all completed; 1 one failed or was cancelled; 3 not all are done after --timeout; they go on",
     ),
     "cancel": Command(
@@ -273,7 +279,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "show", "[--task ID]", "what happened, when; and whether a notification was delivered, and to whom",
         "Print what happened to tasks, the oldest first, and what became of a notification.",
         Argument("--task", "ID", "only of this task, and what became of its notification; also of one that was pruned"),
-        Argument("--since", "AGE", f"only what is not older: {_AGE}"),
+        Argument("--since", "DURATION", f"only what is not older: {_EXAMPLES}"),
     ),
     "report": Command(
         "report.command", "--html FILE", "a page to look at: a timeline, durations, failures, all tasks",
@@ -281,7 +287,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "cause, and a table of tasks. The file is replaced as a whole, and only you may read it.",
         Argument("--html", "FILE", "where the page is written; - is stdout", required=True),
         Argument("--limit", "N", "only the N done last, and N that wait; default 1000", least=1),
-        Argument("--since", "AGE", f"not what was done longer ago: {_AGE}"),
+        Argument("--since", "DURATION", f"not what was done longer ago: {_EXAMPLES}"),
     ),
     "doctor": Command(
         "change", "[--fix]", "whether the store is well, and what to do where it is not",
@@ -293,7 +299,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "prune": Command(
         "change", "", "forget what was done long ago, and was read",
         "Forget tasks that were done long ago: record, log, results. What nobody has acknowledged stays.",
-        Argument("--older-than", "AGE", f"tasks that ended longer ago: {_AGE} (default 30d, unless there is a --keep)"),
+        Argument("--older-than", "DURATION", f"what ended longer ago: {_EXAMPLES}; default 30d, without a --keep"),
         Argument("--keep", "N", "besides, all but the N that ended last", least=0),
         Argument("--dry-run", None, "only say what would be forgotten"),
     ),

@@ -1,5 +1,6 @@
 """The line of every command but ``submit``, and all help; both are made from the table of commands."""
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from importlib import import_module
@@ -11,6 +12,10 @@ from animaworks_tasks.cli.commands import COMMANDS, ENTRANCE, EXITS, USAGE, Argu
 from animaworks_tasks.errors import UsageError
 
 _WIDTH: Final = 80  # columns
+_MEANT: Final = (
+    "An ID may be shortened to its first four digits or more, as long as it is one task's. The Anima is "
+    "the directory that --anima-dir names, or the environment variable ANIMAWORKS_ANIMA_DIR."
+)
 
 
 def execute(name: str, words: Sequence[str]) -> int:
@@ -38,12 +43,12 @@ def help_of(name: str) -> str:
     """Return what ``animaworks-tool NAME --help`` prints."""
     command = COMMANDS[name]
     rows = [(_shown(each), each.summary) for each in command.arguments]
-    return f"{help_text(usage(name), command.description, rows)}\nexit status: {command.exits}\n"
+    return f"{help_text(usage(name), command.description, rows)}\n{_wrapped(f'exit status: {command.exits}')}\n"
 
 
 def help_text(called: str, description: str, rows: Iterable[tuple[str, str]]) -> str:
     """Return the help of a command or of a tool: how it is *called*, what it does, and what it takes."""
-    parts = (f"usage: {called}", textwrap.fill(description, _WIDTH), _rows(rows, 23).rstrip())
+    parts = (f"usage: {called}", _wrapped(description), _rows(rows, 23).rstrip())
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -61,8 +66,7 @@ commands (COMMAND --help says more):
 {_rows(commands, 28)}
 options before the command:
 {_rows(options, 28)}
-An ID may be shortened to its first four digits or more, as long as it is one task's. The Anima is the directory that
---anima-dir names, or the environment variable ANIMAWORKS_ANIMA_DIR.
+{_wrapped(_MEANT)}
 
 exit status:
 {_rows(EXITS.items(), 3)}"""
@@ -74,4 +78,14 @@ def _shown(argument: Argument) -> str:
 
 
 def _rows(rows: Iterable[tuple[str, str]], width: int) -> str:
-    return "".join(f"  {left:<{width}}  {right}".rstrip() + "\n" for left, right in rows)
+    """Return *rows* as lines, the second column from *width* on; beneath what is longer than that."""
+    indent = " " * (width + 4)
+    wrapped = ((left, f"\n{indent}" if len(left) > width else "  ", _wrapped(right, indent)) for left, right in rows)
+    return "".join(f"  {left:<{width}}{gap}{right}".rstrip() + "\n" for left, gap, right in wrapped)
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    """Return *text* in lines that end between two words; what stands in backquotes is one word."""
+    words = re.sub("`[^`]*`", lambda code: code[0].replace(" ", "\xa0"), text)
+    lines = textwrap.wrap(words, _WIDTH - len(indent), break_long_words=False, break_on_hyphens=False)
+    return f"\n{indent}".join(lines).replace("\xa0", " ")

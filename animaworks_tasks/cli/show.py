@@ -5,6 +5,7 @@ import os
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -131,7 +132,7 @@ def events_(options: SimpleNamespace) -> int:
     events = list(store.events(task_id))
     delivery = None if task_id is None else _delivery_of(store, task_id, events)
     if options.since is not None:
-        since = utc_now() - options.since
+        since = utc_now() - timedelta(seconds=options.since)
         events = [event for event in events if (at := noted_at(event)) is not None and at >= since]
     if options.json:
         when = delivery.at.isoformat() if delivery and delivery.at else None
@@ -233,7 +234,7 @@ def wait_(options: SimpleNamespace) -> int:
         put(as_json([described(view, store) for view in views_of(store, tasks.values())]))
     for task_id in waiting:
         why = obstacle(store, tasks[task_id]) or f"it goes on (`animaworks-tool show {task_id}` says more)"
-        say(f"not done after {options.timeout:g} s: {task_id}: {why}")
+        say(f"not done after {duration(options.timeout)}: {task_id}: {why}")
     if waiting:
         return 3
     return 0 if all(task.outcome is Outcome.COMPLETED for task in tasks.values()) else 1

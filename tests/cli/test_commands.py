@@ -14,7 +14,7 @@ import pytest
 import animaworks_tasks
 from animaworks_tasks import TaskStore
 from animaworks_tasks.cli import text as cli_text
-from animaworks_tasks.cli.commands import COMMANDS, ENTRANCE
+from animaworks_tasks.cli.commands import COMMANDS, ENTRANCE, seconds
 from animaworks_tasks.store.protocol import Progress
 from animaworks_tasks.store.rules import utc_now
 from tests.cli.conftest import PROGRAM, Tool, complete
@@ -54,17 +54,17 @@ def test_flags_may_stand_in_one_word_and_all_after_two_dashes_is_no_option(store
         (
             ["wait", "0123456789ab", "--timeout", "-1"],
             2,
-            "--timeout must be at least 0, not -1",
+            "--timeout '-1' is no length of time: write it as 90 (seconds), 5m, 1h30m, 2d",
         ),
         (
             ["wait", "0123456789ab", "--timeout", "nan"],
             2,
-            "--timeout must be a finite number, not 'nan'",
+            "--timeout 'nan' is no length of time",
         ),
         (
-            ["wait", "0123456789ab", "--timeout", "1e9"],
+            ["wait", "0123456789ab", "--timeout", "4000000000"],
             2,
-            "--timeout must be at most 315360000 seconds, not 1e9",
+            "--timeout 4000000000 is too long; at most 36500d, which is a century",
         ),
         (["cancel", "0123456789ab"], 1, "no task '0123456789ab' in "),
         (["retry", "0123456789ab"], 1, "no task '0123456789ab' in "),
@@ -201,6 +201,42 @@ def test_a_progress_report_is_put_in_a_line() -> None:
 )  # fmt: skip
 def test_times_are_written_as_people_write_them(seconds: float, words: str) -> None:
     assert words == cli_text.duration(seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("90", 90), ("0.5", 0.5), ("90s", 90), ("5m", 300), ("5min", 300), ("1.5h", 5400), ("2d", 172_800),
+        ("1h30m", 5400), ("1d2h3m4.5s", 93_784.5), ("2 h 5 min", 7500), ("36500d", 36500 * 86400),
+    ],
+)  # fmt: skip
+def test_times_are_read_as_people_write_them(text: str, length: float) -> None:
+    assert length == seconds(text)
+
+
+@pytest.mark.parametrize("length", [0, 0.4, 12, 184, 3600, 7500, 90_000])
+def test_times_are_read_as_we_write_them(length: float) -> None:
+    assert length == seconds(cli_text.duration(length))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "m", "1h30", "30m1h", "5m5m", "-5m", "1h-5m", "1.2.3", "1 5", "1e3", "inf", "nan", "5x", "٣d", "1_0"],
+)
+def test_what_is_no_length_of_time_is_refused_with_examples(text: str) -> None:
+    wanted = f"{text!r} is no length of time: write it as 90 (seconds), 5m, 1h30m, 2d"
+    with pytest.raises(ValueError, match=f"^{re.escape(wanted)}$"):
+        seconds(text)
+
+
+@pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS)])
+def test_no_line_of_a_help_is_cut_in_a_word_or_a_command(tool: Tool, words: list[str]) -> None:
+    """Nor by a terminal of eighty columns; what could be typed as it stands is not broken either."""
+    usage, *lines = tool(*words, "--help").out.splitlines()
+    assert usage.startswith("usage: ")
+    assert [] == [line for line in lines if len(line) > 80]
+    assert [] == [line for line in lines if line.count("`") % 2]
+    assert [] == [line for line in lines if re.search(r"[\w-]-$", line)]
 
 
 def test_letters_are_as_wide_as_a_terminal_shows_them() -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Final
 
@@ -53,12 +54,12 @@ def _report(store: TaskStore, options: SimpleNamespace) -> tuple[Sequence[TaskVi
     limit, now = options.limit or _LIMIT, utc_now()
     kept = len(ids(store.layout.done, ".task"))
     latest = store.list(State.DONE, limit=limit)
-    since = None if options.since is None else now - options.since
+    since = None if options.since is None else now - timedelta(seconds=options.since)
     done = [task for task in latest if since is None or (task.finished_at is not None and task.finished_at >= since)]
     pending = waiting(store)
     older, beyond = len(latest) - len(done), max(0, kept - limit)
     if older and options.since is not None:  # so all that is not older is here
-        gone = (older + beyond, "task", f"done more than {duration(options.since.total_seconds())} ago (--since)")
+        gone = (older + beyond, "task", f"done more than {duration(options.since)} ago (--since)")
     else:
         gone = (beyond, "task", f"done before the last {limit}; a larger --limit shows more")
     left_out = [
