@@ -25,7 +25,7 @@ _LANGUAGES: Final[Mapping[str, _Words]] = {
 1. ⚠ は時間のかかるツールです。直接実行せず、投入してください。例: `animaworks-tool submit {}`
 2. ⚠ のないツールは、見出しのとおりに、直接実行するか投入してください。
 3. 受付の表示 (`task_id`) が出れば投入は完了です。待機も状況確認もせず、次の作業に\
-進んでください。結果は通知として自動的に届きます。
+進んでください。結果は通知として自動的に届きます。中止は `animaworks-tool cancel <task_id>` です。
 4. 投入がエラーになったら、何も投入されていません。エラーに従って直してください。失敗の通知が届いたら、\
 「原因」と「対処」の行に従ってください。同じ内容のまま再投入しないでください。""",
         "arguments": "大文字は値に置き換え、空白を含む値は引用符で囲みます。`...` とオプションは "
@@ -44,7 +44,8 @@ _LANGUAGES: Final[Mapping[str, _Words]] = {
 
 1. ⚠ takes long: do not call it; submit it: `animaworks-tool submit {}`
 2. Without ⚠: call or submit it, as its section says.
-3. The receipt is enough: go on with other work. Never wait or poll: the result comes by itself, as a notification.
+3. The receipt is enough: go on with other work. Never wait or poll: the result comes by itself, as a notification; \
+`animaworks-tool cancel ID` stops it.
 4. If submit fails, nothing was queued: correct what it says. If a notification says failed, act on its lines Cause \
 and What to do. Never repeat the same call unchanged.""",
         "arguments": "Replace CAPITALS, quote values with spaces. `...` and options: "
@@ -107,7 +108,8 @@ def _shortened(summary: str) -> str:
     if len(text) <= _SUMMARY:
         return text
     cut = text[:_SUMMARY]
-    return f"{cut.rpartition(' ')[0] or cut}…"
+    end = max(cut.rfind(" "), cut.rfind("、") + 1, cut.rfind("。") + 1)
+    return f"{cut[:end] if 2 * end > _SUMMARY else cut}…"  # a space near the beginning is all that Japanese may have
 
 
 def _duration(words: _Words, seconds: float | None) -> str:
