@@ -209,7 +209,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "submit", "TOOL [ARGS...]", "queue a call of a tool; prints a receipt at once",
         "Queue a call of a tool and return at once. A host (`animaworks-tool run`, or one that embeds the library) "
         "runs it, and leaves a notification when it is done. Prints a receipt as JSON. Everything after TOOL belongs "
-        "to the tool: `animaworks-tool submit --timeout 15m transcribe audio talk.wav`",
+        "to the tool: `animaworks-tool submit --timeout 15m transcribe audio talk.wav`. But --help there queues "
+        "nothing, and prints what the tool takes; after a -- it is the tool's too.",
         Argument("tool", "TOOL", "the tool; `animaworks-tool tools` lists them"),
         Argument("argv", "ARGS", "what the tool takes: its subcommand, and what that takes", many=True),
         Argument("--key", "KEY", "a name for this work: while a task with it is kept, there will be no second one"),

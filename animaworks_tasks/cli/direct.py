@@ -15,9 +15,8 @@ from typing import Any, BinaryIO, Final
 from animaworks_tasks.cli import beside
 from animaworks_tasks.cli.basics import not_needed, put, say, write_all
 from animaworks_tasks.cli.commands import COMMANDS, USAGE
-from animaworks_tasks.cli.parser import help_text
 from animaworks_tasks.cli.text import as_json, duration
-from animaworks_tasks.cli.tools import named_anima, registry_of
+from animaworks_tasks.cli.tools import help_of, named_anima, registry_of
 from animaworks_tasks.errors import TasksError, UsageError
 from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE, Layout
 from animaworks_tasks.notifications.render import one_line
@@ -32,7 +31,6 @@ from animaworks_tasks.tools.tool import FunctionTarget, Tool
 from animaworks_tasks.worker.call import Report
 from animaworks_tasks.worker.call import call as call_tool
 
-_HELP: Final = ("-h", "--help")
 _STOPPED: Final = 130  # exit status
 
 
@@ -65,7 +63,7 @@ def call(options: Mapping[str, Any], name: str, argv: Sequence[str]) -> int:
         beside.hand_over(theirs, [name, *argv[:end], *flags, *argv[end:]])  # it takes them after the name
     if name not in tools:
         raise _unknown(name, registry)
-    if text := _help(name, argv, tools[name], wanted=options["help"], is_here=is_here):
+    if text := help_of(tools, name, argv, wanted=options["help"], is_here=is_here):
         put(text)
         return 0
     if not is_here:
@@ -86,7 +84,7 @@ def _hint(name: str, argv: Sequence[str], specs: Mapping[str, Mapping[str, Any]]
         subcommand, spec = arguments.find({name: specs}, name, argv)
     except UsageError:  # theirs has it, or says what is wrong with it
         return
-    if not set(_HELP).isdisjoint(argv):
+    if not set(arguments.HELP).isdisjoint(argv):
         return
     command = arguments.command(name, subcommand, spec)
     if spec.get("long_running"):
@@ -235,35 +233,3 @@ def _unknown(name: str, registry: Registry) -> TasksError:
     near = [each for each in names if each.startswith(name)] or get_close_matches(name, names)
     guess = f": did you mean {' or '.join(near)}?" if near else "; `animaworks-tool tools` lists the tools"
     return UsageError(f"{name!r} is neither a command nor a tool{guess}", USAGE)
-
-
-def _help(
-    name: str, argv: Sequence[str], subcommands: Mapping[str, Mapping[str, Any]], *, wanted: bool, is_here: bool
-) -> str:
-    """
-    Return the help that is asked for, of a tool or of one of its subcommands; empty where none is.
-
-    A tool that is here and parses its own arguments has its own; what only the host has is always to be submitted.
-    """
-
-    def called(command: str, spec: Mapping[str, Any]) -> str:
-        submit = "submit " if spec["long_running"] or not is_here else ""
-        return f"animaworks-tool {submit}{arguments.usage(command, spec['parameters'])}"
-
-    known = {each: (command, spec) for command, each, spec in arguments.commands({name: subcommands})}
-    if wanted or (argv and argv[0] in _HELP and (not is_here or arguments.typed(subcommands))):
-        return "".join(f"usage: {called(*each)}\n" for each in known.values())
-    words = argv[: argv.index("--")] if "--" in argv else argv
-    position = arguments.locate(known, words)
-    if position is None or not any(word in _HELP for word in words):
-        return ""
-    command, spec = known[words[position]]
-    if spec["parameters"] is None and is_here:
-        return ""
-    return help_text(called(command, spec), spec["summary"], map(_row, spec["parameters"] or ()))
-
-
-def _row(parameter: Mapping[str, Any]) -> tuple[str, str]:
-    text, default = parameter.get("help", ""), parameter.get("default")
-    more = "" if default in (None, False, []) else f"(default: {default})"
-    return arguments.usage("", [parameter]).strip(), f"{text} {more}".strip()

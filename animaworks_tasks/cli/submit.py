@@ -49,12 +49,30 @@ def submit(words: Sequence[str]) -> int:
         return 0
     if not call or not call[0]:
         raise UsageError("submit needs the name of a tool; `animaworks-tool tools` lists them", _USAGE)
-    tool, argv = call[0], call[1:]
     if given["key"] == "":
         raise UsageError("--key must not be empty: it would be the same for all that have none", _USAGE)
+    if arguments.asks_help({}, call[1:]):  # which needs no Anima
+        return _print_help(given, call)
     layout = Layout(anima_dir(given["anima_dir"]))
     tools = known_tools(layout)
-    subcommand = pending.first_word(argv) if tools is None else _checked(tools, tool, argv)
+    tool, argv = call[0], call[1:]
+    if arguments.asks_help((tools or {}).get(tool, {}), argv):
+        return _print_help(given, call)
+    subcommand = pending.first_word(argv) if tools is None else arguments.check(tools, tool, argv)
+    return _queue(layout, given, tools or {}, (tool, subcommand, argv))
+
+
+def _print_help(given: Mapping[str, Any], call: Sequence[str]) -> int:
+    from animaworks_tasks.cli.tools import print_help  # here: it loads all that can be known of tools
+
+    return print_help(given["anima_dir"], call[0], call[1:])
+
+
+def _queue(
+    layout: Layout, given: Mapping[str, Any], tools: Mapping[str, Any], call: tuple[str, str, Sequence[str]]
+) -> int:
+    """Queue a *call*, tool, subcommand and arguments, as the options *given* say; print its receipt."""
+    tool, subcommand, argv = call
     task_id = pending.new_id()
     fields = pending.pending_fields(
         task_id=task_id, tool=tool, subcommand=subcommand, argv=argv,
@@ -69,29 +87,9 @@ def submit(words: Sequence[str]) -> int:
         of = "" if (there[0], there[2]) == (tool, argv) else f", of another call ({other!r}),"
         say(f"a task with this key{of} is there already, and nothing was queued: `animaworks-tool show {task_id}`")
         tool, subcommand, _ = there
-    elif (spec := (tools or {}).get(tool, {}).get(subcommand)) and spec.get("direct") and not spec["long_running"]:
+    elif (spec := tools.get(tool, {}).get(subcommand)) and spec.get("direct") and not spec["long_running"]:
         say(not_needed(arguments.command(tool, subcommand, spec)))
     return print_receipt(task_id, tool, subcommand)
-
-
-def _checked(tools: Mapping[str, Mapping[str, Mapping[str, Any]]], tool: str, argv: Sequence[str]) -> str:
-    """
-    Return the subcommand of a call that the host would accept.
-
-    Raises:
-        UsageError: It would not. Where help is asked for, the message says where it is.
-    """
-    usage = ""
-    try:
-        subcommand = arguments.check(tools, tool, argv)
-        if argv[:1] not in (["-h"], ["--help"]):
-            return subcommand
-    except UsageError as error:
-        if tool not in tools or not {"-h", "--help"}.intersection(argv):
-            raise
-        usage = error.usage
-    subcommand = next((f"{word} " for word in argv if word in tools[tool]), "")
-    raise UsageError(f"`animaworks-tool {tool} {subcommand}--help` shows what it takes; nothing was queued", usage)
 
 
 def _call_of(layout: Layout, task_id: str, *, shared: bool) -> tuple[str, str, list[str]] | None:

@@ -2,13 +2,14 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from animaworks_tasks.cli.basics import anima_dir, put, say
+from animaworks_tasks.cli.parser import help_text
 from animaworks_tasks.cli.text import as_json, duration, table
-from animaworks_tasks.errors import TasksError
+from animaworks_tasks.errors import TasksError, UnknownToolError
 from animaworks_tasks.fs import layout as layouts
 from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.tools import arguments, guide
@@ -42,6 +43,69 @@ def guide_(options: SimpleNamespace) -> int:
     put(as_json({"language": options.language, "guide": text}) if options.json else text)
     report_problems(registry)
     return 0
+
+
+def print_help(anima: str | None, name: str, argv: Sequence[str]) -> int:
+    """
+    Print the help that a submit asks for, instead of queueing it: what the host has published, or else is found here.
+
+    Args:
+        anima: The Anima's directory; None for what the environment names.
+        name: The tool.
+        argv: What follows.
+
+    Raises:
+        UnknownToolError: There is no such tool or subcommand, or no host has published it yet.
+    """
+    source, tools, _ = _known(SimpleNamespace(anima_dir=anima, tools=[], registry=[]))
+    if source == "files" and name not in tools:
+        problem = f"nothing is known of {name!r} before a host has published its tools, as each does when it starts"
+        raise UnknownToolError(f"{problem}; nothing was queued, and `animaworks-tool tools` lists what is known")
+    put(help_of(tools, name, argv, submits=True))
+    return 0
+
+
+def help_of(
+    tools: Mapping[str, Any], name: str, argv: Sequence[str], *,
+    wanted: bool = False, is_here: bool = False, submits: bool = False,
+) -> str:  # fmt: skip
+    """
+    Return the help that is asked for, of a tool or of one of its subcommands; empty where none is.
+
+    Args:
+        tools: The catalogue's mapping.
+        name: The tool.
+        argv: What follows.
+        wanted: Whether it is asked for before the tool's name.
+        is_here: Whether the tool can be called here; else it is always to be submitted. A module that is here has help
+            of its own.
+        submits: Whether a submit asks; its help is ours, whatever the tool is.
+    """
+
+    def called(command: str, spec: Mapping[str, Any]) -> str:
+        submit = "submit " if submits or not is_here or spec.get("long_running") else ""
+        return f"animaworks-tool {submit}{arguments.usage_of(command, spec)}"
+
+    specs = tools.get(name, {})
+    if wanted or (argv and argv[0] in arguments.HELP and arguments.typed(specs)):
+        return "".join(f"usage: {called(command, spec)}\n" for command, _, spec in arguments.commands({name: specs}))
+    if not arguments.asks_help(specs, argv):
+        return ""
+    subcommand, spec = arguments.find(tools, name, arguments.before_dashes(argv))
+    command, has_own = arguments.command(name, subcommand, spec), spec["parameters"] is None and "usage" not in spec
+    if has_own and is_here and not submits:
+        return ""
+    _, _, more = (spec.get("usage") or "").partition("\n")
+    if has_own and any(each.get("direct") for each in specs.values()):
+        more = f"`animaworks-tool {command} --help` shows more"
+    text = help_text(called(command, spec), spec.get("summary", ""), map(_row, spec["parameters"] or ()))
+    return f"{text}\n{more}\n" if (more := more.strip("\n")) else text
+
+
+def _row(parameter: Mapping[str, Any]) -> tuple[str, str]:
+    text, default = parameter.get("help", ""), parameter.get("default")
+    more = "" if default in (None, False, []) else f"(default: {default})"
+    return arguments.usage("", [parameter]).strip(), f"{text} {more}".strip()
 
 
 def named_anima(given: str | None) -> str | None:
@@ -113,4 +177,4 @@ def _rows(tools: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for command, _, spec in arguments.commands(tools):
         mark, seconds = ("⚠", spec["expected_seconds"]) if spec["long_running"] else ("", None)
         takes = "" if seconds is None else duration(seconds)
-        yield mark, arguments.usage(command, spec["parameters"]), takes, one_line(spec["summary"], 200)
+        yield mark, arguments.usage_of(command, spec), takes, one_line(spec["summary"], 200)

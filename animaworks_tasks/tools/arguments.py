@@ -22,12 +22,13 @@ from animaworks_tasks.errors import UnknownToolError, WrongArgumentError
 TYPE_CHECKING = False  # typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-    from typing import Any
+    from typing import Any, Final
 
     Parameter = Mapping[str, Any]
     Spec = Mapping[str, Any]
     Tools = Mapping[str, Mapping[str, Spec]]
 
+HELP: Final = ("-h", "--help")
 _VALUES = {"int": "INT", "float": "NUMBER", "path": "PATH"}  # how usage writes the value of an option; else TEXT
 
 
@@ -51,12 +52,36 @@ def parse(command: str, parameters: Sequence[Parameter], argv: Sequence[str]) ->
         raise WrongArgumentError(str(wrong), usage(command, parameters)) from None
 
 
-def usage(command: str, parameters: Sequence[Parameter] | None) -> str:
-    """Return the line that shows how *command* is called; None stands for parameters that only the tool knows."""
-    if parameters is None:
-        return f"{command} ..."
+def usage_of(command: str, spec: Spec) -> str:
+    """Return the line that shows how *command* is called: of what only the tool knows, what its author says of it."""
+    if spec["parameters"] is not None:
+        return usage(command, spec["parameters"])
+    text = spec.get("usage")
+    return f"{command} {'...' if text is None else ''.join(text.splitlines()[:1])}".rstrip()
+
+
+def usage(command: str, parameters: Sequence[Parameter]) -> str:
+    """Return the line that shows how *command* is called."""
     ordered = sorted(parameters, key=lambda parameter: parameter["kind"] != "positional")
     return " ".join([command, *map(_fragment, ordered)])
+
+
+def asks_help(specs: Mapping[str, Spec], argv: Sequence[str]) -> bool:
+    """
+    Return whether *argv* asks what a tool with these *specs* takes: with ``--help``, anywhere before a ``--``.
+
+    ``-h`` asks it too, but after the subcommand of a tool that parses its own words: there it is for the tool.
+    """
+    words = before_dashes(argv)
+    if "--help" in words or words[:1] == ["-h"]:
+        return True
+    position = locate(typed(specs), words)
+    return "-h" in words and position is not None and specs[words[position]]["parameters"] is not None
+
+
+def before_dashes(argv: Sequence[str]) -> list[str]:
+    """Return the words of *argv* before the first ``--``."""
+    return [*argv[: argv.index("--")]] if "--" in argv else [*argv]
 
 
 def find(tools: Tools, tool: str, argv: Sequence[str]) -> tuple[str, Spec]:
@@ -130,14 +155,18 @@ def check(tools: Tools, tool: str, argv: Sequence[str]) -> str:
     """
     Check a call against the catalogue and return its subcommand.
 
-    Where the catalogue knows no parameters (modules and commands parse their own), only the subcommand is checked.
+    Where the catalogue knows no parameters (modules and commands parse their own), only the subcommand is checked; and
+    that nobody asks for the help of a command, which may not know the word, and do something else.
 
     Raises:
         UnknownToolError: As :func:`find`.
-        WrongArgumentError: As :func:`parse`, or something stands before the subcommand.
+        WrongArgumentError: As :func:`parse`, or something stands before the subcommand, or ``--help`` before a ``--``.
     """
     subcommand, spec = find(tools, tool, argv)
     parameters = spec["parameters"]
+    if (parameters is not None or "usage" in spec) and "--help" in before_dashes(argv):
+        problem = f"--help is for people: `animaworks-tool {tool} {subcommand} --help` prints what this takes"
+        raise WrongArgumentError(f"{problem}; a tool gets the word after --", usage_of(f"{tool} {subcommand}", spec))
     if parameters is not None:
         command = f"{tool} {subcommand}"
         if argv[0] != subcommand:

@@ -74,6 +74,8 @@ def _is_tool(spec: object) -> bool:
     if not isinstance(spec, dict) or not spec.keys() >= _FACTS or not isinstance(spec["summary"], str):
         return False
     times, parameters = (spec["expected_seconds"], spec.get("timeout_seconds")), spec["parameters"]
+    if not isinstance(spec.get("usage"), str | None):
+        return False
     fits = parameters is None or (isinstance(parameters, list) and all(map(_is_parameter, parameters)))
     return fits and all(map(_is_time, times))
 

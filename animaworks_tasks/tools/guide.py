@@ -9,7 +9,7 @@ A tool that only the host has is to be submitted, however quick it is: no shell 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from animaworks_tasks.tools.arguments import commands, usage
+from animaworks_tasks.tools.arguments import commands, usage, usage_of
 
 _SUMMARY: Final = 56  # characters of a tool's summary
 
@@ -98,7 +98,7 @@ def _call(command: str, spec: Mapping[str, Any]) -> str:
     """Return what must be typed; ``...`` where only the tool knows, or where a list of words is what it is about."""
     parameters = spec["parameters"]
     if parameters is None:
-        return usage(command, None)
+        return usage_of(command, spec)
     return usage(command, [each for each in parameters if "default" not in each or each["kind"] == "positional"])
 
 

@@ -95,16 +95,31 @@ class Registry:
         """
         self._put([make_tool(name, subcommand, FunctionTarget(Reference.to(function), function), **options)])
 
-    def add_command(self, name: str, subcommand: str, argv: Sequence[str], **options: Unpack[ToolOptions]) -> None:
+    def add_command(
+        self, name: str, subcommand: str, argv: Sequence[str], *, usage: str | None = None,
+        **options: Unpack[ToolOptions],
+    ) -> None:  # fmt: skip
         """
         Register a plain command. There is no shell: *argv* is the program and its first arguments.
 
+        Its ``--help`` prints what is said of it here. Only after a ``--``, which it gets too, is the word given to it.
+
+        Args:
+            name: The tool.
+            subcommand: Its subcommand.
+            argv: The words of a call follow, but for the subcommand.
+            usage: What it takes: ``"ARCHIVE FILE..."``. The first line stands in the guide, more in ``--help``. By
+                default ``...``; empty says that it takes nothing.
+            **options: As for :meth:`tool`.
+
         Raises:
-            RegistryError: As :meth:`tool`; or *argv* is empty or one string.
+            RegistryError: As :meth:`tool`; or *argv* is empty or one string, or *usage* no text.
         """
         if isinstance(argv, str) or not argv or not all(isinstance(word, str) for word in argv):
             raise RegistryError(f"{name} {subcommand}: a command is a list of words, not {argv!r}: there is no shell")
-        self._put([make_tool(name, subcommand, CommandTarget(tuple(argv)), **options)])
+        if not isinstance(usage, str | None):
+            raise RegistryError(f"{name} {subcommand}: usage must be text that says what it takes, not {usage!r}")
+        self._put([make_tool(name, subcommand, CommandTarget(tuple(argv), usage), **options)])
 
     def add_module(self, name: str, module: ModuleType | str | os.PathLike[str]) -> None:
         """
@@ -186,7 +201,8 @@ class Registry:
 
         Raises:
             UnknownToolError: There is no such tool or subcommand; the message names the nearest.
-            WrongArgumentError: It does not take these arguments.
+            WrongArgumentError: It does not take these arguments; or one before a ``--`` is ``--help``, which neither a
+                typed function nor a command is ever given. To a module it is given: its own parser knows the word.
             TypeError: One of these is no text.
         """
         return self._known(name, arguments.check(self._specs(), name, words_of(argv)))

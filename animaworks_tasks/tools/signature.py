@@ -105,6 +105,8 @@ def describe(function: Callable[..., Any]) -> tuple[dict[str, Any], ...]:
     words = collections.Counter(word for each in described for word in option_words(each))
     if twice := [word for word, count in words.items() if count > 1]:
         raise RegistryError(f"two parameters would both be {twice[0]}: rename one")
+    if "--help" in words:
+        raise RegistryError("a parameter would be --help, which prints what the tool takes: rename it")
     return tuple(described)
 
 

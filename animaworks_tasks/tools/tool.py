@@ -16,7 +16,7 @@ import attrs
 from animaworks_tasks.errors import RegistryError, ToolLoadError
 from animaworks_tasks.task.model import OnInterrupt, at_least, policy, seconds
 from animaworks_tasks.tools import signature
-from animaworks_tasks.tools.arguments import convert, locate, nearest, parse, usage
+from animaworks_tasks.tools.arguments import convert, locate, nearest, parse, usage_of
 from animaworks_tasks.tools.context import ToolContext
 from animaworks_tasks.tools.reference import Reference, is_at_its_name
 
@@ -70,9 +70,11 @@ class CommandTarget:
 
     Attributes:
         argv: The program and its first arguments; those of the call follow.
+        usage: What it takes, for people; None where nobody has said it.
     """
 
     argv: tuple[str, ...] = attrs.field(validator=attrs.validators.min_len(1))
+    usage: str | None = None
 
 
 Target = FunctionTarget | CommandTarget
@@ -169,12 +171,14 @@ class Tool:
     @property
     def usage(self) -> str:
         """The line that shows how it is called."""
-        return usage(self.command, self.parameters)
+        return usage_of(self.command, self.spec)
 
     @property
     def spec(self) -> dict[str, Any]:
         """Its entry in the catalogue, fit for JSON."""
         facts = {name: getattr(self, name) for name in _FACTS}
+        if isinstance(self.target, CommandTarget):
+            facts["usage"] = self.target.usage
         return facts | {"parameters": None if self.parameters is None else [dict(each) for each in self.parameters]}
 
     @property

@@ -83,6 +83,7 @@ print("asleep", flush=True)
 time.sleep(60)
 '''
 registry.add_command("shell", "say", [sys.executable, "-c", SAY])
+registry.add_command("shell", "known", [sys.executable, "-c", SAY], usage="WORD...", summary="Say it.")
 registry.add_command("shell", "sleep", [sys.executable, "-c", SLEEP])
 """
 
@@ -227,6 +228,17 @@ Draw a cat.
     assert "the module's own help\n" == tool("mod", "go", "--help").out
     assert 2 == tool("cat", "drow", "--help").status
     assert "1\n" == tool("cat", "count", "--", "--help").out
+
+
+def test_help_never_runs_a_command(tool: Tool) -> None:
+    """A program may not know the word, and make an archive of that name. After ``--`` it gets it, and ``-h`` always."""
+    assert Said(0, "usage: animaworks-tool shell say ...\n", "") == tool("shell", "say", "--help", "a")
+    assert Said(0, "usage: animaworks-tool shell known WORD...\n\nSay it.\n", "") == tool(
+        "shell", "known", "a", "--help"
+    )
+    assert Said(0, "-- --help\n", "") == tool("shell", "say", "--", "--help")
+    assert Said(0, "-h\n", "") == tool("shell", "say", "-h")
+    assert "usage: animaworks-tool shell known WORD...\n" in tool("shell", "--help").out
 
 
 def test_tools_may_be_named_on_the_command_line(tmp_path: Path, tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:

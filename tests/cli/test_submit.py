@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import pytest
@@ -114,7 +114,7 @@ argument = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
 
 @given(
     tool=argument.filter(lambda word: word != "" and not word.startswith("-")),
-    argv=st.lists(argument, max_size=4),
+    argv=st.lists(argument.filter(lambda word: word not in {"-h", "--help"}), max_size=4),
     key=st.none() | argument.filter(bool),
     priority=st.integers(-9, 9),
     timeout=st.none() | st.floats(0.001, 1e6),
@@ -173,9 +173,9 @@ def test_lengths_of_time_are_written_as_people_write_them(anima: Path) -> None:
 
 
 def test_everything_after_the_tool_is_the_tools(anima: Path) -> None:
-    assert 0 == main(["-j", "submit", "--json", "local_llm", "--help", "-j", "--key", "x", "--", "generate"])
+    assert 0 == main(["-j", "submit", "--json", "local_llm", "-j", "--key", "x", "--", "generate", "--help", "-h"])
     (task,) = stored(anima).list()
-    assert ("--help", "-j", "--key", "x", "--", "generate") == task.argv
+    assert ("-j", "--key", "x", "--", "generate", "--help", "-h") == task.argv
     assert ("x", None) == (task.subcommand, task.key)
 
 
@@ -255,26 +255,83 @@ def test_the_catalogue_tells_the_subcommand(anima: Path, capsys: pytest.CaptureF
     assert "generate" == receipt_of(capsys.readouterr().out)["subcommand"]
 
 
+_OF_THE_TOOLS: Final = "usage: animaworks-tool submit words count FILE [--longest INT]\n"
+_OF_A_FUNCTION: Final = f"""\
+{_OF_THE_TOOLS}
+Count words.
+
+  FILE
+  [--longest INT]          (default: 20)
+"""
+_OF_A_COMMAND: Final = "usage: animaworks-tool submit files pack ARCHIVE FILE...\n\nPack files.\n\nQuietly.\n"
+_OF_A_MODULE: Final = "usage: animaworks-tool submit mod go ...\n\n`animaworks-tool mod go --help` shows more\n"
+
+
 @pytest.mark.parametrize(
-    ("call", "where"),
+    ("call", "printed"),
     [
-        (["words", "--help"], "words --help"),
-        (["words", "count", "--help"], "words count --help"),
-        (["words", "count", "a", "-h"], "words count --help"),
+        (["words", "--help"], _OF_THE_TOOLS),
+        (["words", "-h"], _OF_THE_TOOLS),
+        (["words", "count", "--help"], _OF_A_FUNCTION),
+        (["words", "count", "a", "-h", "--", "b"], _OF_A_FUNCTION),
+        (["words", "count", "--longest", "--help"], _OF_A_FUNCTION),
+        (["files", "pack", "--help", "letter.txt"], _OF_A_COMMAND),
+        (["files", "list", "--help"], "usage: animaworks-tool submit files list ...\n"),
+        (["mod", "go", "--help"], _OF_A_MODULE),
+        (["mod", "elsewhere", "--help"], _OF_A_MODULE.replace(" go ", " elsewhere ")),
+        (["host", "go", "x", "--help"], "usage: animaworks-tool submit host go ...\n"),
+        (["host", "elsewhere", "--help"], "usage: animaworks-tool submit host elsewhere ...\n"),
     ],
 )
-def test_submit_says_where_the_help_of_a_tool_is(
-    anima: Path, capsys: pytest.CaptureFixture[str], call: list[str], where: str
+def test_help_is_printed_and_never_queued(
+    anima: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], call: list[str], printed: str
 ) -> None:
-    # given
-    stored(anima).publish_catalogue(_a_registry().catalogue())
+    """Whatever the tool is; what a module has to say itself, only a direct call can show."""
+    # given a function, commands, and modules that a shell finds, and does not find
+    registry, found = _a_registry(), Registry()
+    registry.add_command("files", "pack", ["tar", "-czf"], usage="ARCHIVE FILE...\n\nQuietly.\n", summary="Pack files.")
+    registry.add_command("files", "list", ["tar", "-tzf"])
+    source = "EXECUTION_PROFILE = {'go': {'background_eligible': True}}\ndef cli_main(argv=None): ...\n"
+    (tmp_path / "mod.py").write_text(source)
+    found.add_module("mod", tmp_path / "mod.py")
+    registry.add_registry(found, direct=True)
+    registry.add_module("host", tmp_path / "mod.py")
+    stored(anima).publish_catalogue(registry.catalogue())
     # when
     status = main(["submit", *call])
     # then
-    assert 2 == status
-    assert f"animaworks-tool: `animaworks-tool {where}` shows what it takes; nothing" in capsys.readouterr().err
+    assert (0, (printed, "")) == (status, capsys.readouterr())
     assert [] == stored(anima).list()
-    assert 0 == main(where.split())
+
+
+def test_help_needs_neither_a_host_nor_an_anima(
+    anima: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what `animaworks-tool` finds itself, then; and of what it does not find it says so, and queues nothing."""
+    # given a tool for everybody, and no host yet
+    common = anima.parent / "data/common_tools"
+    common.mkdir(parents=True)
+    source = "from animaworks_tasks import Registry\nregistry = Registry()\nregistry.add('odd', 'go', lambda x: x)\n"
+    (common / "odd.py").write_text(source)
+    for words in ([], ["ANIMAWORKS_ANIMA_DIR"]):
+        for variable in words:
+            monkeypatch.delenv(variable)
+        # when, then
+        assert 0 == main(["submit", "odd", "go", "--help"])
+        assert "usage: animaworks-tool submit odd go X\n\n  X\n" == capsys.readouterr().out
+        assert 2 == main(["submit", "even", "--help"])
+        assert "nothing is known of 'even' before a host has published its tools" in capsys.readouterr().err
+    assert not (anima / "state").exists()
+
+
+def test_what_may_mean_something_else_is_the_tools(anima: Path) -> None:
+    """``-h`` is no help to a program that means something else by it."""
+    registry = Registry()
+    registry.add_command("files", "size", ["du"])
+    stored(anima).publish_catalogue(registry.catalogue())
+    assert 0 == main(["submit", "files", "size", "-h", "x"])
+    (task,) = stored(anima).list()
+    assert ("size", "-h", "x") == task.argv
 
 
 @pytest.mark.parametrize(
@@ -516,8 +573,9 @@ def test_a_call_that_is_quick_is_queued_with_the_hint_that_submit_is_not_needed(
     for words in (["local_llm", "generate", "x"], ["local_llm", "pull", "x"], ["host", "count"]):
         assert "" == said(*words)
     # and a call for help is no call
-    assert 2 == main(["submit", "web_search", "--help"])
-    assert "`animaworks-tool web_search --help` shows what it takes; nothing was queued" in capsys.readouterr().err
+    assert 0 == main(["submit", "web_search", "--help"])
+    wanted = "usage: animaworks-tool submit web_search ...\n\n`animaworks-tool web_search --help` shows more\n"
+    assert (wanted, "") == capsys.readouterr()
 
 
 def test_what_was_submitted_by_hand_runs(anima: Path) -> None:

@@ -130,7 +130,7 @@ def test_the_usage_line_of_a_flag_shows_the_word_that_changes_something() -> Non
 
 
 def test_the_usage_line_leaves_to_the_tool_what_only_the_tool_knows() -> None:
-    assert "image_gen 3d ..." == arguments.usage("image_gen 3d", None)
+    assert "image_gen 3d ..." == arguments.usage_of("image_gen 3d", {"parameters": None})
 
 
 @pytest.mark.parametrize(

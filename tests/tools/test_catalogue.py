@@ -18,6 +18,7 @@ SPOILT: Final[tuple[tuple[str, object], ...]] = (
     ("expected_seconds", -1),
     ("timeout_seconds", "long"),
     ("timeout_seconds", 10**400),
+    ("usage", ["FILE"]),
     ("parameters", {}),
     ("parameters", [3]),
     ("parameters", [{"name": "a"}]),

@@ -156,6 +156,17 @@ def test_a_japanese_summary_is_cut_where_a_part_of_it_ends() -> None:
     assert f"`: 3D {'骨' * 53}…\n" in filled.guide()
 
 
+def test_what_is_said_of_a_commands_arguments_is_in_the_guide() -> None:
+    """The first line of it: more is left to the help, and what takes nothing has nothing after it."""
+    filled = Registry()
+    filled.add_command("files", "pack", ["tar", "-czf"], usage="ARCHIVE FILE...\n\nAs tar has it.", summary="Pack.")
+    filled.add_command("files", "free", ["df"], usage="")
+    filled.add_command("files", "list", ["ls"])
+    assert ["- `files pack ARCHIVE FILE...`: Pack", "- `files free`", "- `files list ...`"] == [
+        line for line in filled.guide("en").splitlines() if line.startswith("- ")
+    ]
+
+
 # What it is for: the seven families of long-running tools.
 
 # Typed from the guide alone: the line as it stands, with values for its capitals.

@@ -174,3 +174,39 @@ def test_a_command_gets_the_arguments_of_the_call_and_no_shell() -> None:
 def test_a_command_is_a_list_of_words(argv: Any) -> None:  # noqa: ANN401 - wrong on purpose
     with pytest.raises(RegistryError, match="there is no shell"):
         Registry().add_command("video", "cut", argv)
+
+
+@pytest.mark.parametrize("usage", [["FILE"], 3, b"FILE"])
+def test_what_a_command_takes_is_said_in_text(usage: Any) -> None:  # noqa: ANN401 - wrong on purpose
+    with pytest.raises(RegistryError, match=r"^video cut: usage must be text that says what it takes, not "):
+        Registry().add_command("video", "cut", ["ffmpeg"], usage=usage)
+
+
+@pytest.mark.parametrize(
+    ("argv", "usage"),
+    [
+        (["count", "--help"], "words count TEXT"),
+        (["count", "a", "--help", "--", "b"], "words count TEXT"),
+        (["pack", "--help", "letter.txt"], "words pack ARCHIVE"),
+        (["--help", "list"], "words list ..."),
+    ],
+)
+def test_help_is_no_argument_of_a_function_or_a_command(argv: list[str], usage: str) -> None:
+    """Called from Python, or written into a record by hand, it is refused before anything runs."""
+    # given
+    registry = Registry()
+    registry.add("words", "count", lambda text: text)
+    registry.add_command("words", "pack", ["tar", "-czf"], usage="ARCHIVE\nand more")
+    registry.add_command("words", "list", ["tar", "-tzf"])
+    # when
+    with pytest.raises(WrongArgumentError) as refused:
+        registry.resolve("words", argv)
+    # then
+    assert usage == refused.value.usage
+    command = " ".join(usage.split()[:2])
+    assert f"`animaworks-tool {command} --help` prints what this takes; a tool gets the word after --" in str(
+        refused.value
+    )
+    # and it is what it says
+    assert "pack" == registry.resolve("words", ["pack", "--", "--help"]).subcommand
+    assert "count" == registry.resolve("words", ["count", "--", "--help"]).subcommand

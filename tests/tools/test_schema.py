@@ -23,8 +23,7 @@ def test_the_catalogue_is_json_and_knows_no_code() -> None:
     assert 1 == catalogue["version"]
     assert {
         "long_running": False, "expected_seconds": None, "timeout_seconds": 1800.0, "gated": True,
-        "permission": "video_cut", "direct": False,
-        "named": True, "summary": "", "parameters": None,
+        "permission": "video_cut", "direct": False, "named": True, "summary": "", "parameters": None, "usage": None,
     } == catalogue["tools"]["video"]["cut"]  # fmt: skip
     assert {"name": "folder", "kind": "positional", "type": "path", "help": "What to pack, with everything in it."} == (
         catalogue["tools"]["archive"]["pack"]["parameters"][0]

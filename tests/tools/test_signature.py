@@ -122,6 +122,7 @@ class Yielding:
         (annotated(tuple), "parameter value: tuple of what\\? Say it: tuple\\[str, ...\\]"),
         (annotated("Nowhere"), "an annotation cannot be resolved .*TYPE_CHECKING"),
         (lambda cache=False, no_cache=False: (cache, no_cache), "two parameters would both be --no-cache"),
+        (lambda help=False: help, "a parameter would be --help, which prints what the tool takes: rename it"),  # noqa: A006 - wrong on purpose
         ("no function", "its signature cannot be read"),
         (_yielding, "it is a generator function: .*Return the result"),
         (functools.partial(_yielding), "it is a generator function"),

@@ -95,6 +95,20 @@ def test_wrong_arguments_fail_as_such_with_the_usage() -> None:
     assert "usage: tool run" in task.error
 
 
+def test_a_record_that_asks_for_help_runs_no_command(tmp_path: Path) -> None:
+    """Anybody may have written it, and a program that does not know the word does something with it."""
+    # given
+    registry, store = Registry(), MemoryTaskStore()
+    registry.add_command("files", "make", ["touch"])
+    # when
+    task = run_task(store, registry, store.submit("files", "make", str(tmp_path / "made"), "--help").id)
+    # then
+    assert task is not None
+    assert (Outcome.FAILED, Cause.ARGUMENTS) == (task.outcome, task.cause)
+    assert "`animaworks-tool files make --help` prints what this takes" in str(task.error)
+    assert [] == list(tmp_path.iterdir())
+
+
 # --- retries ---
 
 
