@@ -215,6 +215,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         Argument("argv", "ARGS", "what the tool takes: its subcommand, and what that takes", many=True),
         Argument("--key", "KEY", "a name for this work: while a task with it is kept, there will be no second one"),
         Argument("--priority", "N", "higher runs earlier; default 0"),
+        Argument("-q --quiet", None, "print the id of the task alone"),
         Argument("--delay", "DURATION", f"start it no earlier than in so long: {_EXAMPLES}"),
         Argument("--timeout", "DURATION", "longest run of one attempt; default: the tool's value", least=0.001),
         Argument("--retries", "N", "how often a failure is run again; default: the tool's value", least=0),

@@ -132,7 +132,9 @@ def _values(store: _Store, command: str, argument: Argument) -> _Offer:
 
 
 def _of_tool(store: _Store, tool: str, words: Sequence[str], current: str) -> _Offer:
-    subcommands = store.tools().get(tool)
+    tools = store.tools()
+    tool, words = arguments.split(tools, tool, words)
+    subcommands = tools.get(tool)
     if subcommands is None:
         return "files", []
     typed = arguments.typed(subcommands)

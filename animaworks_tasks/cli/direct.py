@@ -53,6 +53,7 @@ def call(options: Mapping[str, Any], name: str, argv: Sequence[str]) -> int:
         os.environ[ANIMA_DIR_VARIABLE] = os.path.abspath(anima)  # where the tool looks for it
     registry = registry_of(SimpleNamespace(**options), anima)
     found = registry.catalogue()["tools"]
+    name, argv = arguments.split(found, name, argv)
     is_here = name in found
     tools = found if is_here or anima is None else known_tools(Layout(anima)) or {}
     is_named = is_here and (options["tools"] or options["registry"])  # what was named has precedence

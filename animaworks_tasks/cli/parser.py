@@ -13,8 +13,9 @@ from animaworks_tasks.errors import UsageError
 
 _WIDTH: Final = 80  # columns
 _MEANT: Final = (
-    "An ID may be shortened to its first four digits or more, as long as it is one task's. The Anima is "
-    "the directory that --anima-dir names, or the environment variable ANIMAWORKS_ANIMA_DIR."
+    "An ID may be shortened to its first four digits or more, as long as it is one task's. TOOL:SUBCOMMAND, as "
+    "notifications write it, is TOOL SUBCOMMAND. The Anima is the directory that --anima-dir names, or the environment "
+    "variable ANIMAWORKS_ANIMA_DIR."
 )
 
 

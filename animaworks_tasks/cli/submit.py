@@ -55,7 +55,7 @@ def submit(words: Sequence[str]) -> int:
         return _print_help(given, call)
     layout = Layout(anima_dir(given["anima_dir"]))
     tools = known_tools(layout)
-    tool, argv = call[0], call[1:]
+    tool, argv = arguments.split(tools or {}, call[0], call[1:])
     if arguments.asks_help((tools or {}).get(tool, {}), argv):
         return _print_help(given, call)
     subcommand = pending.first_word(argv) if tools is None else arguments.check(tools, tool, argv)
@@ -89,7 +89,7 @@ def _queue(
         tool, subcommand, _ = there
     elif (spec := tools.get(tool, {}).get(subcommand)) and spec.get("direct") and not spec["long_running"]:
         say(not_needed(arguments.command(tool, subcommand, spec)))
-    return print_receipt(task_id, tool, subcommand)
+    return print_receipt(task_id, tool, subcommand, quiet=given["quiet"])
 
 
 def _call_of(layout: Layout, task_id: str, *, shared: bool) -> tuple[str, str, list[str]] | None:
@@ -103,8 +103,13 @@ def _call_of(layout: Layout, task_id: str, *, shared: bool) -> tuple[str, str, l
     return task.tool, task.subcommand, list(task.argv)
 
 
-def print_receipt(task_id: str, tool: str, subcommand: str) -> int:
-    """Print what the submitter gets; return 0, because the task is queued, whether anybody reads it or not."""
+def print_receipt(task_id: str, tool: str, subcommand: str, *, quiet: bool = False) -> int:
+    """
+    Print what the submitter gets, or the id alone if *quiet*.
+
+    Returns:
+        0, because the task is queued, whether anybody reads it or not.
+    """
     receipt = {
         "task_id": task_id,
         "status": "submitted",
@@ -113,7 +118,7 @@ def print_receipt(task_id: str, tool: str, subcommand: str) -> int:
         "message": f"バックグラウンドタスクを投入しました。完了時にinboxに通知されます。(task_id: {task_id})",
     }
     try:
-        put(json.dump(receipt))
+        put(f"{task_id}\n" if quiet else json.dump(receipt))
     except OSError as error:
         say(f"task {task_id} is queued, do not submit it again; its receipt was not printed: {error.strerror}")
     return 0

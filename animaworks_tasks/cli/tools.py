@@ -58,6 +58,7 @@ def print_help(anima: str | None, name: str, argv: Sequence[str]) -> int:
         UnknownToolError: There is no such tool or subcommand, or no host has published it yet.
     """
     source, tools, _ = _known(SimpleNamespace(anima_dir=anima, tools=[], registry=[]))
+    name, argv = arguments.split(tools, name, argv)
     if source == "files" and name not in tools:
         problem = f"nothing is known of {name!r} before a host has published its tools, as each does when it starts"
         raise UnknownToolError(f"{problem}; nothing was queued, and `animaworks-tool tools` lists what is known")

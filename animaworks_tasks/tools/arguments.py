@@ -66,6 +66,19 @@ def usage(command: str, parameters: Sequence[Parameter]) -> str:
     return " ".join([command, *map(_fragment, ordered)])
 
 
+def split(tools: Tools, name: str, argv: Sequence[str]) -> tuple[str, list[str]]:
+    """
+    Return the tool and the words of a call; ``TOOL:SUBCOMMAND``, as notifications write it, is two of them.
+
+    A tool that has that very name is meant by it; a subcommand that is not typed is left out.
+    """
+    tool, _, subcommand = name.partition(":")
+    if name in tools or not tool or not subcommand:
+        return name, [*argv]
+    is_typed = tools.get(tool, {}).get(subcommand, {}).get("named", True) is not False
+    return tool, [subcommand, *argv] if is_typed else [*argv]
+
+
 def asks_help(specs: Mapping[str, Spec], argv: Sequence[str]) -> bool:
     """
     Return whether *argv* asks what a tool with these *specs* takes: with ``--help``, anywhere before a ``--``.

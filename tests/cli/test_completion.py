@@ -107,6 +107,9 @@ def offered(capsys: pytest.CaptureFixture[str]) -> Offered:
         (["submit", "web", "fetch", ""], ["nothing"]),
         (["submit", "image_gen", "3d", "--out", ""], ["files"]),
         (["image_gen", ""], ["nothing", "3d"]),
+        (["image_gen:3d", "a.png", "c"], ["nothing", "cat"]),
+        (["submit", "image_gen:3d", "a.png", "c"], ["nothing", "cat"]),
+        (["submit", "image_gen", ":", "3d", "a.png", "c"], ["nothing", "cat"]),  # as bash splits it
         (["wait", "'open", ""], ["nothing"]),
     ],
 )
@@ -143,6 +146,8 @@ def test_tasks_are_offered_to_the_commands_that_are_for_them(store: TaskStore, o
     assert [failed] == offered("retry", "")[1:]
     assert failed not in offered("cancel", "")
     assert [f"{pending}\tweb:fetch pending"] == offered("show", pending[:6], whole=True)[1:]
+    assert [f"{failed}\timage_gen:3d failed"] == offered("events", "--task", failed[:4], whole=True)[1:]
+    assert f"{running}\timage_gen:3d running" in offered("show", "", whole=True)
     assert ["nothing"] == offered("show", failed, "")
     assert failed in offered("wait", pending, "")
 

@@ -241,6 +241,12 @@ def test_help_never_runs_a_command(tool: Tool) -> None:
     assert "usage: animaworks-tool shell known WORD...\n" in tool("shell", "--help").out
 
 
+def test_a_tool_and_its_subcommand_may_be_written_as_notifications_write_them(tool: Tool) -> None:
+    assert tool("cat", "count", "tom").out == tool("cat:count", "tom").out == "1\n"
+    assert tool("cat", "draw", "--help").out == tool("cat:draw", "--help").out
+    assert "cat has no subcommand 'drow': did you mean draw?" in tool("cat:drow").err
+
+
 def test_tools_may_be_named_on_the_command_line(tmp_path: Path, tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "more/mod.py").write_text(MODULE.replace("result", "another result"))

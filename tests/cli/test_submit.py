@@ -113,7 +113,7 @@ argument = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
 
 
 @given(
-    tool=argument.filter(lambda word: word != "" and not word.startswith("-")),
+    tool=argument.filter(lambda word: word != "" and not word.startswith("-") and ":" not in word),
     argv=st.lists(argument.filter(lambda word: word not in {"-h", "--help"}), max_size=4),
     key=st.none() | argument.filter(bool),
     priority=st.integers(-9, 9),
@@ -172,10 +172,59 @@ def test_lengths_of_time_are_written_as_people_write_them(anima: Path) -> None:
     assert 900 == task.timeout_seconds
 
 
-def test_everything_after_the_tool_is_the_tools(anima: Path) -> None:
-    assert 0 == main(["-j", "submit", "--json", "local_llm", "-j", "--key", "x", "--", "generate", "--help", "-h"])
+@pytest.mark.parametrize("words", [["-q"], ["--quiet"], ["-jq"]])
+def test_a_quiet_submit_prints_the_id_alone(anima: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert 0 == main(["submit", *words, "web", "fetch"])
     (task,) = stored(anima).list()
-    assert ("-j", "--key", "x", "--", "generate", "--help", "-h") == task.argv
+    assert (f"{task.id}\n", "") == capsys.readouterr()
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_tool_and_its_subcommand_may_be_written_as_notifications_write_them(anima: Path, *, published: bool) -> None:
+    """The record is the one that two words make."""
+    # given
+    store = stored(anima)
+    if published:
+        store.publish_catalogue(_a_registry().catalogue())
+    # when
+    for words in (["words:count", "a"], ["words", "count", "a"]):
+        assert 0 == main(["submit", *words])
+    # then
+    one, other = store.list()
+    assert ("words", "count", ("count", "a")) == (one.tool, one.subcommand, one.argv)
+    assert one == attrs.evolve(other, id=one.id, submitted_at=one.submitted_at)
+
+
+def test_a_subcommand_that_is_not_typed_is_none_of_its_words(anima: Path, tmp_path: Path) -> None:
+    # given a module whose parser has no subcommands, which a notification calls search:search
+    source = "EXECUTION_PROFILE = {'search': {'background_eligible': True}}\n"
+    (tmp_path / "search.py").write_text(
+        f"{source}def cli_main(argv=None):\n argparse.ArgumentParser().parse_args(argv)"
+    )
+    registry = Registry()
+    registry.add_module("search", tmp_path / "search.py")
+    stored(anima).publish_catalogue(registry.catalogue())
+    # when
+    assert 0 == main(["submit", "search:search", "two words"])
+    # then
+    (task,) = stored(anima).list()
+    assert ("search", "search", ("two words",)) == (task.tool, task.subcommand, task.argv)
+
+
+@pytest.mark.parametrize("name", ["a:b", ":b", "a:"])
+def test_a_tool_that_has_that_very_name_is_meant_by_it(anima: Path, name: str) -> None:
+    """No registry has one, but anybody may publish a catalogue."""
+    spec = {"long_running": True, "expected_seconds": 9, "gated": False, "summary": "", "parameters": None}
+    stored(anima).publish_catalogue({"version": 1, "tools": {name: {"go": spec}, "a": {"b": spec}}})
+    assert 0 == main(["submit", name, "go"])
+    (task,) = stored(anima).list()
+    assert (name, ("go",)) == (task.tool, task.argv)
+
+
+def test_everything_after_the_tool_is_the_tools(anima: Path) -> None:
+    assert 0 == main(["-j", "submit", "--json", "local_llm", "-q", "--key", "x", "--", "generate", "--help", "-h"])
+    (task,) = stored(anima).list()
+    assert ("-q", "--key", "x", "--", "generate", "--help", "-h") == task.argv
     assert ("x", None) == (task.subcommand, task.key)
 
 
@@ -273,6 +322,7 @@ _OF_A_MODULE: Final = "usage: animaworks-tool submit mod go ...\n\n`animaworks-t
         (["words", "--help"], _OF_THE_TOOLS),
         (["words", "-h"], _OF_THE_TOOLS),
         (["words", "count", "--help"], _OF_A_FUNCTION),
+        (["words:count", "--help"], _OF_A_FUNCTION),
         (["words", "count", "a", "-h", "--", "b"], _OF_A_FUNCTION),
         (["words", "count", "--longest", "--help"], _OF_A_FUNCTION),
         (["files", "pack", "--help", "letter.txt"], _OF_A_COMMAND),
