@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -22,6 +25,10 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 # A shell starts what it puts in the background deaf to Ctrl-C, and all that we start would be deaf too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No test looks into the home of whoever runs them.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="animaworks-home-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 # Hundreds of interpreters are started, each of which would compile all of the package where a container forbids to keep
 # what was compiled.

@@ -13,7 +13,7 @@ import os
 import sys
 
 from animaworks_tasks.errors import TasksError
-from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE
+from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE, home
 
 TYPE_CHECKING = False  # typing's own would import typing
 
@@ -106,15 +106,25 @@ def remedy(error: OSError) -> str:
 
 def anima_dir(given: str | None) -> str:
     """
-    Return the Anima's directory: *given*, or else what the environment names.
+    Return the Anima's directory: *given*, or else what the environment names, or else the user's home for tasks.
 
     Raises:
-        TasksError: None is named, or there is no such directory. It is not made: a typo must not create an Anima.
+        TasksError: There is no such directory. It is not made: a typo must not create an Anima.
     """
     named = given or os.environ.get(ANIMA_DIR_VARIABLE)
     if not named:
-        raise TasksError(f"no Anima is named: set {ANIMA_DIR_VARIABLE} to its directory, or give --anima-dir DIR first")
+        if os.path.isdir(home()):
+            return home()
+        raise no_anima()
     if not os.path.isdir(named):
         problem = f"{named} is no directory" if os.path.lexists(named) else f"there is no directory {named}"
         raise TasksError(f"{problem}: correct --anima-dir or {ANIMA_DIR_VARIABLE}; a new Anima's, make first")
     return named
+
+
+def no_anima() -> TasksError:
+    """Return the error of a command for which no Anima is named."""
+    return TasksError(
+        f"no Anima is named: set {ANIMA_DIR_VARIABLE} to its directory, or give --anima-dir DIR first; or let "
+        f"`animaworks-tool run` serve {home()}, and no name is needed"
+    )

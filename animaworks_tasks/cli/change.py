@@ -20,7 +20,7 @@ from animaworks_tasks.store.place import Place
 from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.task.model import Outcome, State
 from animaworks_tasks.tools import arguments
-from animaworks_tasks.tools.catalogue import known_tools
+from animaworks_tasks.tools.catalogue import known
 
 # What a retry has in common with its task. No key: that would lead back to the task that is done.
 _KEPT: Final = ("priority", "expected_seconds", "timeout_seconds", "retries", "on_interrupt", "max_attempts", "cwd")
@@ -62,7 +62,7 @@ def retry_(options: SimpleNamespace) -> int:
         raise TasksError(
             f"task {task.id} was a call inside of its host, which alone can make it again: ask for it there"
         )
-    tools = known_tools(store.layout)
+    tools, language = known(store.layout)
     subcommand = arguments.check(tools, task.tool, task.argv) if tools else task.subcommand
     same: Any = {name: getattr(task, name) for name in _KEPT}
     try:
@@ -71,7 +71,7 @@ def retry_(options: SimpleNamespace) -> int:
         raise
     except OSError as error:
         raise TasksError(nothing_queued(error)) from error
-    return print_receipt(again.id, again.tool, again.subcommand)
+    return print_receipt(again.id, again.tool, again.subcommand, language)
 
 
 def notifications_(options: SimpleNamespace) -> int:

@@ -175,7 +175,9 @@ def take(
     return given, left
 
 
-_ANIMA_DIR: Final = Argument("--anima-dir", "DIR", "the Anima's directory; default: ANIMAWORKS_ANIMA_DIR")
+_ANIMA_DIR: Final = Argument(
+    "--anima-dir", "DIR", "the Anima's directory; default: ANIMAWORKS_ANIMA_DIR, or a home of yours"
+)
 _JSON: Final = Argument("-j --json", None, "print JSON")
 _HELP: Final = Argument("-h --help", None, "show what can be typed, and do nothing")
 _SHARED: Final = Argument("--shared", None, "take a store on a network file system: its locks exclude other machines")
@@ -188,9 +190,8 @@ _ID: Final = Argument("id", "ID", "the task, or the first four digits of its id 
 _STATES: Final = ("pending", "running", "done", "completed", "failed", "cancelled")
 
 
-def _language(of: str, default: str | None = "ja") -> Argument:
-    shown = f"of {of}; default {default or 'that of the host'}"
-    return Argument("--language", "", shown, choices=("ja", "en", "ko"), default=default)
+def _language(of: str, default: str = "that of the host") -> Argument:
+    return Argument("--language", "", f"of {of}; default: {default}", choices=("ja", "en", "ko"))
 
 
 USAGE: Final = "animaworks-tool [--anima-dir DIR] [-j] COMMAND|TOOL ..."
@@ -230,7 +231,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         Argument("--permit", "TOOL_SUBCOMMAND", "a permission that is given; instead of a --registry's", many=True),
         Argument("--backend", "", "where tools run; default process", choices=("process", "thread"), default="process"),
         Argument("--until-idle", None, "leave when nothing runs and nothing is due, instead of waiting for more"),
-        _language("the notifications"),
+        _language("the notifications", "ja if ANIMAWORKS_ANIMA_DIR is set, or else the locale's"),
     ),
     "list": Command(
         "listing", "[--watch]", "what is pending, running, and was done last",
@@ -259,7 +260,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "cancel": Command(
         "change", "ID", "ask for a task to stop",
         "Ask for a task to stop: a pending one ends at once, a running one in seconds.",
-        _ID, _language("the notification", default=None),
+        _ID, _language("the notification"),
     ),
     "retry": Command(
         "change", "ID", "submit a task that is done once more",
@@ -295,7 +296,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "change", "[--fix]", "whether the store is well, and what to do where it is not",
         "Look whether the store is well: files, tasks, the file system, and who is at work there. Hosts may go on.",
         Argument("--fix", None, "mend what can be mended without losing anything"),
-        _language("the notifications that are left", default=None),
+        _language("the notifications that are left"),
         exits="0 well; 1 there are problems left. What is marked (fix) is mended with --fix",
     ),
     "prune": Command(

@@ -10,12 +10,13 @@ from typing import Final
 from animaworks_tasks.cli.basics import put
 from animaworks_tasks.cli.commands import COMMANDS, ENTRANCE, EXITS, USAGE, Argument, take, usage
 from animaworks_tasks.errors import UsageError
+from animaworks_tasks.fs.layout import home
 
 _WIDTH: Final = 80  # columns
 _MEANT: Final = (
     "An ID may be shortened to its first four digits or more, as long as it is one task's. TOOL:SUBCOMMAND, as "
     "notifications write it, is TOOL SUBCOMMAND. The Anima is the directory that --anima-dir names, or the environment "
-    "variable ANIMAWORKS_ANIMA_DIR."
+    "variable ANIMAWORKS_ANIMA_DIR; or else, once `animaworks-tool run` or TaskStore() has made it, "
 )
 
 
@@ -67,7 +68,7 @@ commands (COMMAND --help says more):
 {_rows(commands, 28)}
 options before the command:
 {_rows(options, 28)}
-{_wrapped(_MEANT)}
+{_wrapped(_MEANT + home())}.
 
 exit status:
 {_rows(EXITS.items(), 3)}"""

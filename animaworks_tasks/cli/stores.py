@@ -6,13 +6,12 @@ from typing import Final, Literal
 from animaworks_tasks.cli.basics import anima_dir
 from animaworks_tasks.errors import TaskNotFoundError, UsageError
 from animaworks_tasks.fs.layout import Layout
-from animaworks_tasks.notifications.render import LANGUAGES
 from animaworks_tasks.store import check
 from animaworks_tasks.store.directory import TaskStore
 from animaworks_tasks.store.place import ids
 from animaworks_tasks.store.watch import is_hosted
 from animaworks_tasks.task.model import State, Task, is_task_id
-from animaworks_tasks.tools.catalogue import known_language
+from animaworks_tasks.tools.catalogue import known
 
 _SHORTEST: Final = 4  # digits of an id
 
@@ -35,8 +34,7 @@ def open_store(options: SimpleNamespace, *, changing: bool = False, language: st
 
 def notification_language(options: SimpleNamespace) -> str:
     """Return the language of a notification that a command leaves: what was asked for, or else the host's."""
-    language = options.language or known_language(Layout(anima_dir(options.anima_dir)))
-    return language if language in LANGUAGES else "ja"
+    return options.language or known(Layout(anima_dir(options.anima_dir)))[1]
 
 
 def find(store: TaskStore, text: str) -> Task:

@@ -10,17 +10,17 @@ from __future__ import annotations
 import os
 import time
 
-from animaworks_tasks.cli.basics import anima_dir, not_needed, put, remedy, say
+from animaworks_tasks.cli.basics import anima_dir, no_anima, not_needed, put, remedy, say
 from animaworks_tasks.cli.commands import COMMANDS, take, usage
 from animaworks_tasks.errors import PartlySubmittedError, StoreError, TasksError, UsageError
 from animaworks_tasks.fs import json
 from animaworks_tasks.fs.disk import Disk
 from animaworks_tasks.fs.journal import Journal
-from animaworks_tasks.fs.layout import Layout
+from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE, Layout, home
 from animaworks_tasks.store import enqueue
 from animaworks_tasks.task import pending
 from animaworks_tasks.tools import arguments
-from animaworks_tasks.tools.catalogue import known_tools
+from animaworks_tasks.tools.catalogue import known
 
 TYPE_CHECKING = False  # typing's own would import typing
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 _USAGE: Final = usage("submit")
+_SUBMITTED: Final = {
+    "ja": "バックグラウンドタスクを投入しました。完了時にinboxに通知されます。",
+    "en": "The background task was submitted. A notification comes when it is done. ",
+}
 
 
 def submit(words: Sequence[str]) -> int:
@@ -53,13 +57,15 @@ def submit(words: Sequence[str]) -> int:
         raise UsageError("--key must not be empty: it would be the same for all that have none", _USAGE)
     if arguments.asks_help({}, call[1:]):  # which needs no Anima
         return _print_help(given, call)
-    layout = Layout(anima_dir(given["anima_dir"]))
-    tools = known_tools(layout)
+    is_named = given["anima_dir"] or os.environ.get(ANIMA_DIR_VARIABLE)
+    layout = Layout(anima_dir(given["anima_dir"]) if is_named else _hosted_home())
+    tools, language = known(layout)
     tool, argv = arguments.split(tools or {}, call[0], call[1:])
     if arguments.asks_help((tools or {}).get(tool, {}), argv):
         return _print_help(given, call)
     subcommand = pending.first_word(argv) if tools is None else arguments.check(tools, tool, argv)
-    return _queue(layout, given, tools or {}, (tool, subcommand, argv))
+    queued = _queue(layout, given, tools or {}, (tool, subcommand, argv))
+    return print_receipt(*queued, language, quiet=given["quiet"])
 
 
 def _print_help(given: Mapping[str, Any], call: Sequence[str]) -> int:
@@ -70,8 +76,8 @@ def _print_help(given: Mapping[str, Any], call: Sequence[str]) -> int:
 
 def _queue(
     layout: Layout, given: Mapping[str, Any], tools: Mapping[str, Any], call: tuple[str, str, Sequence[str]]
-) -> int:
-    """Queue a *call*, tool, subcommand and arguments, as the options *given* say; print its receipt."""
+) -> tuple[str, str, str]:
+    """Queue a *call*, tool, subcommand and arguments, as the options *given* say; return id, tool and subcommand."""
     tool, subcommand, argv = call
     task_id = pending.new_id()
     fields = pending.pending_fields(
@@ -89,7 +95,22 @@ def _queue(
         tool, subcommand, _ = there
     elif (spec := tools.get(tool, {}).get(subcommand)) and spec.get("direct") and not spec["long_running"]:
         say(not_needed(arguments.command(tool, subcommand, spec)))
-    return print_receipt(task_id, tool, subcommand, quiet=given["quiet"])
+    return task_id, tool, subcommand
+
+
+def _hosted_home() -> str:
+    """
+    Return the user's home for tasks while a host serves it, for a submit that names no Anima, and say so.
+
+    Raises:
+        TasksError: None does. An Anima that lost its variable must not get a receipt that it never hears of again.
+    """
+    from animaworks_tasks.store.watch import is_hosted  # here: who names a directory does without
+
+    if not is_hosted(Layout(home())):
+        raise no_anima()
+    say(f"no Anima is named, so the host of {home()} gets this task")
+    return home()
 
 
 def _call_of(layout: Layout, task_id: str, *, shared: bool) -> tuple[str, str, list[str]] | None:
@@ -103,7 +124,7 @@ def _call_of(layout: Layout, task_id: str, *, shared: bool) -> tuple[str, str, l
     return task.tool, task.subcommand, list(task.argv)
 
 
-def print_receipt(task_id: str, tool: str, subcommand: str, *, quiet: bool = False) -> int:
+def print_receipt(task_id: str, tool: str, subcommand: str, language: str, *, quiet: bool = False) -> int:
     """
     Print what the submitter gets, or the id alone if *quiet*.
 
@@ -115,7 +136,7 @@ def print_receipt(task_id: str, tool: str, subcommand: str, *, quiet: bool = Fal
         "status": "submitted",
         "tool": tool,
         "subcommand": subcommand,
-        "message": f"バックグラウンドタスクを投入しました。完了時にinboxに通知されます。(task_id: {task_id})",
+        "message": f"{_SUBMITTED.get(language, _SUBMITTED['en'])}(task_id: {task_id})",
     }
     try:
         put(f"{task_id}\n" if quiet else json.dump(receipt))

@@ -13,7 +13,7 @@ from animaworks_tasks.errors import TasksError, UnknownToolError
 from animaworks_tasks.fs import layout as layouts
 from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.tools import arguments, guide
-from animaworks_tasks.tools.catalogue import read_tools
+from animaworks_tasks.tools.catalogue import default_language, known, read_tools
 from animaworks_tasks.tools.discovery import discover, load_directory, load_entry_points, load_import_path
 from animaworks_tasks.tools.registry import Registry
 
@@ -39,8 +39,10 @@ def tools_(options: SimpleNamespace) -> int:
 def guide_(options: SimpleNamespace) -> int:
     """Print the guide."""
     _, tools, registry = _known(options)
-    text = guide.guide(tools, options.language)
-    put(as_json({"language": options.language, "guide": text}) if options.json else text)
+    anima = named_anima(options.anima_dir)
+    language = options.language or (default_language() if anima is None else known(layouts.Layout(anima))[1])
+    text = guide.guide(tools, language)
+    put(as_json({"language": language, "guide": text}) if options.json else text)
     report_problems(registry)
     return 0
 
@@ -110,8 +112,9 @@ def _row(parameter: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def named_anima(given: str | None) -> str | None:
-    """Return the Anima's directory, or None where none is named: tools that are no Anima's can do without."""
-    return anima_dir(given) if given or os.environ.get(layouts.ANIMA_DIR_VARIABLE) else None
+    """Return the Anima's directory, or None where there is none: tools that are no Anima's can do without."""
+    is_named = given or os.environ.get(layouts.ANIMA_DIR_VARIABLE)
+    return anima_dir(given) if is_named or os.path.isdir(layouts.home()) else None
 
 
 def registry_of(options: SimpleNamespace, anima: str | None) -> Registry:
@@ -142,8 +145,8 @@ def registry_of(options: SimpleNamespace, anima: str | None) -> Registry:
 
 def no_tools(options: SimpleNamespace) -> str:
     """Return a message: where no tools were found, and what to do."""
-    own = options.anima_dir or os.environ.get(layouts.ANIMA_DIR_VARIABLE)
-    places = [*([os.path.join(own, "tools")] if own else []), _common_tools()]
+    own = options.anima_dir or os.environ.get(layouts.ANIMA_DIR_VARIABLE) or layouts.home()
+    places = [os.path.join(own, "tools"), _common_tools()]
     remedy = "put one there, install a package of them, or name others with --tools or --registry"
     return f"there are no tools in {' or '.join(places)}: {remedy}"
 

@@ -87,6 +87,13 @@ class Layout:
         return f"{self.read}/{task_id}.md"
 
 
+def home() -> str:
+    """Return the directory in which a user's tasks are kept where no Anima is named, made or not."""
+    from platformdirs import user_state_dir  # here: who names a directory does without
+
+    return user_state_dir("animaworks_tasks", appauthor=False)
+
+
 def data_dir(environment: Mapping[str, str]) -> str:
     """Return AnimaWorks' data directory: ``ANIMAWORKS_DATA_DIR``, or else ``~/.animaworks``."""
     return environment.get(DATA_DIR_VARIABLE) or os.path.join(os.path.expanduser("~"), ".animaworks")

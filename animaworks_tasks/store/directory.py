@@ -29,7 +29,7 @@ import attrs
 from animaworks_tasks.errors import PartlySubmittedError, RecordError, StoreError, TaskNotFoundError
 from animaworks_tasks.fs import files, json
 from animaworks_tasks.fs.disk import NO_ROOM
-from animaworks_tasks.fs.layout import Layout
+from animaworks_tasks.fs.layout import Layout, home
 from animaworks_tasks.notifications.render import MarkdownRenderer, Renderer
 from animaworks_tasks.store import enqueue, keys, recovery, rejection, rules, transitions, views
 from animaworks_tasks.store.leftovers import Owner
@@ -42,6 +42,7 @@ from animaworks_tasks.task import codec
 from animaworks_tasks.task.model import State, Task, is_task_id
 from animaworks_tasks.task.pending import RECORD_SIZE, ROOM, SIZE_LIMIT
 from animaworks_tasks.task.states import Event
+from animaworks_tasks.tools.catalogue import default_language
 
 logger = logging.getLogger("animaworks_tasks")
 
@@ -55,8 +56,10 @@ class TaskStore:
         notifications: What finished tasks left for the heartbeat.
 
     Args:
-        anima_dir: The Anima's directory; made if it is not there.
+        anima_dir: The Anima's directory; made if it is not there. None is a home for the tasks of this user, where
+            ``animaworks-tool`` looks as well if it is given no Anima: platformdirs' ``user_state_dir``.
         language: Of the notifications: ``"ja"``, ``"en"``, or ``"ko"``, which has Korean headings and English lines.
+            None is Japanese, but in the user's home for tasks that of the locale.
         durability: ``"full"``: what was acknowledged survives a power cut. ``"process"``: only the death of processes;
             nothing is fsynced but the format and its conversion.
         render: Writes the notification of a done task instead: a text of at most 20,000 bytes. Must be picklable for
@@ -73,9 +76,9 @@ class TaskStore:
 
     def __init__(
         self,
-        anima_dir: str | os.PathLike[str],
+        anima_dir: str | os.PathLike[str] | None = None,
         *,
-        language: str = "ja",
+        language: str | None = None,
         durability: Literal["full", "process"] = "full",
         render: Renderer | None = None,
         clock: Clock = utc_now,
@@ -83,7 +86,8 @@ class TaskStore:
     ) -> None:
         if durability not in {"full", "process"}:
             raise ValueError(f"durability is 'full' or 'process', not {durability!r}")
-        self.layout = Layout(anima_dir)
+        language = language or (default_language() if anima_dir is None else "ja")
+        self.layout = Layout(home() if anima_dir is None else anima_dir)
         # By its whole path: a supervisor, or this process later on, may be in another directory.
         self._options: Any = {"language": language, "durability": durability, "render": render, "clock": clock}
         self._options["shared"] = shared

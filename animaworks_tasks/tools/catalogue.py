@@ -7,9 +7,11 @@ This module imports next to nothing, because ``animaworks-tool submit`` uses it.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from animaworks_tasks.fs import files, json
+from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE
 from animaworks_tasks.task.pending import SIZE_LIMIT
 
 TYPE_CHECKING = False  # typing's own would import typing
@@ -20,22 +22,47 @@ if TYPE_CHECKING:
 
     from animaworks_tasks.fs.layout import Layout
 
+    Tools = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
 VERSION: Final = 1
+_LANGUAGES: Final = ("ja", "en", "ko")
 
 _FACTS: Final = {"long_running", "expected_seconds", "gated", "summary", "parameters"}
 _KINDS: Final = ("positional", "option", "flag")  # as _arguments knows them
 _OF_A_PARAMETER: Final = ("name", "kind", "type")
 
 
-def known_tools(layout: Layout) -> Mapping[str, Mapping[str, Mapping[str, Any]]] | None:
-    """Return the tools of the catalogue; None where there is none that we understand: then the host checks calls."""
+def known(layout: Layout) -> tuple[Tools | None, str]:
+    """
+    Return the tools of the catalogue, and the language of the host's notifications.
+
+    Where there are none that we understand, None: then the host checks calls. Where it has no language, what
+    :func:`default_language` returns.
+    """
+    tools = language = None
     try:
-        return read_tools(layout)
-    except (OSError, ValueError):
-        return None
+        catalogue = _load(layout)
+        language = catalogue.get("language")
+        tools = _tools(catalogue)
+    except (OSError, ValueError):  # contextlib would take longer to import than the file to read
+        pass
+    return tools, language if language in _LANGUAGES else default_language()
 
 
-def read_tools(layout: Layout) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+def default_language() -> str:
+    """Return Japanese where the environment names an Anima, which AnimaWorks does; or else the locale's language."""
+    if os.environ.get(ANIMA_DIR_VARIABLE):
+        return "ja"
+    locale = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")  # as POSIX has it
+    return locale[:2] if locale[:2] in _LANGUAGES else "en"
+
+
+def known_tools(layout: Layout) -> Tools | None:
+    """Return the tools of the catalogue, as :func:`known` does."""
+    return known(layout)[0]
+
+
+def read_tools(layout: Layout) -> Tools:
     """
     Return the tools of the catalogue, by name and subcommand.
 
@@ -44,7 +71,10 @@ def read_tools(layout: Layout) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
         OSError: It cannot be read.
         ValueError: It cannot be used; the message says why.
     """
-    catalogue = _load(layout)
+    return _tools(_load(layout))
+
+
+def _tools(catalogue: Mapping[str, Any]) -> Tools:
     if catalogue.get("version") != VERSION:
         raise ValueError(f"it is of version {catalogue.get('version')!r}, not {VERSION}")
     tools = catalogue.get("tools")
@@ -54,15 +84,6 @@ def read_tools(layout: Layout) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
         if not isinstance(specs, dict) or not all(map(_is_tool, specs.values())):
             raise ValueError(f"it does not describe {name!r} as a host would")
     return tools
-
-
-def known_language(layout: Layout) -> str | None:
-    """Return the language of the host's notifications, as the catalogue has it; None where it has none."""
-    try:
-        language = _load(layout).get("language")
-    except (OSError, ValueError):
-        return None
-    return language if isinstance(language, str) else None
 
 
 def _load(layout: Layout) -> dict[str, Any]:

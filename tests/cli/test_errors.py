@@ -80,8 +80,13 @@ def errors(*table: tuple[str, int, Sequence[str]]) -> Errors:
 
 def test_no_anima_is_named(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANIMAWORKS_ANIMA_DIR", raising=False)
-    answers = ["no Anima is named", "set ANIMAWORKS_ANIMA_DIR to its directory", "--anima-dir DIR"]
-    commands = ["submit web", "list", "run", "notifications", "events", "doctor", "prune", "report --html x", *READERS]
+    answers = [
+        "no Anima is named",
+        "set ANIMAWORKS_ANIMA_DIR to its directory",
+        "--anima-dir DIR",
+        "`animaworks-tool run`",
+    ]
+    commands = ["submit web", "list", "notifications", "events", "doctor", "prune", "report --html x", *READERS]
     check([(command, 1, answers) for command in commands])
 
 

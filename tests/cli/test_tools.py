@@ -75,7 +75,7 @@ def test_who_types_what_the_guide_says_has_it_done(store: TaskStore, tools: Path
 def test_tools_need_no_anima(tmp_path: Path, tools: Path, tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANIMAWORKS_ANIMA_DIR")
     said = tool("tools")
-    assert f"there are no tools in {tmp_path}/data/common_tools: put one there, install a package of them" in said.err
+    assert f"or {tmp_path}/data/common_tools: put one there, install a package of them" in said.err
     assert "words count TEXT" in tool("tools", "--tools", str(tools)).out
     (tmp_path / "data").mkdir()
     tools.rename(tmp_path / "data/common_tools")

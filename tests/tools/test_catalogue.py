@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import pytest
 
 from animaworks_tasks import Registry, TaskStore
-from animaworks_tasks.tools.catalogue import known_language, known_tools, read_tools
+from animaworks_tasks.tools.catalogue import known, known_tools, read_tools
 
 GARBAGE: Final = (b"", b"[]", b"\xff", b"{", b" " * (1 << 20) + b"{}", b'{"a":' * 100_000)
 SPOILT: Final[tuple[tuple[str, object], ...]] = (
@@ -48,17 +48,20 @@ def test_where_no_host_has_been_no_tools_are_known(files: TaskStore) -> None:
 
 
 @pytest.mark.parametrize("found", ["[]", "{", '{"language": 3}', "{}"])
-def test_where_no_host_says_so_no_language_is_known(files: TaskStore, found: str) -> None:
-    assert known_language(files.layout) is None
+def test_where_no_host_says_so_the_language_is_that_of_the_locale(
+    files: TaskStore, monkeypatch: pytest.MonkeyPatch, found: str
+) -> None:
+    monkeypatch.setenv("LC_ALL", "ko_KR.UTF-8")
+    assert (None, "ko") == known(files.layout)
     Path(files.layout.catalogue).write_text(found)
-    assert known_language(files.layout) is None
+    assert (None, "ko") == known(files.layout)
 
 
 def test_what_a_host_published_last_is_what_submitters_know(files: TaskStore) -> None:
     files.publish_catalogue(Registry().catalogue())
     assert {} == known_tools(files.layout)
     files.publish_catalogue(a_catalogue())
-    assert (a_catalogue()["tools"], "en") == (known_tools(files.layout), known_language(files.layout))
+    assert (a_catalogue()["tools"], "en") == known(files.layout)
 
 
 @pytest.mark.parametrize("found", GARBAGE)
