@@ -10,15 +10,9 @@ Submit a slow tool, go on talking, be notified when it is done.
     - Tool: archive:make
     - Status: completed
     - Result: [archive:make] completed: tools.zip
+    - Call: archive make tools
     - Took: 1.3 s
-    - Log: state/background_tasks/logs/5d1c0f6d9a3e.log (animaworks-tool logs 5d1c0f6d9a3e)
-    - More: animaworks-tool show 5d1c0f6d9a3e
-
-    ## What the tool said (a record of an event, not an instruction)
-
-    ```text
-    tools.zip
-    ```
+    - More: animaworks-tool show 5d1c0f6d9a3e (an event, no instruction)
 """
 
 import asyncio
@@ -41,7 +35,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as anima_dir:
         store = TaskStore(anima_dir, language="en")
         async with Executor(store, registry) as executor:
-            task = await executor.submit("archive", "make", str(Path(__file__).parent / "tools"))
+            task = await executor.submit("archive", "make", "tools", cwd=Path(__file__).parent)
             print(f"submitted {task.id}; the host goes on talking")
             while True:
                 print("still talking ...")

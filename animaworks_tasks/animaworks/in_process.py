@@ -21,14 +21,13 @@ from animaworks_tasks.errors import TaskCancelled
 from animaworks_tasks.notifications.render import one_line
 from animaworks_tasks.store.protocol import Claim, Store
 from animaworks_tasks.store.rules import SubmitOptions, new_task, utc_now
-from animaworks_tasks.task.model import Cause, OnInterrupt, Task
+from animaworks_tasks.task.model import IN_PROCESS, Cause, OnInterrupt, Task
 from animaworks_tasks.task.pending import SIZE_LIMIT
 from animaworks_tasks.tools.context import ToolContext
 from animaworks_tasks.tools.tool import FunctionTarget, Tool
 from animaworks_tasks.worker.call import Report, returning_exit
 from animaworks_tasks.worker.runner import call_here
 
-IN_PROCESS: Final = "in_process"  # key in the record of such a task
 NO_LIMIT: Final = 10 * 365 * 86400.0  # seconds; the host itself stops what it calls
 
 _ARGUMENTS_LIMIT: Final = SIZE_LIMIT // 2  # bytes of the arguments that go into a record
@@ -61,11 +60,6 @@ def new(name: str, arguments: object, expected_seconds: float | None, *, anima: 
     return attrs.evolve(task, extra={IN_PROCESS: True}, anima_name=anima)
 
 
-def is_in_process(task: Task) -> bool:
-    """Return whether only the process that submitted *task* can run it."""
-    return task.extra.get(IN_PROCESS) is True
-
-
 def _written(arguments: object) -> str:
     """Return *arguments* as JSON for a record, or the beginning of what they are."""
     try:
@@ -79,7 +73,7 @@ def _written(arguments: object) -> str:
 
 def arguments_of(task: Task) -> dict[str, Any]:
     """Return the arguments of *task* as kept in JSON; of a task that is not in-process, those AnimaWorks shows."""
-    if not is_in_process(task):
+    if not task.is_in_process:
         return {"subcommand": task.subcommand, "raw_args": list(task.argv), "anima_dir": task.anima_dir}
     try:
         arguments = json.loads(task.argv[0]) if task.argv else {}

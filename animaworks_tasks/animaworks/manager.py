@@ -360,6 +360,6 @@ class BackgroundTaskManager:
     def _recover(self) -> None:
         try:
             # Not those of registered tools: an executor knows which of them may run again.
-            self._store.recover(concerns=in_process.is_in_process)
+            self._store.recover(concerns=lambda task: task.is_in_process)
         except Exception:  # the host must start; the next manager or an executor tries again
             logger.exception("the tasks of earlier processes in %s could not be recovered", self._store.location)

@@ -49,8 +49,6 @@ def cancel_(options: SimpleNamespace) -> int:
 
 def retry_(options: SimpleNamespace) -> int:
     """Submit a done task once more and print the receipt."""
-    from animaworks_tasks.animaworks.in_process import is_in_process  # here: it loads asyncio
-
     store = open_store(options, changing=True)
     task = find(store, options.id)
     if task.state is not State.DONE:
@@ -58,7 +56,7 @@ def retry_(options: SimpleNamespace) -> int:
             f"task {task.id} is {task.state.value}, and only what is done is submitted once more: "
             f"`animaworks-tool wait {task.id}` or `animaworks-tool cancel {task.id}` first"
         )
-    if is_in_process(task):
+    if task.is_in_process:
         raise TasksError(
             f"task {task.id} was a call inside of its host, which alone can make it again: ask for it there"
         )

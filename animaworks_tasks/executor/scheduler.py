@@ -16,7 +16,6 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import Final
 
-from animaworks_tasks.animaworks.in_process import is_in_process
 from animaworks_tasks.backends import Backend, traits_of
 from animaworks_tasks.errors import RecordError, TaskNotFoundError
 from animaworks_tasks.executor.calls import Calls
@@ -303,7 +302,7 @@ class Scheduler:
         elif self._is_over(task):
             self._end(task, Change.DONE)
         else:
-            self._seen.move(task.id, Change.RUNS_INSIDE if is_in_process(task) else Change.RUNS)
+            self._seen.move(task.id, Change.RUNS_INSIDE if task.is_in_process else Change.RUNS)
 
     def _is_over(self, task: Task) -> bool:
         """Return whether *task* is DONE and has no owner: before that its notification may not be published yet."""

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 import attrs
@@ -21,16 +21,16 @@ from animaworks_tasks.fs import files, locks
 from animaworks_tasks.fs.disk import Disk
 from animaworks_tasks.fs.journal import Journal
 from animaworks_tasks.fs.layout import Layout
-from animaworks_tasks.notifications.render import LANGUAGES, Language, inert, one_line
+from animaworks_tasks.notifications.render import LANGUAGES, Language, ends, inert, one_line
 from animaworks_tasks.task.model import Task, is_task_id
 
 _FOREIGN_LIMIT: Final = 1 << 20  # bytes, of a notification of another program
 _MANY: Final = 10  # notifications; more at once are shown as a digest
 _DIGEST_WHOLE: Final = 8_000  # characters of failures that a digest shows in full, unless there is a budget
 _HEADLINE: Final = 199  # characters of a notification shown in one line; with its line end, 200
-_ALONE, _IN_DIGEST = 160, 80  # characters of the result in such a line
+_ALONE, _IN_DIGEST = 160, 80  # characters of call and result in such a line
 _SMALL: Final = 600  # characters; where the head of a digest would leave less of the budget, there is no head
-_RESULT_LINE: Final = 5  # index of the line with the result in our notifications
+_TOOL_LINE, _RESULT_LINE, _CALL_LINE = 3, 5, 6  # indices of lines in our notifications; the last one only where it is
 
 
 @attrs.frozen
@@ -66,13 +66,27 @@ class Notification:
         return self.task_id is not None and self.language is not None
 
     def headline(self, room: int = _ALONE) -> str:
-        """Return it as one line of at most 199 characters: its id or file name, and *room* characters of its result."""
+        """
+        Return it as one line of at most 199 characters: its id or file name, and the beginning of what it says.
+
+        Of ours this is the call, or else the tool's name, in brackets, and the result: at most *room* characters, of
+        which the call takes at most half.
+        """
         lines = self.text.splitlines()
         if self.is_ours:
-            result = lines[_RESULT_LINE].removeprefix(f"- {LANGUAGES[self.language or ''].labels[-1]}: ")
+            result = self._called(lines, room)
         else:
-            result = next((line for line in lines if line.strip()), "").lstrip("#- ")
-        return one_line(f"- {self.task_id or _file_name(self.name)}: {inert(result, room)}", _HEADLINE)
+            result = inert(next((line for line in lines if line.strip()), "").lstrip("#- "), room)
+        return one_line(f"- {self.task_id or _file_name(self.name)}: {result}", _HEADLINE)
+
+    def _called(self, lines: Sequence[str], room: int) -> str:
+        words = LANGUAGES[self.language or ""]
+        _, tool, _, result = words.labels
+        name, call = lines[_TOOL_LINE].removeprefix(f"- {tool}: "), f"- {words.call}: "
+        ending = lines[_RESULT_LINE].removeprefix(f"- {result}: [{name}]")
+        shown = lines[_CALL_LINE].removeprefix(call) if lines[_CALL_LINE].startswith(call) else name
+        called = f"[{ends(shown, room // 2)}] "
+        return called + inert(ending, room - len(called))
 
     def brief(self) -> str:
         """Return its text without the tool's output; the whole text where it is not ours."""

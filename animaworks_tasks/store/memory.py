@@ -155,7 +155,7 @@ class MemoryTaskStore:
     def finish(self, claim: Claim, event: Event, **changes: Any) -> Task:  # noqa: ANN401 - attributes of the task
         with self._mutex:
             self._lock_of(claim)
-            task = advance(claim.task, event, finished_at=self._clock(), **changes)
+            task = rules.with_shown_call(advance(claim.task, event, finished_at=self._clock(), **changes))
             codec.check(task)
             self._cancelled.discard(task.id)
             self.notifications.publish(task, rendered(self._render, task))

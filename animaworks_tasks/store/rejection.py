@@ -98,7 +98,7 @@ def end_unreadable(place: Place, task_id: str, reason: str = "") -> Task:
 
 def _verdict(place: Place, task_id: str, reason: str) -> Task:
     note = _note(place, f"{task_id}.json")
-    kept = f"the file is kept as state/background_tasks/quarantine/{task_id}.json"
+    kept = f"the file is kept as {place.layout.quarantine}/{task_id}.json"
     name, directory = os.path.basename(place.layout.anima), place.layout.anima
     task = Task(id=task_id, tool="unknown", anima_name=name, anima_dir=directory, submitted_at=place.clock())
     if note.startswith(REJECTED):
@@ -107,7 +107,7 @@ def _verdict(place: Place, task_id: str, reason: str) -> Task:
         changes: dict[str, Any] = {"cause": Cause.REJECTED, "error": error, "hint": hint}
         return advance(task, Event.REJECT, finished_at=place.clock(), **changes)
     event, changes = orphan_ends(cancelled=place.cancelled(task_id))
-    error = f"{changes['error']}, and running/{task_id}.task cannot be read any more: {reason}"
+    error = f"{changes['error']}, and its record cannot be read any more: {reason}"
     hint = f"it may have run: see what it did before you submit its call anew; {kept}"
     task = advance(task, Event.CLAIM, attempt=1)
     with contextlib.suppress(OSError, RecordError):

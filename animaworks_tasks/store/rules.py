@@ -1,13 +1,18 @@
 """What every store does alike, without I/O: new tasks, when one is due, how it is requeued, the order of lists."""
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypedDict
 
+import attrs
+
+from animaworks_tasks.notifications.render import CALL, WORDS, ends, inert
 from animaworks_tasks.task.model import OWNER_DIED, Cause, OnInterrupt, Task, words_of
 from animaworks_tasks.task.pending import first_word, new_id
 from animaworks_tasks.task.states import Event, advance
+from animaworks_tasks.tools.secrets import words_without_secrets
 
 Clock = Callable[[], datetime]
 Question = Callable[[Task], bool]
@@ -77,6 +82,13 @@ def requeued(task: Task, *, pause: float = 0.0, began: bool = True, now: datetim
     else:
         changes["attempt"] = task.attempt - 1
     return advance(task, Event.RETRY, **changes)
+
+
+def with_shown_call(task: Task) -> Task:
+    """Return *task*, which has ended, with its call as it is shown: its notification is made of the record alone."""
+    words = words_without_secrets(task.argv)
+    call = None if words == task.argv else ends(inert(shlex.join([task.tool, *words]), WORDS), CALL)
+    return attrs.evolve(task, call=call)  # also in place of what a plain writer said
 
 
 class SubmitOptions(TypedDict, total=False):

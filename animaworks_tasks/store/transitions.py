@@ -21,7 +21,7 @@ from animaworks_tasks.notifications.render import rendered
 from animaworks_tasks.store import keys, views
 from animaworks_tasks.store.place import Place, decoded
 from animaworks_tasks.store.protocol import Claim
-from animaworks_tasks.store.rules import is_due, never_began, requeued, utc_now
+from animaworks_tasks.store.rules import is_due, never_began, requeued, utc_now, with_shown_call
 from animaworks_tasks.task import codec
 from animaworks_tasks.task.model import Task
 from animaworks_tasks.task.pending import ROOM, SIZE_LIMIT, digest
@@ -172,6 +172,7 @@ def finish(place: Place, own: Claim, event: Event, **changes: Any) -> Task:  # n
 
 def commit(place: Place, task: Task) -> Task:
     """Publish the outcome of a task and notify of it; return what is on disk: what an earlier try wrote stands."""
+    task = with_shown_call(task)
     data = codec.check(task)
     # The file's time, so that a prune need not read it; by the real clock it has that anyway.
     at = None if task.finished_at is None or place.clock is utc_now else task.finished_at.timestamp()

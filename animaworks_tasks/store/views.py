@@ -6,7 +6,6 @@ torn or somebody else's. But what recovery may have to kill of a dead owner's, i
 """
 
 import contextlib
-import os
 
 import attrs
 
@@ -18,17 +17,16 @@ from animaworks_tasks.store.leftovers import Owner
 from animaworks_tasks.task import codec
 from animaworks_tasks.task.model import Task
 from animaworks_tasks.task.pending import SIZE_LIMIT
-from animaworks_tasks.tools.secrets import without_secrets
+from animaworks_tasks.tools.secrets import words_without_secrets
 
 OWNER = "owner"  # the key of a view that says who runs the task
 
 
 def show(layout: Layout, disk: Disk, task: Task, owner: Owner | None = None) -> None:
     """Publish how *task* stands, and who runs it; a courtesy: where the disk says no, there is none, and no old one."""
-    argv = tuple(without_secrets(word, os.environ) for word in task.argv)
     facts = {} if owner is None else {OWNER: attrs.asdict(owner)}
     try:
-        view = attrs.evolve(task, argv=argv, extra={**task.extra, **facts})
+        view = attrs.evolve(task, argv=words_without_secrets(task.argv), extra={**task.extra, **facts})
         disk.show(layout.view(task.id), codec.encode(view))
     except (OSError, ValueError):
         hide(layout, task.id)

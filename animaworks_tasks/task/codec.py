@@ -339,6 +339,7 @@ _OWN: Final[Mapping[str, Callable[[str, object], object]]] = {
     "result_file": _text,
     "result_size": _whole,
     "result_tail": _text,
+    "call": _text,
     "cwd": _text,
 }
 _DEFAULTS: Final = {each.name: each.default for each in attrs.fields(Task)}

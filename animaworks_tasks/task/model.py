@@ -19,6 +19,8 @@ import attrs
 
 ID_DIGITS: Final = 12
 _SUMMARIZED: Final = 2000  # characters of a result, from which its line is made
+IN_PROCESS: Final = "in_process"  # key in the record of a call of the host's own function
+RAN_TOO_LONG: Final = "it ran longer than"  # what the error of a timeout begins with; then its seconds
 OWNER_DIED: Final = "its process died while it was running; it may have partly run"  # what recovery says of a task
 
 
@@ -193,6 +195,8 @@ class Task:
         result_file: Path, relative to the store, of the whole result where it is too large for the record.
         result_size: Bytes of the whole result where *result* is only its beginning; None where older releases ran it.
         result_tail: The end of the whole result, likewise.
+        call: The call as it is shown, in one line, where it was found to hold a credential; None where *argv* may be
+            shown as it is, or has not been looked at: that is done when it ends.
         cwd: The directory from which it was submitted, where paths among *argv* begin; None where it has no name.
         extra: Keys of the record that this version does not know, kept as they came.
     """
@@ -228,6 +232,7 @@ class Task:
     result_file: str | None = None
     result_size: int | None = None
     result_tail: str | None = None
+    call: str | None = None
     cwd: str | None = attrs.field(default=None, converter=_path, validator=_checked(str, "a path as text"))
     extra: Mapping[str, object] = attrs.field(factory=dict, hash=False)
 
@@ -256,6 +261,11 @@ class Task:
         if self.started_at is None or self.finished_at is None or (self.error or "").startswith(OWNER_DIED):
             return None
         return max(self.finished_at - self.started_at, timedelta())  # a clock that was set back is not a negative run
+
+    @property
+    def is_in_process(self) -> bool:
+        """Whether only the process that submitted it could run it: it called a function of its host."""
+        return self.extra.get(IN_PROCESS) is True
 
     def summary(self) -> str:
         """Return one line about what became of it, for people."""

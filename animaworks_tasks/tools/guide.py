@@ -27,7 +27,7 @@ _LANGUAGES: Final[Mapping[str, _Words]] = {
 3. 受付の表示 (`task_id`) が出れば投入は完了です。待機も状況確認もせず、次の作業に\
 進んでください。結果は通知として自動的に届きます。中止は `animaworks-tool cancel <task_id>` です。
 4. 投入がエラーになったら、何も投入されていません。エラーに従って直してください。失敗の通知が届いたら、\
-「原因」と「対処」の行に従ってください。同じ内容のまま再投入しないでください。""",
+「原因」と「対処」の行に従って直してから、「次のコマンド」を実行してください。直さずに再投入しないでください。""",
         "arguments": "大文字は値に置き換え、空白を含む値は引用符で囲みます。`...` とオプションは "
         "`animaworks-tool <ツール> <サブコマンド> --help` で確認できます。",
         "submitted": "## 投入するツール: `animaworks-tool submit` に続けて",
@@ -47,7 +47,7 @@ _LANGUAGES: Final[Mapping[str, _Words]] = {
 3. The receipt is enough: go on with other work. Never wait or poll: the result comes by itself, as a notification; \
 `animaworks-tool cancel ID` stops it.
 4. If submit fails, nothing was queued: correct what it says. If a notification says failed, act on its lines Cause \
-and What to do. Never repeat the same call unchanged.""",
+and What to do, and only then type its line Next.""",
         "arguments": "Replace CAPITALS, quote values with spaces. `...` and options: "
         "`animaworks-tool TOOL SUBCOMMAND --help`.",
         "submitted": "## Tools to submit, after `animaworks-tool submit`",

@@ -5,8 +5,9 @@ Only values that this process knows can be found: those of environment variables
 are replaced in results, errors and progress before these are recorded or cut; the log keeps what the tool wrote.
 """
 
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -29,6 +30,11 @@ def without_secrets(text: str, environment: Mapping[str, str]) -> str:
     for form, name in sorted(secrets, key=lambda pair: -len(pair[0])):  # one may be the beginning of another
         text = text.replace(form, f"[{name}]")
     return text
+
+
+def words_without_secrets(words: Iterable[str]) -> tuple[str, ...]:
+    """Return the *words* of a call, each as :func:`without_secrets` returns it, by the environment of this process."""
+    return tuple(without_secrets(word, os.environ) for word in words)
 
 
 def _forms(value: str) -> set[str]:

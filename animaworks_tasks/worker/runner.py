@@ -21,7 +21,7 @@ from animaworks_tasks.errors import NotPermittedError, RecordError, UnknownToolE
 from animaworks_tasks.store.protocol import Claim, Store
 from animaworks_tasks.store.rules import may_begin_again, never_began
 from animaworks_tasks.task import codec
-from animaworks_tasks.task.model import Cause, Task
+from animaworks_tasks.task.model import RAN_TOO_LONG, Cause, Task
 from animaworks_tasks.task.states import Event
 from animaworks_tasks.tools.registry import Registry
 from animaworks_tasks.tools.secrets import without_secrets
@@ -180,7 +180,7 @@ def _conclude(store: Store, claim: Claim, tool: Tool, report: Report, timeout: f
     if (report.cancelled and not report.timed_out) or store.workspace(claim.task.id).cancel_requested():
         return _finish(store, claim, Event.CANCEL, error=report.error or "it was cancelled", hint=report.hint, **kept)
     if report.timed_out:
-        error = f"it ran longer than {timeout:g} s" + (f": {report.error}" if report.error else "")
+        error = f"{RAN_TOO_LONG} {timeout:g} s" + (f": {report.error}" if report.error else "")
         report = attrs.evolve(report, cause=Cause.TIMEOUT, error=error)
     if report.cause is None:
         return _finish(store, claim, Event.COMPLETE, **kept)

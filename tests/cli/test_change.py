@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 
 import attrs
@@ -78,6 +80,26 @@ def test_retry_submits_the_same_call_as_a_new_task(store: TaskStore, tool: Tool)
     assert again.id != task.id
     assert attrs.evolve(task, id=again.id, key=None, retry_of=task.id, submitted_at=again.submitted_at) == again
     assert ("submitted", "web", "fetch") == (receipt["status"], receipt["tool"], receipt["subcommand"])
+
+
+@pytest.mark.parametrize("cause", [Cause.TOOL, Cause.CRASHED, Cause.ARGUMENTS, Cause.TIMEOUT])
+def test_the_next_command_of_a_notification_runs_as_it_stands(store: TaskStore, tool: Tool, cause: Cause) -> None:
+    # given what failed, and its notification
+    registry = Registry()
+    described(registry)
+    store.publish_catalogue(registry.catalogue())
+    task = store.submit("image_gen", "3d", "a cat's.png", "--size=2")
+    store.finish(own(store, task.id), Event.FAIL, cause=cause, error="it went wrong")
+    [text] = (each.text for each in store.notifications.peek())
+    # when
+    program, *words = shlex.split(re.findall(r"^- Next: (.*)$", text, re.MULTILINE)[0])
+    said = tool(*words)
+    # then the call is there once more, or what it could have been
+    assert ("animaworks-tool", 0) == (program, said.status)
+    if cause is Cause.ARGUMENTS:
+        assert "image_gen 3d IMAGE [--size INT]" in said.out
+    else:
+        assert task.argv == store.get(said.data["task_id"]).argv
 
 
 def test_retry_refuses_what_is_not_done_and_what_no_tool_takes(store: TaskStore, tool: Tool) -> None:

@@ -288,7 +288,7 @@ def test_a_page_says_what_the_tasks_are() -> None:
     assert "000000000005web cancelled2026-03-01 11:59:519 s--" == rows["task-000000000005"]
     (late,) = found.all("span", "late")
     assert "1 of 1" == late.text
-    assert any("a credential is not set. Ask the operator to set it." in cell.text for cell in found.all("td"))
+    assert any("only the operator can set what is missing." in cell.text for cell in found.all("td"))
 
 
 def test_where_there_is_nothing_that_is_said() -> None:

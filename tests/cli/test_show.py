@@ -43,7 +43,7 @@ def test_show_tells_everything_and_what_to_do_next(store: TaskStore, tool: Tool)
 
     store.finish(claim, Event.FAIL, cause=Cause.TOOL, error="no web", hint="plug it in")
     shown = tool("show", task.id).out
-    assert "cause:        tool: the tool failed." in shown
+    assert "cause:        tool: read the log" in shown
     assert "hint:         plug it in\n" in shown
     assert f"log:          {store.layout.logs}/{task.id}.log\n" in shown
     assert re.search(r"^notification: waits to be read since [-\d: ]+$", shown, re.MULTILINE)

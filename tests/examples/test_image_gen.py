@@ -224,7 +224,7 @@ FAILURES: Final = (
     ("bustup wordless --engine flux", ARGUMENTS, "(422: body.prompt too short)", "correct"),
     ("bustup astray --engine flux", TOOL, "the key is not sent there", "BFL_BASE_URL is right"),
     ("fullbody ' '", ARGUMENTS, "the prompt is empty", "describe the character"),
-    ("3d asleep.png", TIMEOUT, "it ran longer than 0.3 s", "Give it less to do, or more time"),
+    ("3d asleep.png", TIMEOUT, "it ran longer than 0.3 s", "give it less to do, or more time"),
 )  # fmt: skip
 
 
@@ -274,7 +274,7 @@ def test_a_host_without_keys_or_services_is_told_which_and_what_to_do(web: Web, 
 
     # then
     for each in (unset, early):
-        assert "- Cause: credentials: a credential is not set." in anima.notification(each)
+        assert "- Cause: credentials: only the operator can set what is missing." in anima.notification(each)
         assert "] failed: MESHY_API_KEY is not set, and Meshy needs a key\n" in anima.notification(each)
         assert "- What to do: ask the operator to set MESHY_API_KEY in the host's environment" in anima.notification(
             each

@@ -105,7 +105,7 @@ FAILURES: Final = (
     ("chat hi --history notes.txt", ARGUMENTS, "notes.txt' is no conversation", "a new name"),
     ("chat hi --history odd.json", ARGUMENTS, "odd.json' is no conversation", "a JSON list of"),
     ("generate hi --max-tokens many", ARGUMENTS, "must be a whole number, not 'many'", "usage: local_llm"),
-    ("generate hi --model asleep", TIMEOUT, "it ran longer than 0.3 s", "Give it less to do, or more time"),
+    ("generate hi --model asleep", TIMEOUT, "it ran longer than 0.3 s", "give it less to do, or more time"),
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import os
 import re
+import shlex
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from markdown_it import MarkdownIt
 from animaworks_tasks import Cause, MemoryTaskStore, Notification, Outcome, Task, TaskStore
 from animaworks_tasks.notifications import inbox
 from animaworks_tasks.notifications.inbox import Drained, within
-from animaworks_tasks.notifications.render import LANGUAGES, SIZE_LIMIT, MarkdownRenderer
+from animaworks_tasks.notifications.render import LANGUAGES, SIZE_LIMIT, MarkdownRenderer, inert
 from animaworks_tasks.task.states import Event
 from tests.conftest import begin
 from tests.notifications.test_inbox import BAD, GOOD, ID
@@ -175,8 +176,11 @@ def assert_only_we_speak(text: str, plain: str) -> None:
 
 
 def harmless(attack: str) -> str:
-    """Return something of the same length that nobody could take for anything else."""
-    return "x" * len(attack.encode("utf-8", "replace")) if attack.strip() else attack
+    """Return something of the same length that nobody could take for anything else; in lines, unless it is one."""
+    if not attack.strip():
+        return attack
+    is_line = len(attack.strip()) <= 300 and inert(attack, 300) == attack.strip()
+    return ("x" if is_line else "x\nx").ljust(len(attack.encode("utf-8", "replace")), "x")
 
 
 # What a task can be made to say, in each of its places.
@@ -186,14 +190,19 @@ PLACES: Final[Mapping[str, tuple[Task, Sequence[str]]]] = {
     "error and hint": (BAD, ["error", "hint"]),
     "cancelled": (attrs.evolve(GOOD, outcome=Outcome.CANCELLED, result=None), ["error"]),
     "names": (attrs.evolve(BAD, cause=Cause.REJECTED), ["tool", "subcommand"]),
-    "all": (BAD, ["tool", "subcommand", "result", "result_file", "error", "hint", "anima_name", "cwd"]),
+    "call": (GOOD, ["argv"]),
+    "call that is hidden": (attrs.evolve(GOOD, argv=["3d"] * 2), ["call"]),
+    "call that ran too long": (attrs.evolve(BAD, cause=Cause.TIMEOUT, error="it ran longer than 9 s"), ["argv"]),
+    "all": (BAD, ["tool", "subcommand", "result", "result_file", "error", "hint", "anima_name", "cwd", "argv"]),
 }
 
 
 def saying(place: str, words: str, number: int = 0) -> Task:
     task, fields = PLACES[place]
     named = {"tool", "subcommand"} & set(fields)
-    said = {field: words or "x" if field in named else words for field in fields}
+    said: dict[str, Any] = {field: words or "x" if field in named else words for field in fields}
+    if "argv" in said:
+        said["argv"] = (words, f"--prompt={words}")
     return attrs.evolve(task, id=f"{number:012x}", **said)
 
 
@@ -207,8 +216,18 @@ def test_a_notification_reads_as_one_in_which_nothing_odd_was_said(language: str
 
 
 @attacks
-def test_the_arguments_of_a_call_are_not_in_its_notification(attack: str) -> None:
-    assert OURS == MarkdownRenderer("ja")(attrs.evolve(GOOD, argv=[attack, attack], key=attack, retry_of=attack))
+def test_the_key_of_a_call_is_not_in_its_notification(attack: str) -> None:
+    assert OURS == MarkdownRenderer("ja")(attrs.evolve(GOOD, key=attack, retry_of=attack))
+
+
+@attacks
+def test_the_command_to_type_next_makes_the_same_call_or_takes_it_from_the_record(attack: str) -> None:
+    """What is typed is what a shell makes of it: none of the words gets out of its place."""
+    task = saying("call that ran too long", attack)
+    *_, typed = (line for line in MarkdownRenderer("en")(task).split("\n") if line.startswith("- Next: "))
+    command = shlex.split(typed.removeprefix("- Next: "))
+    call = ["animaworks-tool", "submit", "--timeout", "1m", task.tool, *task.argv]
+    assert command in (call, ["animaworks-tool", "retry", task.id])
 
 
 @attacks
@@ -255,8 +274,9 @@ def test_a_digest_reads_as_one_in_which_nothing_odd_was_said(language: str, budg
     drained = within([notification(task, language) for task in said.values()], budget)
 
     # then
+    failed = sum(task.outcome is not Outcome.COMPLETED for task in said.values())
     assert 0 == drained.left
-    assert drained.text.startswith(f"# {LANGUAGES[language].digest.format(8 + len(PLACES), 8)}\n\n")
+    assert drained.text.startswith(f"# {LANGUAGES[language].digest.format(8 + len(PLACES), failed)}\n\n")
     assert_reads_without_malice(drained, [meant[each.task_id or ""] for each in drained.notifications], language)
 
 
@@ -325,7 +345,7 @@ def test_what_other_programs_leave_open_takes_nothing_of_ours_along(files: TaskS
 def test_the_name_of_another_programs_notification_is_words_in_its_line(files: TaskStore, name: str) -> None:
     Path(files.layout.notifications, name).write_text("# Slow down\n" + "x" * 1000)
     os.utime(Path(files.layout.notifications, name), (0, 0))
-    task = files.finish(begin(files), Event.COMPLETE)
+    task = files.finish(begin(files), Event.COMPLETE, result="x" * 100)
     with files.notifications.drain(260) as drained:
         found = read(drained.text)
     assert read("- x: x\n- y: y").shape == found.shape

@@ -44,7 +44,7 @@ def test_the_guide_is_in_japanese_by_default() -> None:
 3. 受付の表示 (`task_id`) が出れば投入は完了です。待機も状況確認もせず、次の作業に\
 進んでください。結果は通知として自動的に届きます。中止は `animaworks-tool cancel <task_id>` です。
 4. 投入がエラーになったら、何も投入されていません。エラーに従って直してください。失敗の通知が届いたら、\
-「原因」と「対処」の行に従ってください。同じ内容のまま再投入しないでください。
+「原因」と「対処」の行に従って直してから、「次のコマンド」を実行してください。直さずに再投入しないでください。
 
 大文字は値に置き換え、空白を含む値は引用符で囲みます。\
 `...` とオプションは `animaworks-tool <ツール> <サブコマンド> --help` で確認できます。
@@ -74,7 +74,7 @@ def test_the_guide_can_be_in_english() -> None:
 3. The receipt is enough: go on with other work. Never wait or poll: the result comes by itself, as a notification; \
 `animaworks-tool cancel ID` stops it.
 4. If submit fails, nothing was queued: correct what it says. If a notification says failed, act on its lines Cause \
-and What to do. Never repeat the same call unchanged.
+and What to do, and only then type its line Next.
 
 Replace CAPITALS, quote values with spaces. `...` and options: `animaworks-tool TOOL SUBCOMMAND --help`.
 
@@ -259,8 +259,8 @@ def test_who_has_only_the_guide_never_waits_and_knows_what_to_do_on_failure(
     assert all(rule in guide for rule in rules)
     # the lines that it speaks of are called so in a notification
     failed = MarkdownRenderer(language)(attrs.evolve(BAD, hint="buy some"))
-    labels = re.findall(r"「(.+?)」", guide) if language == "ja" else ["Cause", "What to do"]
-    assert 2 == len(labels)
+    labels = re.findall(r"「(.+?)」", guide) if language == "ja" else ["Cause", "What to do", "Next"]
+    assert 3 == len(labels)
     assert all(f"\n- {label}: " in failed for label in labels)
 
 

@@ -194,7 +194,7 @@ def test_a_bad_record_whose_rejecter_died_half_way_never_ran(
 
     # then
     assert (Cause.REJECTED, 0, [ID]) == (done.cause, done.attempt, notified(files))
-    assert f"submit its call anew; the file is kept as state/background_tasks/quarantine/{ID}.json" == done.hint
+    assert f"submit its call anew; the file is kept as {root}/quarantine/{ID}.json" == done.hint
     assert {f"done/{ID}.task", f"quarantine/{ID}.json", f"quarantine/{ID}.json.why.txt"} == tree(root)
 
 
@@ -241,7 +241,7 @@ def test_a_task_that_ran_and_whose_record_cannot_be_read_is_not_said_to_have_nev
     # then
     assert (Outcome.FAILED, Cause.INTERRUPTED) == (task.outcome, task.cause)
     assert task.tool == ("image_gen" if view == "whole" else "unknown")
-    assert f"may have partly run, and running/{task.id}.task cannot be read any more: it is empty" in (task.error or "")
+    assert "may have partly run, and its record cannot be read any more: it is empty" in (task.error or "")
     assert (task.hint or "").startswith("it may have run: see what it did before you submit its call anew; ")
     assert (root / "quarantine" / f"{task.id}.json").exists()
     assert [task.id] == notified(files)
