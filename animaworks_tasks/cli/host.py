@@ -160,11 +160,11 @@ class _Host:
         for task in reversed(self._running.values()):  # the list has the last one first
             if task.id not in before:
                 again = f", attempt {task.attempt}" if task.attempt > 1 else ""
-                self._tell("started", f"{task.id} {task.name} started{again}", task)
+                self._tell("started", f"started{again}", task)
             self._print_progress(task)
         for task in ended:
             self._progress.pop(task.id, None)
-            self._tell("ended", task.summary(), task)
+            self._tell("ended", task.summary().removeprefix(f"{task.id} {task.name} "), task)
 
     def _count_waiting(self) -> None:
         """Count the tasks that wait; if there are more than 100 records, the records."""
@@ -186,7 +186,7 @@ class _Host:
         news = said(self._store.read_progress(task.id))
         if news and news != self._progress.get(task.id):
             self._progress[task.id] = news
-            self._tell("progress", f"{task.id} {task.name} {news}", task)
+            self._tell("progress", news, task)
 
     def _say_what_is_served(self) -> None:
         where, waiting = self._store.location, self._waiting
@@ -209,12 +209,13 @@ class _Host:
 
     def _tell(self, event: str, text: str, task: Task | None = None, **facts: Any) -> None:  # noqa: ANN401 - JSON
         """Print what happened, to which task: as *text* for people, or with these *facts* for programs."""
-        if not self._options.json:
-            self._lines.put(text if task is None else f"{time.strftime('%H:%M:%S')} {one_line(text, 400)}")
-            return
         if task is not None:
             [view] = views_of(self._store, [task])
+            text = f"{time.strftime('%H:%M:%S')} {task.id} {view.name} {one_line(text, 300)}"
             facts["task"] = described(view, self._store)
+        if not self._options.json:
+            self._lines.put(text)
+            return
         put(in_json(json.dumps({"event": event, "at": time.time(), **facts}, ensure_ascii=False)) + "\n")
 
 

@@ -65,7 +65,7 @@ def _look(store: TaskStore, options: SimpleNamespace, signals: Signals, picture:
             views = views_of(store, _tasks(store, options))
             remarks = list(_remarks(store, views, options))
             picture.show(views, remarks)
-            now = ([(view.task.id, view.status, view.note()) for view in views], remarks)
+            now = ([(view.task.id, view.status, view.line()) for view in views], remarks)
             if now != before and not isinstance(picture, Screen):
                 put(f"{'' if before is None else chr(10)}{moment(utc_now())}\n")
                 _print(views, remarks)
@@ -78,7 +78,7 @@ def _look(store: TaskStore, options: SimpleNamespace, signals: Signals, picture:
 def _print(views: Sequence[TaskView], remarks: Sequence[str]) -> None:
     """Print tasks in columns, nothing where there are none, and then remarks."""
     if views:
-        rows = [(view.task.id, one_line(view.task.name, 40), view.status, view.time(), view.note()) for view in views]
+        rows = [(view.task.id, one_line(view.task.name, 40), view.status, view.time(), view.line()) for view in views]
         put(table([("ID", "TOOL", "STATE", "TIME", ""), *rows]))
     for remark in remarks:
         say(remark)

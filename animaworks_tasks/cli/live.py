@@ -223,7 +223,7 @@ def _cells(view: TaskView, width: int, *, has_bars: bool) -> Iterator[Renderable
     from rich.text import Text
 
     late = _OVERDUE if view.overdue else ""
-    state, note, lasted = Text(view.status, style=_STYLES[view.status]), Text(view.note()), view.time()
+    state, note, lasted = Text(view.status, style=_STYLES[view.status]), Text(view.line(width // 5)), view.time()
     note.stylize(late, 0, len("overdue"))
     if width < _NARROW:
         lasted = lasted.partition(",")[0]

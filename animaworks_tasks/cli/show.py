@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from animaworks_tasks.cli.basics import put, say
 from animaworks_tasks.cli.stores import find, obstacle, open_store
-from animaworks_tasks.cli.text import TaskView, as_json, described, duration, moment, said, shown_argv, views_of
+from animaworks_tasks.cli.text import TaskView, as_json, described, duration, moment, said, views_of
 from animaworks_tasks.errors import TaskNotFoundError, TasksError
 from animaworks_tasks.fs import files
 from animaworks_tasks.notifications.delivery import Delivery, Fate, delivery_status, noted_at
-from animaworks_tasks.notifications.render import ENGLISH, one_line, preview, said_by_tool
+from animaworks_tasks.notifications.render import ENGLISH, next_command, one_line, preview, said_by_tool
 from animaworks_tasks.store.directory import TaskStore
 from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.store.workspace import kept_result
@@ -51,7 +51,7 @@ def _facts(view: TaskView, store: TaskStore) -> Iterator[tuple[str, str]]:
     how = view.note() if view.orphaned else view.time()
     yield "state", f"{view.status}, {how}" + (" (overdue)" if view.overdue else "")
     yield "progress", said(view.progress)
-    yield "call", one_line(shlex.join(["animaworks-tool", "submit", task.tool, *shown_argv(task, store)]), 2000)
+    yield "call", one_line(shlex.join(["animaworks-tool", "submit", task.tool, *view.argv]), 2000)
     yield "in", one_line(task.cwd or "", 500)
     yield "options", ", ".join(_options(task))
     yield "submitted", moment(task.submitted_at)
@@ -87,7 +87,8 @@ def _next_step(store: TaskStore, task: Task) -> str:
         return "correct the call, and submit it again"
     if task.state is State.DONE:
         log = f"`animaworks-tool logs {task.id}`, then " if task.attempt else ""
-        return f"{log}`animaworks-tool retry {task.id}` submits it once more"
+        again = next_command(task)
+        return f"{log}`{again}` submits it once more" if again else f"{log}ask its host, which alone can call it again"
     if blocked := obstacle(store, task):
         return blocked
     if task.state is State.PENDING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import sys
 import unicodedata
@@ -18,16 +19,17 @@ import attrs
 from animaworks_tasks.cli.basics import in_json
 from animaworks_tasks.cli.stores import is_orphan
 from animaworks_tasks.errors import RecordError
-from animaworks_tasks.notifications.render import one_line
+from animaworks_tasks.notifications.render import WORDS, ends, one_line
 from animaworks_tasks.store import views
 from animaworks_tasks.store.directory import TaskStore
 from animaworks_tasks.store.protocol import Progress
 from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.task.model import Outcome, State, Task
 from animaworks_tasks.tools.catalogue import known_tools
-from animaworks_tasks.tools.secrets import without_secrets
+from animaworks_tasks.tools.secrets import words_without_secrets
 
 _UNITS: Final = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+_CALL: Final = 40  # characters of the arguments of a call
 _EXACT_BELOW: Final = 10  # seconds; shorter times are shown to a tenth
 
 
@@ -42,6 +44,7 @@ class TaskView:
         expected: Seconds that it was expected to take; None where nothing was promised.
         progress: Its last report, while it runs.
         orphaned: Whether it is RUNNING and its owner has died.
+        argv: Its arguments without the credentials that are known here, or were where it ran.
     """
 
     task: Task
@@ -49,6 +52,7 @@ class TaskView:
     expected: float | None
     progress: Progress | None
     orphaned: bool = False
+    argv: Sequence[str] = ()
 
     @classmethod
     def of(cls, store: TaskStore, task: Task, tools: Mapping[str, Any]) -> TaskView:
@@ -56,7 +60,8 @@ class TaskView:
         spec = tools.get(task.tool, {}).get(task.subcommand, {})
         expected = spec.get("expected_seconds") if task.expected_seconds is None else task.expected_seconds
         progress = store.read_progress(task.id) if task.state is State.RUNNING else None
-        return cls(task=task, now=utc_now(), expected=expected, progress=progress, orphaned=is_orphan(store, task))
+        orphaned, argv = is_orphan(store, task), _shown_argv(task, store)
+        return cls(task=task, now=utc_now(), expected=expected, progress=progress, orphaned=orphaned, argv=argv)
 
     @property
     def seconds(self) -> float:
@@ -83,6 +88,15 @@ class TaskView:
         """Its outcome, or else its state."""
         return self.task.outcome.value if self.task.outcome else self.task.state.value
 
+    @property
+    def name(self) -> str:
+        """What was called, in one line: the name of the tool, and its arguments; the subcommand stands in the name."""
+        return f"{one_line(self.task.name, 60)} {self.arguments()}".rstrip()
+
+    def arguments(self, room: int = _CALL) -> str:
+        """Return the arguments in one line, of at most *room* characters; the subcommand stands in the name."""
+        return ends(one_line(shlex.join(self.argv[self.argv[:1] == (self.task.subcommand,) :]), WORDS), room)
+
     def time(self) -> str:
         """Return how long it took and how long ago it ended; empty for an orphan, whose time is unknown."""
         if self.orphaned:
@@ -94,6 +108,11 @@ class TaskView:
             return f"{duration(self.seconds)} of {duration(self.expected)}"
         return duration(self.seconds)
 
+    def line(self, room: int = _CALL) -> str:
+        """Return what tells it from others: whether it is overdue, its arguments (*room* characters), its note."""
+        # A semicolon among the arguments is in quotes.
+        return "; ".join(filter(None, ["overdue" if self.overdue else "", self.arguments(room), self.note()]))
+
     def note(self) -> str:
         """Return what matters most now, in one line."""
         task = self.task
@@ -104,7 +123,7 @@ class TaskView:
         if self.orphaned:
             return "its owner has died; a host will finish it"
         if task.state is State.RUNNING:
-            return "; ".join(filter(None, ["overdue" if self.overdue else "", said(self.progress)]))
+            return said(self.progress)
         if task.not_before is not None and task.not_before > self.now:
             again = f"attempt {task.attempt + 1} " if task.attempt else ""
             return f"{again}not before {moment(task.not_before)}"
@@ -175,8 +194,8 @@ def described(view: TaskView, store: TaskStore) -> dict[str, Any]:
     task, progress = view.task, view.progress
     return {
         "task_id": task.id,
-        **_plain(task, but={"id", "extra"}),
-        "argv": shown_argv(task, store),
+        **_plain(task, but={"id", "extra", "call"}),
+        "argv": list(view.argv),
         "result_file": task.result_file and os.path.join(store.layout.root, task.result_file),
         "log": store.layout.log(task.id) if task.attempt else None,
         "seconds": None if view.is_unknown else round(view.seconds, 3),
@@ -187,13 +206,12 @@ def described(view: TaskView, store: TaskStore) -> dict[str, Any]:
     }
 
 
-def shown_argv(task: Task, store: TaskStore) -> list[str]:
-    """Return the arguments of a task without the credentials that are known here, or were where it ran."""
+def _shown_argv(task: Task, store: TaskStore) -> tuple[str, ...]:
     argv = task.argv
     with contextlib.suppress(OSError, RecordError):
         seen = views.read(store.layout, task.id)
         argv = seen.argv if len(seen.argv) == len(argv) else argv
-    return [without_secrets(word, os.environ) for word in argv]
+    return words_without_secrets(argv)
 
 
 def _plain(data: Task | Progress, but: Container[str] = ()) -> dict[str, object]:

@@ -6,6 +6,7 @@ import re
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -91,6 +92,57 @@ def test_on_a_terminal_no_line_is_wider_than_it(
     lines = capsys.readouterr().out.splitlines()
     assert 69 <= max(map(cli_text.columns, lines)) <= 70
     assert lines[1].endswith("猫…")
+
+
+PROMPTS: Final = ("a red cat", "a blue cat; asleep", "a\nblack\x1b[2J cat" + " in the dark" * 30)
+SHOWN: Final = ("'a red cat'", "'a blue cat; asleep'", "'a black [2J cat in…he dark in the dark'")
+
+
+@pytest.mark.usefixtures("hosted")
+def test_tasks_of_one_tool_are_told_apart_by_their_arguments(store: TaskStore, tool: Tool) -> None:
+    """Whether they wait, run or are done; the subcommand stands in the name."""
+    # given
+    tasks = [store.submit("image_gen", "fullbody", prompt) for prompt in PROMPTS]
+    # when, then
+    pending = tool("list").out.splitlines()[1:]
+    assert list(SHOWN) == [re.sub(r".* pending +\S+ s +", "", line) for line in pending]
+    claims = [own(store, task.id) for task in tasks]
+    running = tool("list").out.splitlines()[1:]
+    assert {*SHOWN} == {re.sub(r".* running +\S+ s +", "", line) for line in running}
+    for claim in claims:
+        store.finish(claim, Event.COMPLETE, result="image.png")
+    done = tool("list").out.splitlines()[1:]
+    assert {f"{shown}; image.png" for shown in SHOWN} == {re.sub(r".* ago +", "", line) for line in done}
+
+
+@pytest.mark.usefixtures("hosted")
+def test_on_a_terminal_of_80_columns_a_row_stays_a_row_and_shows_what_was_called(
+    store: TaskStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    for prompt in PROMPTS:
+        claim = own(store, store.submit("image_gen", "fullbody", prompt).id)
+        store.finish(claim, Event.COMPLETE, result="x" * 300)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    # when
+    assert 0 == main(["list"])
+    # then
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [80, 80, 80] == [*map(cli_text.columns, lines)]
+    assert all(shown[:11] in line for shown, line in zip(reversed(SHOWN), lines, strict=True))
+
+
+@pytest.mark.usefixtures("hosted")
+def test_a_credential_among_the_arguments_is_in_no_list(
+    store: TaskStore, tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAT_API_KEY", "meow-123456")
+    complete(store)
+    store.submit("image_gen", "3d", "--key=meow-123456")
+    said = tool("list").out
+    assert "--key=[CAT_API_KEY]" in said
+    assert "meow" not in said
 
 
 @pytest.mark.usefixtures("hosted")

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import attrs
 import pytest
 from rich.console import Console
 from rich.text import Text
@@ -141,6 +142,18 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     if width >= 44:
         assert "overdue" in "".join(lines)
         assert [view.task.id[:6] for view in views] == [line[:6] for line in lines[1:5]]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 150])
+def test_tasks_of_one_tool_are_told_apart_by_their_arguments(width: int) -> None:
+    """And where they run late, that is told before; a row stays a row."""
+    prompts = ("a red cat", "a tabby cat " * 50, HOSTILE)
+    views = [attrs.evolve(running(expected=60), argv=("3d", prompt)) for prompt in prompts]
+    _, *lines = drawn(*views, width=width)
+    assert 3 == len(lines)
+    assert all("overdue; '" in line for line in lines)
+    assert 3 == len({line.partition("overdue; ")[2][:9] for line in lines})
+    assert width < 100 or "'a red cat'; 40% " in lines[0]
 
 
 def test_nothing_that_a_tool_or_a_submitter_wrote_steers_the_terminal() -> None:
@@ -386,15 +399,15 @@ def test_a_watch_has_no_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_host_shows_what_runs_below_what_happened(store: TaskStore, tmp_path: Path) -> None:
     first, second = (store.submit("gate", "wait", str(tmp_path / "gate")) for _ in range(2))
     with Terminal([*TOOL, "run", "--max-workers", "1", "--backend", "thread"]) as terminal:
-        terminal.sees("Ctrl-C waits for what runs", f"{first.id} gate:wait started")
-        terminal.sees("PROGRESS", "overdue; 25% [bold]before[/] the [2J gate", "1 running, 1 waiting")
+        terminal.sees("Ctrl-C waits for what runs", f"{first.id} gate:wait /", "/gate started")
+        terminal.sees("PROGRESS", "overdue; /", "/gate; 25% [bold]", "1 running, 1 waiting")
         terminal.type("\x03")
         terminal.sees(
             f"starting nothing more, and waiting for {first.id} gate:wait", "1 waiting; starting nothing more"
         )
         (tmp_path / "gate").touch()
         assert 0 == terminal.end()
-    assert f"{first.id} gate:wait completed in" in terminal.text
+    assert re.search(rf"{first.id} gate:wait /\S+/gate completed in", terminal.text)
     assert "left pending, for the next host to run: 1 task" in terminal.text
     assert terminal.raw.rindex(CURSOR) > terminal.raw.rindex("starting nothing more")
     assert ALTERNATE not in terminal.raw
@@ -429,7 +442,7 @@ def test_a_host_draws_a_picture_in_this_process_too(
     assert 0 == main(["run", "--until-idle", "--backend", "thread"])
     assert [signal.SIGTSTP] == paused
     out = capsys.readouterr().out
-    assert f"{task.id} gate:wait completed in" in out
+    assert re.search(rf"{task.id} gate:wait /\S+/gate completed in", out)
     assert "1 running, 0 waiting" in out
 
 

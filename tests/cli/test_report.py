@@ -291,6 +291,18 @@ def test_a_page_says_what_the_tasks_are() -> None:
     assert any("only the operator can set what is missing." in cell.text for cell in found.all("td"))
 
 
+def test_a_page_says_what_was_called() -> None:
+    """In the table, and in the timeline where a bar is pointed at; as text, and bounded."""
+    prompts = ("a red cat", "<b>a blue cat</b>", "a black cat" + " in the dark" * 300)
+    found = document(*(attrs.evolve(view(n), argv=("3d", prompt)) for n, prompt in enumerate(prompts)))
+    cells = [cell.text for cell in found.all("td", "text") if " cat" in cell.text and cell.text.startswith("'")]
+    assert ["'a red cat'", "'<b>a blue cat</b>'"] == cells[:2]
+    assert (3, 200) == (len(cells), len(cells[2]))
+    titles = [title.text for title in found.all("title")]
+    assert any("000000000000 completed, 'a red cat', 1 min" in title for title in titles)
+    assert [] == found.all("b", "x") + [each for each in found.all("b") if "cat" in each.text]
+
+
 def test_where_there_is_nothing_that_is_said() -> None:
     (empty,) = document().all("p", "empty")
     assert "There are no tasks here. animaworks-tool submit TOOL ... queues one." == empty.text

@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -131,7 +132,7 @@ def test_until_idle_runs_everything_in_processes_and_leaves(store: TaskStore, st
     status, out, err = host.end()
 
     assert 0 == status
-    assert f"{good.id} gate:echo completed in" in out
+    assert f"{good.id} gate:echo '日本語' completed in" in out
     assert f"{bad.id} gate:refuse failed in" in out
     assert "did not load" in err
     assert "bad.py" in err
@@ -153,14 +154,14 @@ def test_ctrl_c_waits_for_what_runs_and_leaves_the_rest(
     until(lambda: running(store, first))
     assert host.process.stdout is not None
     assert "⚠ gate wait, gate refuse, gate echo" in host.process.stdout.readline()
-    assert f"{first.id} gate:wait started" in host.process.stdout.readline()
+    assert re.search(rf"{first.id} gate:wait /\S+…\S+/gate started\n", host.process.stdout.readline())
     host.process.send_signal(signal.SIGINT)
     assert f"waiting for {first.id} gate:wait; Ctrl-C again leaves it running" in host.said("starting nothing more")
     (tmp_path / "gate").touch()
     status, out, err = host.end()
 
     assert 0 == status
-    assert f"{first.id} gate:wait completed in" in out
+    assert re.search(rf"{first.id} gate:wait /\S+/gate completed in .* s: through\n", out)
     assert "left pending, for the next host to run: 1 task" in err
     assert (Outcome.COMPLETED, State.PENDING) == (store.get(first.id).outcome, store.get(second.id).state)
 
@@ -244,7 +245,7 @@ def test_on_a_terminal_that_shows_only_lines_progress_is_printed_once_per_step(
     monkeypatch.setenv("TERM", "dumb")
     assert 0 == main(["run", "--until-idle", "--backend", "thread"])
     said = capsys.readouterr()
-    assert 1 == said.out.count(f"{task.id} gate:wait 25% before the gate\n")
+    assert 1 == len(re.findall(rf"{task.id} gate:wait /\S+/gate 25% before the gate\n", said.out))
     assert "Ctrl-C waits for what runs and leaves; a second one does not wait" in said.err
 
 

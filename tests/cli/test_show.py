@@ -11,12 +11,14 @@ import types
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from animaworks_tasks import Cause, Outcome, Task, TaskStore
 from animaworks_tasks.cli import main
 from animaworks_tasks.fs.process import file_size_limit
-from animaworks_tasks.store.rules import utc_now
+from animaworks_tasks.store.rules import new_task, utc_now
+from animaworks_tasks.task.model import IN_PROCESS
 from animaworks_tasks.task.states import Event
 from tests.cli.conftest import Said, Tool, complete, fail
 from tests.conftest import begin, die, own
@@ -101,6 +103,13 @@ def test_what_next_depends_on_how_it_ended(store: TaskStore, tool: Tool) -> None
     assert f"`animaworks-tool show --result {done.id}` prints the whole result" == next_of(done)
     assert "nothing" == next_of(complete(store, result=None))
     assert "correct the call, and submit it again" == next_of(fail(store, Cause.ARGUMENTS))
+    error = "it ran longer than 900 s"
+    late = store.finish(begin(store), Event.FAIL, cause=Cause.TIMEOUT, error=error)
+    again = "`animaworks-tool submit --timeout 30m image_gen 3d` submits it once more"
+    assert f"`animaworks-tool logs {late.id}`, then {again}" == next_of(late)
+    inside = attrs.evolve(new_task("x", (), {}, anima_dir=store.location, at=utc_now()), extra={IN_PROCESS: True})
+    lost = store.finish(store.begin(inside), Event.FAIL, cause=Cause.INTERRUPTED, error="its process died")
+    assert f"`animaworks-tool logs {lost.id}`, then ask its host, which alone can call it again" == next_of(lost)
     cancelled = store.request_cancel(store.submit("web", "fetch").id)
     assert f"`animaworks-tool retry {cancelled.id}` submits it once more" == next_of(cancelled)
 

@@ -17,7 +17,7 @@ from typing import Final
 from animaworks_tasks.cli.report.html import Content, Markup, tag
 from animaworks_tasks.cli.report.timeline import counts, grouped, shown_status, swatch, timeline
 from animaworks_tasks.cli.text import TaskView, duration, moment
-from animaworks_tasks.notifications.render import ENGLISH, one_line
+from animaworks_tasks.notifications.render import CALL, ENGLISH, one_line
 from animaworks_tasks.task.model import Cause, Outcome
 
 _STRIPES: Final = Markup(  # what distinguishes a failure from a success without colour; the other rows refer to it
@@ -156,8 +156,8 @@ def _failures_row(cause: Cause, those: Sequence[TaskView], most: int) -> Sequenc
 
 
 def _tasks(views: Sequence[TaskView]) -> Markup:
-    headings = ("Task", "Tool", "State", "Submitted", "Waited", "Ran", "Expected", "Note")
-    columns = dict(zip(headings, (None, None, "state", "when", "num", "num", "num", "text"), strict=True))
+    headings = ("Task", "Tool", "Arguments", "State", "Submitted", "Waited", "Ran", "Expected", "Note")
+    columns = dict(zip(headings, (None, None, "text", "state", "when", "num", "num", "num", "text"), strict=True))
     return _table("tasks", columns, map(_task_row, views), (f"task-{each.task.id}" for each in views))
 
 
@@ -167,7 +167,6 @@ def _task_row(view: TaskView) -> Sequence[Content]:
     began = task.started_at or task.finished_at or view.now
     ran = "-" if task.started_at is None or view.is_unknown else duration(view.seconds)
     expected = "-" if view.expected is None else duration(view.expected)
-    note = view.note().removeprefix("overdue; ").removeprefix("overdue")
     waited = duration((began - task.submitted_at).total_seconds())
-    where = tag("code", task.id), one_line(task.name, 60), (swatch(status), " ", status), moment(task.submitted_at)
-    return *where, waited, ran, expected, note
+    what = tag("code", task.id), one_line(task.name, 60), view.arguments(CALL), (swatch(status), " ", status)
+    return *what, moment(task.submitted_at), waited, ran, expected, view.note()

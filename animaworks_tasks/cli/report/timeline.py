@@ -162,7 +162,8 @@ def _row(name: str, views: Sequence[TaskView], span: Span, ticks: Sequence[datet
 def _mark(view: TaskView, begin: float, end: float, lane: int) -> Markup:
     status = shown_status(view)
     took = "" if view.task.state is State.DONE and view.task.duration is None else duration(view.seconds)
-    title = ", ".join(filter(None, [f"{view.task.id} {status}", took, f"from {moment(stretch(view)[0])}"]))
+    facts = (f"{view.task.id} {status}", view.arguments(), took, f"from {moment(stretch(view)[0])}")
+    title = ", ".join(filter(None, facts))
     inset = 0 if status == "failed" else 2  # taller: even the thinnest is distinct without colour
     return tag(
         "rect", tag("title", title), x=f"{begin:.2f}%", width=f"{end - begin:.2f}%",
