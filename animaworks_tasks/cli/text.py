@@ -9,9 +9,8 @@ import shlex
 import shutil
 import sys
 import unicodedata
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from enum import Enum
 from typing import Any, Final
 
 import attrs
@@ -24,7 +23,7 @@ from animaworks_tasks.store import views
 from animaworks_tasks.store.directory import TaskStore
 from animaworks_tasks.store.protocol import Progress
 from animaworks_tasks.store.rules import utc_now
-from animaworks_tasks.task.model import Outcome, State, Task
+from animaworks_tasks.task.model import Outcome, State, Task, plain
 from animaworks_tasks.tools.catalogue import known_tools
 from animaworks_tasks.tools.secrets import words_without_secrets
 
@@ -193,8 +192,7 @@ def described(view: TaskView, store: TaskStore) -> dict[str, Any]:
     """Return everything that is known of a task, for JSON; times in ISO 8601, paths absolute."""
     task, progress = view.task, view.progress
     return {
-        "task_id": task.id,
-        **_plain(task, but={"id", "extra", "call"}),
+        **task.to_dict(),
         "argv": list(view.argv),
         "result_file": task.result_file and os.path.join(store.layout.root, task.result_file),
         "log": store.layout.log(task.id) if task.attempt else None,
@@ -202,7 +200,7 @@ def described(view: TaskView, store: TaskStore) -> dict[str, Any]:
         "expected_seconds": view.expected,
         "overdue": view.overdue,
         "orphaned": view.orphaned,
-        "progress": progress and _plain(progress),
+        "progress": progress and plain(progress),
     }
 
 
@@ -212,12 +210,3 @@ def _shown_argv(task: Task, store: TaskStore) -> tuple[str, ...]:
         seen = views.read(store.layout, task.id)
         argv = seen.argv if len(seen.argv) == len(argv) else argv
     return words_without_secrets(argv)
-
-
-def _plain(data: Task | Progress, but: Container[str] = ()) -> dict[str, object]:
-    """Return the attributes of *data* as JSON has them, *but* some."""
-    found = attrs.asdict(data, recurse=False, filter=lambda attribute, _: attribute.name not in but)
-    return {
-        name: value.isoformat() if isinstance(value, datetime) else value.value if isinstance(value, Enum) else value
-        for name, value in found.items()
-    }

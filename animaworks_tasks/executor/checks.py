@@ -1,5 +1,6 @@
-"""Checks before an executor starts, of what would fail later in another process."""
+"""Checks of how an executor is used: of what would fail later in another process, or hold up an event loop."""
 
+import asyncio
 import pickle
 
 from animaworks_tasks.errors import RegistryError
@@ -38,3 +39,17 @@ def check_portable(store: Store, registry: Registry) -> None:
         pickle.dumps((store, registry))
     except (pickle.PicklingError, AttributeError) as error:
         raise TypeError(f"{store!r} cannot go to another process: {error}") from error
+
+
+def check_may_block(instead: str) -> None:
+    """
+    Refuse to block a thread in which an event loop runs; *instead* is what can be awaited.
+
+    Raises:
+        RuntimeError: One does.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(f"this would block the event loop that runs in this thread: use `await executor.{instead}`")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ RAN_TOO_LONG: Final = "it ran longer than"  # what the error of a timeout begins
 OWNER_DIED: Final = "its process died while it was running; it may have partly run"  # what recovery says of a task
 
 
-class State(enum.Enum):
+class State(enum.StrEnum):
     """
     Where a task's record lies.
 
@@ -39,7 +39,7 @@ class State(enum.Enum):
     DONE = "done"
 
 
-class Outcome(enum.Enum):
+class Outcome(enum.StrEnum):
     """
     How a DONE task ended.
 
@@ -54,7 +54,7 @@ class Outcome(enum.Enum):
     CANCELLED = "cancelled"
 
 
-class Cause(enum.Enum):
+class Cause(enum.StrEnum):
     """
     Why a FAILED task failed, and so who can do something about it.
 
@@ -79,7 +79,7 @@ class Cause(enum.Enum):
     RESULT = "result"
 
 
-class OnInterrupt(enum.Enum):
+class OnInterrupt(enum.StrEnum):
     """
     What becomes of a task whose owner died while the tool may have been running.
 
@@ -267,6 +267,15 @@ class Task:
         """Whether only the process that submitted it could run it: it called a function of its host."""
         return self.extra.get(IN_PROCESS) is True
 
+    def to_dict(self) -> dict[str, object]:
+        """
+        Return the task as JSON has it: times in ISO 8601, enums as their values; ``call`` and ``extra`` are left out.
+
+        The arguments, the result and the error are as they were stored: what a shell or a notification shows is
+        searched for credentials besides.
+        """
+        return {"task_id": self.id, **plain(self, but={"id", "extra", "call"}), "argv": list(self.argv)}
+
     def summary(self) -> str:
         """Return one line about what became of it, for people."""
         status = self.outcome.value if self.outcome else self.state.value
@@ -274,3 +283,14 @@ class Task:
         text = (self.result if self.outcome is Outcome.COMPLETED else self.error) or ""
         line = " ".join(text.strip()[:_SUMMARIZED].split())  # of data in JSON the first line alone would be a bracket
         return f"{self.id} {self.name} {status}{took}" + (f": {line[:200]}" if line else "")
+
+
+def plain(data: attrs.AttrsInstance, but: Container[str] = ()) -> dict[str, object]:
+    """Return the attributes of *data* as JSON has them, *but* some."""
+
+    def shown(value: object) -> object:
+        return (
+            value.isoformat() if isinstance(value, datetime) else value.value if isinstance(value, enum.Enum) else value
+        )
+
+    return {name: shown(value) for name, value in attrs.asdict(data, recurse=False).items() if name not in but}

@@ -14,7 +14,7 @@ from animaworks_tasks.errors import InvalidTransitionError
 from animaworks_tasks.task.model import Outcome, State, Task
 
 
-class Event(enum.Enum):
+class Event(enum.StrEnum):
     """What can happen to a task."""
 
     CLAIM = "claim"

@@ -37,9 +37,21 @@ async def test_waiting_no_longer_than_said_raises_and_the_task_goes_on(
             with pytest.raises(TimeoutError):
                 await executor.wait(task.id, timeout=timeout)
         with pytest.raises(TimeoutError):
-            executor.wait_sync(task.id, timeout=0)
+            await asyncio.to_thread(executor.wait_sync, task.id, timeout=0)
         workshop.gate.set()
         assert "it" == (await executor.wait(task.id)).result
+
+
+@in_event_loop
+async def test_what_would_block_a_running_event_loop_is_refused_with_what_to_await_instead(
+    memory: MemoryTaskStore, workshop: Workshop
+) -> None:
+    async with executor_of(memory, workshop) as executor:
+        task = await executor.submit("tool", "echo", "it")
+        with pytest.raises(RuntimeError, match=r"use `await executor.wait\(...\)`"):
+            executor.wait_sync(task.id)
+        with pytest.raises(RuntimeError, match=r"use `await executor.run_until_idle\(...\)`"):
+            executor.run_until_idle_sync()
 
 
 @in_event_loop
