@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         BadArgument,
         MissingCredential,
         TaskCancelled,
+        TaskFailedError,
         TaskNotFoundError,
         TasksError,
         ToolError,
@@ -37,7 +38,15 @@ __version__ = "0.1.0"
 
 _ROOMS = {  # the names of each module, by which it is found
     "backends": ("Backend", "FuturesBackend", "InlineBackend", "ProcessBackend", "ThreadBackend", "Traits"),
-    "errors": ("BadArgument", "MissingCredential", "TaskCancelled", "TaskNotFoundError", "TasksError", "ToolError"),
+    "errors": (
+        "BadArgument",
+        "MissingCredential",
+        "TaskCancelled",
+        "TaskFailedError",
+        "TaskNotFoundError",
+        "TasksError",
+        "ToolError",
+    ),
     "executor.executor": ("Executor",),
     "notifications.inbox": ("Drained", "Notification", "Notifications"),
     "notifications.render": ("MarkdownRenderer",),
@@ -57,8 +66,8 @@ __all__ = [
     "Backend", "BadArgument", "Cause", "Changes", "Claim", "Drained", "Event", "Executor", "FuturesBackend",
     "InlineBackend", "MarkdownRenderer", "MemoryTaskStore", "MissingCredential", "Notification", "Notifications",
     "OnInterrupt", "Outcome", "ProcessBackend", "Progress", "Recovery", "Registry", "State", "Store", "SubmitOptions",
-    "Task", "TaskCancelled", "TaskNotFoundError", "TaskStore", "TasksError", "ThreadBackend", "ToolContext",
-    "ToolError", "Traits", "Watch", "Workspace", "__version__", "discover", "load_directory", "run_task",
+    "Task", "TaskCancelled", "TaskFailedError", "TaskNotFoundError", "TaskStore", "TasksError", "ThreadBackend",
+    "ToolContext", "ToolError", "Traits", "Watch", "Workspace", "__version__", "discover", "load_directory", "run_task",
 ]  # fmt: skip
 
 

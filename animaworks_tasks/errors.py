@@ -13,6 +13,8 @@ Every error a user of this package can meet, and what a tool raises to say what 
   + ToolLoadError                 also an ImportError: a registered tool whose code does not load
   + StoreError                    also an OSError: a directory that cannot hold a store
   + PartlySubmittedError          also an OSError: of many tasks submitted at once, some are kept and some are not
+  + TaskFailedError               also a RuntimeError: a task whose result was wanted has none
+  + ResultTypeError               also a TypeError: a result that is not what its tool says that it returns
   + ClaimLostError                the lock of a claim is no longer ours
   + BackendError                  also a RuntimeError: a backend that cannot run a call, or lost it
   + ExecutorClosedError           also a RuntimeError: the executor was stopped
@@ -25,6 +27,13 @@ Every error a user of this package can meet, and what a tool raises to say what 
 
 A tool's own exception is never wrapped: its type, message and traceback go into the task's record.
 """
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # typing's own would import typing
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class TasksError(Exception):
@@ -151,6 +160,48 @@ class PartlySubmittedError(TasksError, OSError):
         first, *others = self.submitted
         what = f"the first {len(self.submitted)} tasks were" if others else f"task {first} was"
         return f"only {what} submitted, and will run: {self.reason}"
+
+
+class TaskFailedError(TasksError, RuntimeError):
+    """
+    A task whose result was wanted failed, or was cancelled.
+
+    Attributes:
+        task: The :class:`Task`, DONE.
+        outcome: How it ended: failed or cancelled.
+        cause: Why it failed; None where it was cancelled.
+        error: What went wrong.
+        hint: What can be done about it; None where nothing is known.
+    """
+
+    def __init__(self, task: Any) -> None:  # noqa: ANN401 - a Task, of which this module knows nothing
+        super().__init__(task)
+        self.task, self.outcome, self.cause = task, task.outcome, task.cause
+        self.error, self.hint = task.error, task.hint
+
+    def __str__(self) -> str:
+        why = f"{self.outcome} ({self.cause})" if self.cause else self.outcome
+        text = f"task {self.task.id} {self.task.name} {why}: {self.error}"
+        return f"{text}; {self.hint}" if self.hint else text
+
+
+class ResultTypeError(TasksError, TypeError):
+    """
+    The result of a task is not of the type that its tool is annotated to return. It is kept, as text.
+
+    Attributes:
+        task_id: The task.
+        kind: The annotation.
+        reason: What does not fit.
+    """
+
+    def __init__(self, task_id: str, kind: str, reason: str) -> None:
+        super().__init__(task_id, kind, reason)
+        self.task_id, self.kind, self.reason = task_id, kind, reason
+
+    def __str__(self) -> str:
+        text = f"the result of task {self.task_id} does not come back as {self.kind}: {self.reason}"
+        return f"{text}; `animaworks-tool show {self.task_id}` or store.read_result({self.task_id!r}) has its text"
 
 
 class ClaimLostError(TasksError):

@@ -8,14 +8,14 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from animaworks_tasks.backends import Backend, InlineBackend, ProcessBackend, ThreadBackend, traits_of
-from animaworks_tasks.errors import ExecutorClosedError
+from animaworks_tasks.errors import ExecutorClosedError, TaskFailedError
 from animaworks_tasks.executor.callbacks import Callbacks, OnFinish
 from animaworks_tasks.executor.checks import check_guarded, check_may_block, check_portable
 from animaworks_tasks.executor.scheduler import Scheduler
@@ -24,11 +24,13 @@ from animaworks_tasks.executor.upkeep import KEEP_DAYS, KEEP_DONE, Upkeep
 from animaworks_tasks.executor.waiting import Deadline
 from animaworks_tasks.store.protocol import Store
 from animaworks_tasks.store.rules import Clock, utc_now
-from animaworks_tasks.task.model import Task
+from animaworks_tasks.task.model import Outcome, Task
 from animaworks_tasks.tools.registry import Registry
+from animaworks_tasks.worker.value import result_of
 
 logger = logging.getLogger("animaworks_tasks")
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 SCAN_INTERVAL: Final = 3.0  # seconds; for changes that are not watched
@@ -154,13 +156,30 @@ class BlockingExecutor(Submitter):
         Raises:
             RuntimeError: An event loop runs in this thread, and nothing else of it would go on meanwhile.
         """
+        done: Sequence[Task] = self.wait_many_sync([task_id], timeout=timeout)
+        return done[0]
+
+    def wait_many_sync(self, tasks: Iterable[Task[R] | str], *, timeout: float | None = None) -> Sequence[Task[R]]:
+        """Do as :meth:`wait_many`, from a thread that may block; a RuntimeError as from :meth:`wait_sync`."""
         check_may_block("wait(...)")
-        scheduler = self._running_scheduler()
-        future = scheduler.watch(task_id)
+        scheduler, deadline = self._running_scheduler(), Deadline(timeout)
+        futures = watch_many(scheduler, tasks)
         try:
-            return self._result(future, timeout, NOT_DONE.format(task_id, timeout))
+            return [
+                self._result(future, deadline.left(), NOT_DONE.format(task_id, timeout)) for task_id, future in futures
+            ]
         finally:
-            scheduler.waiting.remove(task_id, future)
+            stop_watching(scheduler, futures)
+
+    def result_sync(self, task: Task[R], *, timeout: float | None = None) -> R:
+        """Do as :meth:`result`, from a thread that may block; a RuntimeError as from :meth:`wait_sync`."""
+        return self._value(self.wait_many_sync([task], timeout=timeout)[0])
+
+    def _value(self, task: Task[R]) -> R:
+        if task.outcome is not Outcome.COMPLETED:
+            raise TaskFailedError(task)
+        value: R = result_of(self.store, self.registry, task)
+        return value
 
     def cancel_sync(self, task_id: str) -> Task:
         """Do as :meth:`cancel`, from a thread that may block."""
@@ -197,3 +216,25 @@ class BlockingExecutor(Submitter):
                 "the executor is not running: use it as `async with Executor(...)`, or start() it"
             )
         return self._scheduler
+
+
+Watched = Sequence[tuple[str, Future[Task]]]
+
+
+def watch_many(scheduler: Scheduler, tasks: Iterable[Task[Any] | str]) -> Watched:
+    """Return the ids of *tasks*, or these ids, each with what :meth:`Scheduler.watch` returns, or raises, for it."""
+    watched: list[tuple[str, Future[Task]]] = []
+    try:
+        for each in tasks:
+            task_id = each if isinstance(each, str) else each.id
+            watched.append((task_id, scheduler.watch(task_id)))
+    except BaseException:
+        stop_watching(scheduler, watched)
+        raise
+    return watched
+
+
+def stop_watching(scheduler: Scheduler, watched: Watched) -> None:
+    """Forget what :func:`watch_many` has returned, where it is not done."""
+    for task_id, future in watched:
+        scheduler.waiting.remove(task_id, future)

@@ -7,13 +7,21 @@ event loop only awaits their futures. So the same code serves a host with an eve
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 from animaworks_tasks.errors import ExecutorClosedError
-from animaworks_tasks.executor.blocking import BUSY, CALLBACKS_RUN, NOT_DONE, BlockingExecutor
+from animaworks_tasks.executor.blocking import (
+    BUSY,
+    CALLBACKS_RUN,
+    NOT_DONE,
+    BlockingExecutor,
+    Watched,
+    stop_watching,
+    watch_many,
+)
 from animaworks_tasks.executor.checks import check_guarded
 from animaworks_tasks.executor.scheduler import Scheduler
 from animaworks_tasks.executor.waiting import Deadline
@@ -21,6 +29,7 @@ from animaworks_tasks.notifications.inbox import Drained
 from animaworks_tasks.store.protocol import Progress
 from animaworks_tasks.task.model import State, Task
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -94,15 +103,63 @@ class Executor(BlockingExecutor):
             TimeoutError: It is not DONE yet. It goes on running.
             ExecutorClosedError: The executor was stopped. The task goes on, or waits for the next one.
         """
-        scheduler = self._running_scheduler()
-        watching = self._in_thread(lambda: scheduler.watch(task_id))
+        return (await self.wait_many([task_id], timeout=timeout))[0]
+
+    async def wait_many(
+        self,
+        tasks: Iterable[Task[R] | str],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - as wait
+    ) -> Sequence[Task[R]]:
+        """
+        Wait until all of *tasks*, or tasks with these ids, are DONE; return them in this order, however they ended.
+
+        Raises:
+            TaskNotFoundError: As :meth:`wait`, of any of them.
+            TimeoutError: After *timeout* seconds one is not DONE yet. All go on.
+            ExecutorClosedError: As :meth:`wait`.
+        """
+        scheduler, deadline, given = self._running_scheduler(), Deadline(timeout), list(tasks)
+        watching = self._in_thread(lambda: watch_many(scheduler, given))
         try:
-            future = await asyncio.wrap_future(watching)
-            if timeout == 0 and future.done():
-                return future.result()
-            return await self._awaited(future, timeout, NOT_DONE.format(task_id, timeout))
-        finally:  # after a cancellation the thread may return its future later
-            watching.add_done_callback(lambda done: _stop_watching(scheduler, task_id, done))
+            done = []
+            for task_id, future in await asyncio.wrap_future(watching):
+                looks = deadline.left() == 0 and future.done()
+                problem = NOT_DONE.format(task_id, timeout)
+                done.append(future.result() if looks else await self._awaited(future, deadline.left(), problem))
+            return done
+        finally:  # after a cancellation the thread may return its futures later
+            watching.add_done_callback(lambda done: _stop_watching(scheduler, done))
+
+    @overload
+    async def result(self, task: Task[R], *, timeout: float | None = ...) -> R: ...  # noqa: ASYNC109 - as wait
+    @overload
+    async def result(self, task: str, *, timeout: float | None = ...) -> Any: ...  # noqa: ANN401, ASYNC109 - as below
+    async def result(
+        self,
+        task: Task[Any] | str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - as wait
+    ) -> Any:
+        """
+        Wait for a task, and return what its function returned, as its annotation says.
+
+        These come back as they were, alone and in each other: text, numbers, bools, None, Literal, enums, Path,
+        datetime, dataclasses, attrs classes, NamedTuple, TypedDict, lists, tuples, sets, dicts, and unions that can be
+        told apart. Of a function without an annotation, and of a tool that prints, it is the text.
+
+        Args:
+            task: From :meth:`submit`; or its id, of which a type checker knows nothing.
+            timeout: Seconds to wait, as for :meth:`wait`.
+
+        Raises:
+            TaskFailedError: The task failed or was cancelled; it says why, and what can be done.
+            ResultTypeError: It returned something else than its annotation says, or what cannot come back; the text is
+                kept, and the message says where.
+            TaskNotFoundError, TimeoutError, ExecutorClosedError: As :meth:`wait`.
+        """
+        done = (await self.wait_many([task], timeout=timeout))[0]
+        return await self._off_loop(lambda: self._value(done))
 
     async def get(self, task_id: str) -> Task:
         """
@@ -176,6 +233,6 @@ class Executor(BlockingExecutor):
             raise TimeoutError(problem) from None
 
 
-def _stop_watching(scheduler: Scheduler, task_id: str, begun: Future[Future[Task]]) -> None:
+def _stop_watching(scheduler: Scheduler, begun: Future[Watched]) -> None:
     if not begun.cancelled() and begun.exception() is None:
-        scheduler.waiting.remove(task_id, begun.result())
+        stop_watching(scheduler, begun.result())

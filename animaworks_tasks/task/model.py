@@ -13,9 +13,12 @@ import math
 import os
 from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Generic
 
 import attrs
+from typing_extensions import TypeVar  # typing's has a default only from Python 3.13 on
+
+R_co = TypeVar("R_co", covariant=True, default=Any)
 
 ID_DIGITS: Final = 12
 _SUMMARIZED: Final = 2000  # characters of a result, from which its line is made
@@ -159,9 +162,11 @@ def words_of(argv: Iterable[str]) -> tuple[str, ...]:
 
 
 @attrs.frozen(kw_only=True)
-class Task:
+class Task(Generic[R_co]):
     """
     One submitted call of a tool, exactly as it is stored.
+
+    ``Task[X]`` is known to return an X, which :meth:`Executor.result` gives; that is for type checkers alone.
 
     Attributes:
         id: 12 lowercase hex digits, unique within a store; also the stem of its file.

@@ -21,7 +21,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import attrs
 
-from animaworks_tasks.errors import NotPermittedError, RegistryError
+from animaworks_tasks.errors import NotPermittedError, RegistryError, UnknownToolError
 from animaworks_tasks.task.model import words_of
 from animaworks_tasks.tools import arguments, catalogue, guide, profile
 from animaworks_tasks.tools.reference import Reference
@@ -190,6 +190,21 @@ class Registry:
         """
         tool = self._tools.get(name, {}).get(subcommand)
         return tool or self._known(name, arguments.find(self._specs(), name, [subcommand])[0])
+
+    def find(self, function: Callable[..., Any]) -> Tool:
+        """
+        Return the tool that *function* was registered as, the first if it was more than once.
+
+        Raises:
+            UnknownToolError: It was not.
+        """
+        for tool in self.tools():
+            if isinstance(tool.target, FunctionTarget) and tool.target.function == function:
+                return tool
+        name = getattr(function, "__qualname__", repr(function))
+        raise UnknownToolError(
+            f"{name} is no tool of this registry: register it first, with @registry.tool(name, subcommand)"
+        )
 
     def resolve(self, name: str, argv: Sequence[str]) -> Tool:
         """

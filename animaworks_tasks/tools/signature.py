@@ -1,5 +1,5 @@
 """
-A function's signature as a command line: parameters out of its annotations, and JSON values back into its arguments.
+A function's signature as a command line: parameters out of its annotations, and values to and fro.
 
     no default                    a positional       str, int, float, Path
     a default, or keyword-only    an option          Literal[...], Enum: choices
@@ -17,12 +17,13 @@ import enum
 import functools
 import inspect
 import math
+import os
 import re
 import sys
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
 from inspect import Parameter
 from pathlib import Path
 from typing import Any, Final
@@ -119,8 +120,7 @@ def bind(
     function: Callable[..., Any], values: Mapping[str, Any], context: ToolContext | None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments that give *function* the parsed *values* in the types it asks for, and *context*."""
-    hashable = isinstance(function, Hashable)  # not every object that can be called is
-    signature, parameters = _remembered(function) if hashable else _inspected(function)
+    signature, parameters = _known(function)
     bound = inspect.BoundArguments(signature, collections.OrderedDict())
     for parameter, annotation in parameters:
         if annotation is ToolContext:
@@ -131,6 +131,92 @@ def bind(
             bound.arguments[parameter.name] = tuple(map(build, value)) if rest else build(value)
     bound.apply_defaults()  # without this, *args after an option that was not given would be lost
     return bound.args, bound.kwargs
+
+
+_WRITTEN: Final[Mapping[str, tuple[type | tuple[type, ...], Callable[[Any], str]]]] = {
+    "str": (str, str.__str__),
+    "int": (int, lambda number: str(int(number))),
+    "float": ((int, float), lambda number: str(float(number))),
+    "path": ((str, Path), os.fspath),
+}
+
+
+def words(
+    function: Callable[..., Any], described: Sequence[Mapping[str, Any]], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> list[str]:
+    """
+    Return the words after the subcommand that call *function* with these arguments; :func:`bind` is the way back.
+
+    Args:
+        function: The function.
+        described: Its parameters, from :func:`describe`.
+        args: What it is to be called with, without a ToolContext.
+        kwargs: Likewise, by name.
+
+    Raises:
+        TypeError: It does not take these arguments, or one cannot be written as words; the message names it.
+    """
+    signature, parameters = _known(function)
+    known = {each.name: (each, annotation) for each, annotation in parameters if annotation is not ToolContext}
+    bound = signature.replace(parameters=[parameter for parameter, _ in known.values()]).bind(*args, **kwargs)
+    options: list[str] = []
+    positionals: list[str] = []
+    for each in described:
+        name = each["name"]
+        if name not in bound.arguments:
+            continue
+        try:
+            texts = _texts(each, *known[name], bound.arguments[name])
+        except (TypeError, ValueError, OverflowError) as error:
+            raise TypeError(f"no command line can say that {name} is {bound.arguments[name]!r}: {error}") from None
+        if each["kind"] == "positional":
+            positionals += texts
+        else:
+            options += texts
+    return [*options, *(["--"] if any(word.startswith("-") for word in positionals) else []), *positionals]
+
+
+def _texts(described: Mapping[str, Any], parameter: Parameter, annotation: Any, value: Any) -> list[str]:  # noqa: ANN401 - as below
+    """Return the words that give *parameter* this value; none where that is what it is without any."""
+    reading, options = _read(annotation), option_words(described)
+    many, default = described.get("many"), parameter.default
+    if value is None or (many and value in ([], ())):
+        if value is not default and (value is None or default not in ([], ())):
+            raise ValueError("there are no words for it, unless it is the default")
+        return []
+    if many and not isinstance(value, list | tuple):
+        raise TypeError("it must be a list or a tuple")
+    if reading.type == "bool" and isinstance(value, bool):
+        return [next(word for word, setting in options.items() if setting is value)]
+    texts = [_text(reading, each) for each in (value if many else [value])]
+    return [f"{word}={text}" for word in options for text in texts] if options else texts
+
+
+def _text(reading: _Reading, value: object) -> str:
+    if reading.choices:
+        found = (text for text, choice in reading.choices.items() if (type(choice), choice) == (type(value), value))
+        if (text := next(found, None)) is None:
+            raise ValueError(f"choose from {', '.join(map(repr, reading.choices.values()))}")
+        return text
+    kind, write = _WRITTEN.get(reading.type, (bool, str))
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is no {reading.type}")
+    return write(value)
+
+
+def returned(function: Callable[..., Any]) -> Any:  # noqa: ANN401 - an annotation may be anything
+    """
+    Return the annotation of what *function* returns, or of what it gives when awaited; Any where it has none.
+
+    Raises:
+        RegistryError: It cannot be resolved.
+    """
+    annotation = _inspect(function).return_annotation
+    if annotation is Parameter.empty:
+        return Any
+    annotation = _resolved(function, {"return": annotation})["return"]
+    awaited = typing.get_origin(annotation) in (Awaitable, Coroutine)
+    return typing.get_args(annotation)[-1] if awaited else annotation
 
 
 def documentation(function: Callable[..., Any]) -> str:
@@ -147,15 +233,25 @@ def _inspected(function: Callable[..., Any]) -> tuple[inspect.Signature, list[tu
     except (TypeError, ValueError) as error:
         raise RegistryError(f"its signature cannot be read ({error}): register a function that calls it") from error
     parameters = signature.parameters.values()
-    # Only the parameters: what it returns may be a name that exists for type checkers alone. Linters like to move these
-    # two imports under TYPE_CHECKING as well, so they are known without one.
-    known = {"Path": Path, "ToolContext": ToolContext} | getattr(_innermost(function), "__globals__", {})
+    # Only the parameters: what it returns may be a name that exists for type checkers alone.
     annotated = {each.name: each.annotation for each in parameters if each.annotation is not Parameter.empty}
+    hints = _resolved(function, annotated)
+    return signature, [(each, _without_none(hints.get(each.name, _guess(each.default)))) for each in parameters]
+
+
+def _known(function: Callable[..., Any]) -> tuple[inspect.Signature, list[tuple[Parameter, Any]]]:
+    """Do as :func:`_inspected`, and remember it; not every object that can be called can be looked up."""
+    hashable = isinstance(function, Hashable)
+    return _remembered(function) if hashable else _inspected(function)
+
+
+def _resolved(function: Callable[..., Any], annotations: Mapping[str, Any]) -> dict[str, Any]:
+    # Linters like to move these two imports under TYPE_CHECKING, so they are known without one.
+    known = {"Path": Path, "ToolContext": ToolContext} | getattr(_innermost(function), "__globals__", {})
     try:
-        hints = typing.get_type_hints(types.SimpleNamespace(__annotations__=annotated), known)
+        return typing.get_type_hints(types.SimpleNamespace(__annotations__=annotations), known)
     except Exception as error:
         raise _unresolved(error) from error
-    return signature, [(each, _without_none(hints.get(each.name, _guess(each.default)))) for each in parameters]
 
 
 _remembered = functools.lru_cache(maxsize=256)(_inspected)  # read once for a tool, and not for each of its tasks

@@ -231,6 +231,18 @@ class Tool:
         """
         return signature.bind(self.load(), parse(self.command, self.parameters or (), argv[1:]), context)
 
+    def words(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+        """
+        Return the ``argv`` that calls a function tool with these arguments.
+
+        Raises:
+            TypeError: It does not take them, or one cannot be written as words; the message names it.
+        """
+        try:
+            return (self.subcommand, *signature.words(self.load(), self.parameters or (), args, kwargs))
+        except TypeError as error:
+            raise TypeError(f"{self.command}: {error}") from None
+
     def command_line(self, argv: Sequence[str]) -> list[str]:
         """Return the argument list of a command tool for *argv* of a task, whose subcommand only we need."""
         if not isinstance(self.target, CommandTarget):

@@ -69,18 +69,18 @@ def as_text(value: object) -> str | None:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # alone it need not be JSON, and null would be no result
     try:
-        plain = _plain(value)
-        return plain if plain is None or isinstance(plain, str) else json.dumps(plain, indent=2, ensure_ascii=False)
+        data = plain(value)
+        return data if data is None or isinstance(data, str) else json.dumps(data, indent=2, ensure_ascii=False)
     except RecursionError:  # it contains itself
         return repr(value)
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401, C901, PLR0911, PLR0912 - a table of what there is, as the docstring has it
+def plain(value: Any) -> Any:  # noqa: ANN401, C901, PLR0911, PLR0912 - a table of what there is, as the docstring has it
     """Return *value* in the types of JSON."""
     if type(value) in _PLAIN:
         return value
     if isinstance(value, Enum):
-        return _plain(value.value)
+        return plain(value.value)
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, float):
@@ -88,13 +88,13 @@ def _plain(value: Any) -> Any:  # noqa: ANN401, C901, PLR0911, PLR0912 - a table
     if isinstance(value, Mapping):
         return _object(value.items())
     if isinstance(value, _LISTS):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     if is_unfinished(value):
         raise UnfinishedError(value)
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):
-        return _plain(float(value))
+        return plain(float(value))
     if isinstance(value, bytes | bytearray):
         return value.decode("utf-8", "replace")
     if isinstance(value, os.PathLike):
@@ -102,7 +102,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401, C901, PLR0911, PLR0912 - a table
     if isinstance(value, date | time):  # a datetime is a date
         return value.isoformat()
     if isinstance(value, set | frozenset):
-        return _sorted(map(_plain, value))
+        return _sorted(map(plain, value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _object((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
     if attrs.has(type(value)):
@@ -111,12 +111,12 @@ def _plain(value: Any) -> Any:  # noqa: ANN401, C901, PLR0911, PLR0912 - a table
 
 
 def _object(items: Iterable[tuple[object, object]]) -> dict[Any, Any]:
-    return {_key(key): _plain(value) for key, value in items}
+    return {_key(key): plain(value) for key, value in items}
 
 
 def _key(key: object) -> str | int | float | None:
-    plain = _plain(key)
-    return plain if plain is None or isinstance(plain, str | int | float) else str(key)
+    data = plain(key)
+    return data if data is None or isinstance(data, str | int | float) else str(key)
 
 
 def _sorted(items: Iterable[Any]) -> list[Any]:
