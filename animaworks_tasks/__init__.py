@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TasksError,
         ToolError,
     )
+    from animaworks_tasks.executor.events import EventKind, TaskEvent
     from animaworks_tasks.executor.executor import Executor
     from animaworks_tasks.notifications.inbox import Drained, Notification, Notifications
     from animaworks_tasks.notifications.render import MarkdownRenderer
@@ -47,6 +48,7 @@ _ROOMS = {  # the names of each module, by which it is found
         "TasksError",
         "ToolError",
     ),
+    "executor.events": ("EventKind", "TaskEvent"),
     "executor.executor": ("Executor",),
     "notifications.inbox": ("Drained", "Notification", "Notifications"),
     "notifications.render": ("MarkdownRenderer",),
@@ -63,11 +65,12 @@ _ROOMS = {  # the names of each module, by which it is found
 }
 
 __all__ = [
-    "Backend", "BadArgument", "Cause", "Changes", "Claim", "Drained", "Event", "Executor", "FuturesBackend",
-    "InlineBackend", "MarkdownRenderer", "MemoryTaskStore", "MissingCredential", "Notification", "Notifications",
-    "OnInterrupt", "Outcome", "ProcessBackend", "Progress", "Recovery", "Registry", "State", "Store", "SubmitOptions",
-    "Task", "TaskCancelled", "TaskFailedError", "TaskNotFoundError", "TaskStore", "TasksError", "ThreadBackend",
-    "ToolContext", "ToolError", "Traits", "Watch", "Workspace", "__version__", "discover", "load_directory", "run_task",
+    "Backend", "BadArgument", "Cause", "Changes", "Claim", "Drained", "Event", "EventKind", "Executor",
+    "FuturesBackend", "InlineBackend", "MarkdownRenderer", "MemoryTaskStore", "MissingCredential", "Notification",
+    "Notifications", "OnInterrupt", "Outcome", "ProcessBackend", "Progress", "Recovery", "Registry", "State",
+    "Store", "SubmitOptions", "Task", "TaskCancelled", "TaskEvent", "TaskFailedError", "TaskNotFoundError",
+    "TaskStore", "TasksError", "ThreadBackend", "ToolContext", "ToolError", "Traits", "Watch", "Workspace",
+    "__version__", "discover", "load_directory", "run_task",
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from animaworks_tasks.backends import Backend, InlineBackend, ProcessBackend, Th
 from animaworks_tasks.errors import ExecutorClosedError, TaskFailedError
 from animaworks_tasks.executor.callbacks import Callbacks, OnFinish
 from animaworks_tasks.executor.checks import check_guarded, check_may_block, check_portable
+from animaworks_tasks.executor.events import Feed, Reader, log
 from animaworks_tasks.executor.scheduler import Scheduler
 from animaworks_tasks.executor.submitting import Submitter
 from animaworks_tasks.executor.upkeep import KEEP_DAYS, KEEP_DONE, Upkeep
@@ -73,6 +74,7 @@ class BlockingExecutor(Submitter):
         usual = 0.0 if self._traits.outlives_host else _DRAIN_TIMEOUT
         self._drain_timeout = usual if drain_timeout is None else drain_timeout
         super().__init__(store, registry, InlineBackend() if self._traits.runs_inline else ThreadBackend())
+        self._feed = Feed(store, scan_interval, clock)
         self._callbacks = Callbacks(on_finish, self._threads)
         self._scheduler: Scheduler | None = None
         self._thread: threading.Thread | None = None
@@ -104,6 +106,8 @@ class BlockingExecutor(Submitter):
             on_end=self._callbacks.call,
             upkeep=self._upkeep.look,
         )
+        if logger.isEnabledFor(logging.INFO):
+            self._feed.add(Reader(log, self.clock()))
         if not self._traits.runs_inline:
             name = "animaworks_tasks-executor"
             self._thread = threading.Thread(target=self._scheduler.run, args=[self._stopping], name=name, daemon=True)
@@ -140,6 +144,7 @@ class BlockingExecutor(Submitter):
         if left and not self._traits.outlives_host:
             logger.warning("tasks still running when the executor stopped: %s", ", ".join(sorted(left)))
         scheduler.close()
+        self._feed.close()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -7,8 +7,9 @@ event loop only awaits their futures. So the same code serves a host with an eve
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from concurrent.futures import Future
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -23,6 +24,7 @@ from animaworks_tasks.executor.blocking import (
     watch_many,
 )
 from animaworks_tasks.executor.checks import check_guarded
+from animaworks_tasks.executor.events import EVER, Reader, Stream, TaskEvent
 from animaworks_tasks.executor.scheduler import Scheduler
 from animaworks_tasks.executor.waiting import Deadline
 from animaworks_tasks.notifications.inbox import Drained
@@ -184,6 +186,36 @@ class Executor(BlockingExecutor):
     async def progress(self, task_id: str) -> Progress | None:
         """Return the last progress report of a task; None where there is none."""
         return await self._off_loop(lambda: self.store.read_progress(task_id))
+
+    def events(self, task_id: str | None = None) -> AsyncGenerator[TaskEvent]:
+        """
+        Return what happens to the tasks of the store from now on, whichever process does it, for ``async for``.
+
+        It ends when the executor stops. "Now" is what the executor's clock says, which must be the store's. A reader
+        that is 1000 events behind loses reports of progress first, then the oldest events; what happens to more than
+        100 tasks before its first step may be lost too.
+
+        Args:
+            task_id: Only what happens to this task, from its submit on; ends with its NOTIFIED. None for all tasks.
+
+        Raises:
+            TaskNotFoundError: In the first step: the store has no such task.
+            ExecutorClosedError: The executor is not running.
+        """
+        self._running_scheduler()
+        return self._events(task_id, self.clock() if task_id is None else EVER)
+
+    async def _events(self, task_id: str | None, since: datetime) -> AsyncGenerator[TaskEvent]:
+        if task_id is not None:
+            await self.get(task_id)
+        stream = Stream()
+        reader = Reader(stream.put, since, task_id)
+        self._feed.add(reader)
+        try:
+            async for event in stream:
+                yield event
+        finally:
+            self._feed.remove(reader)
 
     async def cancel(self, task_id: str) -> Task:
         """

@@ -317,8 +317,8 @@ class TaskStore:
                 files.discard(draft)
         return None
 
-    def watch(self) -> DirectoryWatch:
-        return DirectoryWatch(self.layout)
+    def watch(self, *, closely: bool = False) -> DirectoryWatch:
+        return DirectoryWatch(self.layout, closely=closely)
 
     def _probe(self) -> None:
         trouble = unfit(self.place.disk, "create.probe")

@@ -92,6 +92,11 @@ class MemoryTaskStore:
             watch.changed(task.id)
         return task
 
+    def _notify_closely(self, task_id: str) -> None:
+        for watch in list(self._watches):
+            if watch.closely:
+                watch.changed(task_id)
+
     def begin(self, task: Task, *, durably: bool = True) -> Claim:  # noqa: ARG002 - memory survives nothing
         codec.check(task, room=ROOM)
         with self._mutex:
@@ -141,6 +146,7 @@ class MemoryTaskStore:
             running = advance(task, Event.CLAIM, attempt=task.attempt + 1, started_at=self._clock(), owner_pid=None)
             self._tasks[task_id] = running
             lock = self._owned[task_id] = MemoryLock()
+            self._notify_closely(task_id)
             own = Claim(running, lock)
             if task_id not in self._cancelled:
                 return own
@@ -226,7 +232,8 @@ class MemoryTaskStore:
     def workspace(self, task_id: str) -> MemoryWorkspace:
         with self._mutex:
             return self._workspaces.setdefault(
-                task_id, MemoryWorkspace(lambda: task_id in self._cancelled, self._clock)
+                task_id,
+                MemoryWorkspace(lambda: task_id in self._cancelled, self._clock, lambda: self._notify_closely(task_id)),
             )
 
     def read_log(self, task_id: str) -> bytes:
@@ -247,8 +254,8 @@ class MemoryTaskStore:
     def problem(self) -> None:
         return None
 
-    def watch(self) -> MemoryWatch:
-        watch = MemoryWatch(self._watches.remove)
+    def watch(self, *, closely: bool = False) -> MemoryWatch:
+        watch = MemoryWatch(self._watches.remove, closely=closely)
         self._watches.append(watch)
         return watch
 
@@ -267,12 +274,12 @@ class MemoryLock:
 class MemoryWorkspace:
     """See :class:`~animaworks_tasks.tools.context.Workspace`; results too large for a record stay in *results*."""
 
-    def __init__(self, cancelled: Callable[[], bool], clock: Clock) -> None:
+    def __init__(self, cancelled: Callable[[], bool], clock: Clock, on_progress: Callable[[], object] = bool) -> None:
         self.log = bytearray()
         self.progress: Progress | None = None
         self.results: dict[str, bytes] = {}
         self.cancel_requested = cancelled
-        self._clock = clock
+        self._clock, self._on_progress = clock, on_progress
         self._scratch: Path | None = None
 
     def write_log(self, data: bytes) -> None:
@@ -280,6 +287,7 @@ class MemoryWorkspace:
 
     def report_progress(self, fraction: float | None, message: str) -> None:
         self.progress = Progress(fraction, message, self._clock())
+        self._on_progress()
 
     def keep_result(self, data: bytes) -> str:
         self.results["result.txt"] = data
@@ -298,8 +306,8 @@ class MemoryWatch:
 
     problem: str | None = None
 
-    def __init__(self, leave: Callable[[MemoryWatch], None]) -> None:
-        self._leave = leave
+    def __init__(self, leave: Callable[[MemoryWatch], None], *, closely: bool) -> None:
+        self._leave, self.closely = leave, closely
         self._seen: SimpleQueue[str | None] = SimpleQueue()
 
     def changed(self, task_id: str) -> None:

@@ -342,5 +342,5 @@ class Store(Protocol):
     def problem(self) -> str | None:
         """Return why no task can be kept or ended now, as when the disk is full; None where one can."""
 
-    def watch(self) -> Watch:
-        """Return a watch of this store, which sees what any process does to it."""
+    def watch(self, *, closely: bool = False) -> Watch:
+        """Return a watch of this store, which sees what any process does to it; *closely*, also claims and progress."""

@@ -14,12 +14,14 @@ class DirectoryWatch:
     A watch of the store at *layout*; see :class:`~animaworks_tasks.store.protocol.Watch`.
 
     In pending/ the kernel reports a submit; a plain write, once it is closed; and, under the name by which its owner
-    had opened the record, that the owner released it or died. In done/ it reports an outcome.
+    had opened the record, that the owner released it or died. In done/ it reports an outcome. Who watches *closely* is
+    told of progress too.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, *, closely: bool = False) -> None:
         self._layout = layout
-        self._watch = Watch((layout.pending, layout.running, layout.done))
+        progress = (layout.progress,) if closely else ()
+        self._watch = Watch((layout.pending, layout.running, layout.done, *progress))
         self._presence: locks.Lock | None = None
         self._is_open = True
         self._be_present()
