@@ -57,8 +57,23 @@ def test_the_programs_in_the_readme_run_as_they_stand(tmp_path: Path) -> None:
     assert "- Status: completed" in done.stdout
 
 
+def test_the_program_for_authors_of_hosts_prints_what_the_page_says(tmp_path: Path) -> None:
+    # given
+    page = (ROOT / "docs" / "hosts.md").read_text(encoding="utf-8")
+    (tmp_path / "host.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), encoding="utf-8")
+    shown = re.search(r"```console\n\$ python host.py\n(.*?)```", page, re.DOTALL)
+    assert shown is not None
+
+    # when
+    command = [sys.executable, "host.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+
+    # then
+    assert (shown[1], "") == (done.stdout, done.stderr)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["README.md", "docs/animaworks.md", "examples/tools"])
+@pytest.mark.parametrize("what", ["README.md", "docs/hosts.md", "docs/animaworks.md", "examples/tools"])
 def test_what_is_to_be_copied_satisfies_a_strict_type_checker(what: str, tmp_path: Path) -> None:
     """The tools as a package, which is what their directory is."""
     # given

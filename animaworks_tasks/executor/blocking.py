@@ -156,7 +156,7 @@ class BlockingExecutor(Submitter):
 
     def wait_sync(self, task_id: str, *, timeout: float | None = None) -> Task:
         """
-        Do as :meth:`wait`, from a thread that may block.
+        Do as :meth:`Executor.wait`, from a thread that may block.
 
         Raises:
             RuntimeError: An event loop runs in this thread, and nothing else of it would go on meanwhile.
@@ -165,7 +165,7 @@ class BlockingExecutor(Submitter):
         return done[0]
 
     def wait_many_sync(self, tasks: Iterable[Task[R] | str], *, timeout: float | None = None) -> Sequence[Task[R]]:
-        """Do as :meth:`wait_many`, from a thread that may block; a RuntimeError as from :meth:`wait_sync`."""
+        """Do as :meth:`Executor.wait_many`, from a thread that may block; a RuntimeError as from :meth:`wait_sync`."""
         check_may_block("wait(...)")
         scheduler, deadline = self._running_scheduler(), Deadline(timeout)
         futures = watch_many(scheduler, tasks)
@@ -177,7 +177,7 @@ class BlockingExecutor(Submitter):
             stop_watching(scheduler, futures)
 
     def result_sync(self, task: Task[R], *, timeout: float | None = None) -> R:
-        """Do as :meth:`result`, from a thread that may block; a RuntimeError as from :meth:`wait_sync`."""
+        """Do as :meth:`Executor.result`, from a thread that may block; a RuntimeError as from :meth:`wait_sync`."""
         return self._value(self.wait_many_sync([task], timeout=timeout)[0])
 
     def _value(self, task: Task[R]) -> R:
@@ -191,7 +191,7 @@ class BlockingExecutor(Submitter):
         return self.store.request_cancel(task_id)
 
     def run_until_idle_sync(self, *, timeout: float | None = None) -> None:
-        """Do as :meth:`run_until_idle`, from a thread that may block; a RuntimeError as from :meth:`wait_sync`."""
+        """Do as :meth:`Executor.run_until_idle`, from a thread that may block; a RuntimeError as from :meth:`wait_sync`."""
         check_may_block("run_until_idle(...)")
         deadline = Deadline(timeout)
         while True:

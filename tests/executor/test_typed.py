@@ -168,6 +168,7 @@ async def test_waiting_for_many_gives_up_at_its_timeout_and_on_a_task_that_is_no
 ) -> None:
     async with executor_of(memory, workshop) as executor:
         quick, slow = await executor.submit("tool", "echo", "a"), await executor.submit("tool", "hold", "b")
+        await executor.wait(quick.id)
         with pytest.raises(TimeoutError, match=f"task {slow.id} is not done"):
             await executor.wait_many([quick, slow], timeout=0.01)
         with pytest.raises(LookupError):
