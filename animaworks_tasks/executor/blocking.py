@@ -191,7 +191,12 @@ class BlockingExecutor(Submitter):
         return self.store.request_cancel(task_id)
 
     def run_until_idle_sync(self, *, timeout: float | None = None) -> None:
-        """Do as :meth:`Executor.run_until_idle`, from a thread that may block; a RuntimeError as from :meth:`wait_sync`."""
+        """
+        Do as :meth:`Executor.run_until_idle`, from a thread that may block.
+
+        Raises:
+            RuntimeError: As from :meth:`wait_sync`.
+        """
         check_may_block("run_until_idle(...)")
         deadline = Deadline(timeout)
         while True:

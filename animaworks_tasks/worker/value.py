@@ -16,7 +16,7 @@ import json
 import types
 import typing
 from collections import abc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, time
 from enum import Enum
 from pathlib import PurePath
@@ -32,16 +32,8 @@ from animaworks_tasks.tools.registry import Registry
 from animaworks_tasks.worker.result import plain
 
 _ANYTHING: Final = (Any, object)
-_LISTS: Final[Mapping[object, type]] = {
-    list: list,
-    set: set,
-    frozenset: frozenset,
-    abc.Sequence: list,
-    abc.MutableSequence: list,
-    abc.Collection: list,
-    abc.Iterable: list,
-    abc.Set: frozenset,
-}
+_ORDERED: Final = (list, abc.Sequence, abc.MutableSequence, abc.Collection, abc.Iterable)
+_LISTS: Final = dict.fromkeys(_ORDERED, list) | {set: set, frozenset: frozenset, abc.Set: frozenset}
 _DICTS: Final = (dict, abc.Mapping, abc.MutableMapping)
 
 
