@@ -90,7 +90,7 @@ ENDINGS: Final[dict[str, tuple[tuple[object, ...], Fate]]] = {
     # what it prints
     "output without end": (("talk", r"\n"), Fate(Cause.TIMEOUT, "it was stopped: 1 process ended", 0.7)),
     "output without end and without a line end": (("talk", ""), Fate(Cause.TIMEOUT, "1 process ended", 0.7)),
-    f"a result of {LARGE} MiB": (("large", LARGE), Fate(None, "Whole result: state/background_tasks/results/")),
+    f"a result of {LARGE} MiB": (("large", LARGE), Fate(None, "Whole result: animaworks-tool show --result")),
     # what it returns
     "a result that cannot be pickled": (("return", "a lock"), Fate(None, "unlocked _thread.lock object")),
     "a result that has no words": (("return", "mute"), Fate(Cause.RESULT, "SystemError: no words")),
