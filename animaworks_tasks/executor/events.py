@@ -107,6 +107,12 @@ class Reader:
             if self.task_id is not None:
                 self.put(None)
 
+    def forget(self, task_id: str) -> None:
+        """Expect no more of a task that is not there, or was pruned before all of it was seen."""
+        self._said.pop(task_id, None)
+        if self.task_id == task_id:
+            self.put(None)
+
 
 def _happened(
     task: Task, now: datetime, progress: Progress | None, *, over: bool
@@ -141,12 +147,12 @@ class Feed:
         self._new: list[Reader] = []  # who were not given a first look yet
         self._thread: threading.Thread | None = None
         self._watch: Watch | None = None
-        self._closed = False
+        self._closed = threading.Event()
 
     def add(self, reader: Reader) -> None:
         """Give events to *reader* from now on, of recent tasks also those before; return at once."""
         with self._mutex:
-            if self._closed:
+            if self._closed.is_set():
                 reader.put(None)
                 return
             self._new.append(reader)
@@ -164,7 +170,8 @@ class Feed:
     def close(self) -> None:
         """Give the readers what has happened until now, and then None."""
         with self._mutex:
-            self._closed, thread = True, self._thread
+            self._closed.set()
+            thread = self._thread
         self._wake()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
@@ -178,20 +185,30 @@ class Feed:
         again: set[str] = set()
         is_last = False
         try:
-            watch = self._watch = self._store.watch(closely=True)
-            while not is_last:
-                is_last = self._closed
+            watch = self._watch = self._opened()
+            while watch is not None and not is_last:
+                is_last = self._closed.is_set()
                 changes = Changes()
                 if not is_last and not self._new:
                     changes = watch.wait(_SOON if again else self._interval)
                 again = self._look(Changes(changes.ids | watch.wait(0).ids | again, changes.incomplete), watch)
         finally:
             with self._mutex:
-                self._closed = True
+                self._closed.set()
                 if self._watch is not None:
                     self._watch.close()
                 for reader in (*self._readers, *self._new):
                     reader.put(None)
+
+    def _opened(self) -> Watch | None:
+        """Return a watch, once one can be had; None where we are closed before."""
+        while True:
+            try:
+                return self._store.watch(closely=True)
+            except OSError as error:
+                logger.warning("the events of tasks cannot be seen, trying again: %s", error)
+            if self._closed.wait(self._interval):
+                return None
 
     def _look(self, changes: Changes, watch: Watch) -> set[str]:
         """Look at the tasks that changed; return those that have ended, and whose notification is not seen yet."""
@@ -211,7 +228,11 @@ class Feed:
             task = self._store.get(task_id)
             over = task.state is State.DONE and not self._store.runs(task_id)
             progress = self._store.read_progress(task_id) if task.state is State.RUNNING else None
-        except (TaskNotFoundError, RecordError, OSError):
+        except TaskNotFoundError:
+            for reader in self._readers:
+                reader.forget(task_id)
+            return False
+        except (RecordError, OSError):
             return False
         for reader in self._readers:
             reader.look(task, self._clock(), over=over, progress=progress)

@@ -329,4 +329,5 @@ class MemoryWatch:
         self._seen.put(None)
 
     def close(self) -> None:
-        self._leave(self)
+        with contextlib.suppress(ValueError):  # it was closed before
+            self._leave(self)

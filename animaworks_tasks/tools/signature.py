@@ -184,6 +184,8 @@ def _texts(described: Mapping[str, Any], parameter: Parameter, annotation: Any, 
         if value is not default and (value is None or default not in ([], ())):
             raise ValueError("there are no words for it, unless it is the default")
         return []
+    if isinstance(value, float) and not math.isfinite(value) and value == default:
+        return []
     if many and not isinstance(value, list | tuple):
         raise TypeError("it must be a list or a tuple")
     if reading.type == "bool" and isinstance(value, bool):
@@ -201,7 +203,11 @@ def _text(reading: _Reading, value: object) -> str:
     kind, write = _WRITTEN.get(reading.type, (bool, str))
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"{value!r} is no {reading.type}")
-    return write(value)
+    text = write(value)
+    if reading.type == "float" and not math.isfinite(float(text)):
+        raise ValueError("only a finite number has a word")
+    text.encode()  # a half of a character has none
+    return text
 
 
 def returned(function: Callable[..., Any]) -> Any:  # noqa: ANN401 - an annotation may be anything
@@ -211,6 +217,8 @@ def returned(function: Callable[..., Any]) -> Any:  # noqa: ANN401 - an annotati
     Raises:
         RegistryError: It cannot be resolved.
     """
+    if isinstance(function, type):
+        return function
     annotation = _inspect(function).return_annotation
     if annotation is Parameter.empty:
         return Any

@@ -2,7 +2,8 @@
 What a tool returned, out of the text of its result: the way back from ``result.py``, by the function's annotation.
 
 It comes back as it was, or not at all: what two types would read differently, or would not write as it stands, is an
-error. These come back, alone, in each other, and as ``X | None``:
+error; but that text which looks like a list or an object is read as one where either is possible. What is not annotated
+inside is as JSON has it, where keys are text and nan is None. These come back, alone, in each other, as ``X | None``:
 
     str, int, float, bool, None, Literal, Enum     dataclasses, attrs, NamedTuple, TypedDict
     Path, datetime, date, time                     list, tuple, set, frozenset, dict, and what is abstract of them
@@ -24,7 +25,7 @@ from typing import Any, Final
 
 import attrs
 
-from animaworks_tasks.errors import ResultTypeError, UnknownToolError
+from animaworks_tasks.errors import ResultTypeError, UsageError
 from animaworks_tasks.store.protocol import Store
 from animaworks_tasks.task.model import Task
 from animaworks_tasks.tools import signature
@@ -47,7 +48,7 @@ def result_of(store: Store, registry: Registry, task: Task) -> Any:  # noqa: ANN
     """
     text, kind = store.read_result(task.id), Any
     try:
-        with contextlib.suppress(UnknownToolError):
+        with contextlib.suppress(UsageError):  # it is not here, or no longer takes these arguments
             tool = registry.resolve(task.tool, task.argv)
             kind = Any if tool.parameters is None else signature.returned(tool.load())
         return from_text(text, kind)
@@ -111,7 +112,9 @@ def _build(data: Any, kind: Any) -> Any:  # noqa: ANN401, C901, PLR0911, PLR0912
         if isinstance(data, str) and issubclass(origin, PurePath):
             return origin(data)
         if isinstance(data, str) and issubclass(origin, date | time):
-            return origin.fromisoformat(data)
+            moment = origin.fromisoformat(data)
+            if moment.isoformat() == data:
+                return moment
         if isinstance(data, list) and issubclass(origin, tuple):
             return _tuple(data, origin, inner)
         if isinstance(data, list) and origin in _LISTS:
@@ -133,7 +136,8 @@ def _object(data: dict[str, Any], kind: Any) -> Any:  # noqa: ANN401 - a class, 
         raise ValueError(f"{_name(kind)} is not among the types that come back")
     hints = typing.get_type_hints(kind)
     names = {field.name for field in fields}
-    if odd := names ^ data.keys() if fields else data.keys() - hints:
+    is_dict = typing.is_typeddict(kind)
+    if odd := data.keys() - hints if is_dict else names ^ data.keys():
         raise ValueError(f"{_name(kind)} and the result differ in {', '.join(sorted(odd))}")
     values = {}
     for name, each in data.items():
@@ -141,19 +145,21 @@ def _object(data: dict[str, Any], kind: Any) -> Any:  # noqa: ANN401 - a class, 
             values[name] = _build(each, hints.get(name, Any))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-    if not fields:
+    if is_dict:
         return values
     made = kind(**{getattr(field, "alias", field.name): values[field.name] for field in fields if field.init})
     for field in fields:
         if not field.init:
             object.__setattr__(made, field.name, values[field.name])  # it may be frozen
+    if plain(made) != data:  # a converter, or __post_init__, which has run before
+        raise ValueError(f"{_name(kind)} makes something else of its own fields")
     return made
 
 
 def _tuple(data: list[Any], origin: Any, inner: tuple[Any, ...]) -> Any:  # noqa: ANN401 - a class of tuples
     if hasattr(origin, "_fields"):  # a NamedTuple
         hints = typing.get_type_hints(origin)
-        return origin(*(_build(each, hints[name]) for name, each in zip(origin._fields, data, strict=True)))
+        return origin(*(_build(each, hints.get(name, Any)) for name, each in zip(origin._fields, data, strict=True)))
     kinds = inner[:1] * len(data) if inner[1:] == (...,) else inner or (Any,) * len(data)
     return tuple(_build(each, kind) for each, kind in zip(data, kinds, strict=True))
 

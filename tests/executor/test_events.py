@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from animaworks_tasks import (
 )
 from animaworks_tasks.errors import ExecutorClosedError
 from animaworks_tasks.executor.events import EVENTS_KEPT, EVER, Reader, Stream
+from animaworks_tasks.store.memory import MemoryWatch
 from tests.conftest import ManualClock, own
 from tests.executor.workshop import Workshop, executor_of
 from tests.processes import PATIENCE, eventually, in_event_loop
@@ -198,6 +200,51 @@ def test_a_reader_is_told_each_thing_once_however_often_a_task_is_looked_at(memo
         reader.look(done, EVER, over=over, progress=None)
     assert [SUBMITTED, ENDED, NOTIFIED] == [event and event.kind for event in found]
     assert set() == reader.unfinished()
+
+
+class Careless(MemoryTaskStore):
+    """A store that has no watch at first, as where too many files are open."""
+
+    refusals = 1
+
+    def watch(self, *, closely: bool = False) -> MemoryWatch:
+        if closely and self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().watch(closely=closely)
+
+
+@in_event_loop
+async def test_a_watch_that_cannot_be_had_is_had_later(caplog: pytest.LogCaptureFixture) -> None:
+    async with Executor(Careless(), registry_of(), backend=ThreadBackend(), scan_interval=0.01) as executor:
+        events = executor.events()
+        (task_id, kind), *_ = await kinds(_after(events, await executor.submit("tool", "climb")), 1)
+        await executor.cancel(task_id)
+    assert kind in {SUBMITTED, STARTED}
+    assert "the events of tasks cannot be seen, trying again: [Errno 24]" in caplog.text
+
+
+async def _after(events: AsyncIterator[TaskEvent], _: Task) -> AsyncIterator[TaskEvent]:
+    async for event in events:
+        yield event
+
+
+@in_event_loop
+async def test_of_a_task_that_was_forgotten_before_its_end_was_seen_no_more_is_awaited(
+    memory: MemoryTaskStore, workshop: Workshop
+) -> None:
+    # given a task of which a reader has heard, and that is gone at the next look
+    task = memory.submit("tool", "echo", "word", not_before=EVER.replace(year=9000))
+    executor = executor_of(memory, workshop, backend=ThreadBackend())
+    async with executor:
+        events = executor.events(task.id)
+        assert [(task.id, SUBMITTED)] == await kinds(events, 1)
+        del memory._tasks[task.id]
+        for watch in memory._watches:
+            watch.changed(task.id)
+        # then
+        async with asyncio.timeout(PATIENCE):
+            assert [] == [event async for event in events]
 
 
 def test_start_and_end_are_logged_with_what_a_machine_reads(

@@ -382,6 +382,7 @@ marks: Final = st.lists(
 
 @given(st.sampled_from([*PLACES]), marks | st.text())
 def test_whatever_is_said_only_we_speak(place: str, words: str) -> None:
-    task = saying(place, f"x{words}")  # where nothing is said at all, some lines are not there
-    assert_only_we_speak(MarkdownRenderer("en")(task), MarkdownRenderer("en")(saying(place, f"x{harmless(words)}")))
+    said = f"x{words}"  # where nothing is said at all, some lines are not there
+    task = saying(place, said)
+    assert_only_we_speak(MarkdownRenderer("en")(task), MarkdownRenderer("en")(saying(place, harmless(said))))
     assert_only_we_speak(notification(task).headline(), notification(saying(place, "x")).headline())

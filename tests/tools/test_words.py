@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -100,6 +101,8 @@ def test_lists_of_text_come_back_as_lists(registry: Registry, words: list[str]) 
         ({"sizes": []}, r"sizes is \[\]: there are no words"),
         ({"exclude": "abc"}, "exclude is 'abc': it must be a list or a tuple"),
         ({"size": 10**400}, "size is 1000"),
+        ({"size": math.inf}, "size is inf: only a finite number has a word"),
+        ({"name": "\ud800"}, "name is '.ud800': .*surrogates not allowed"),
         ({"frames": 3}, "unexpected keyword argument 'frames'"),
         ({"context": None}, "unexpected keyword argument 'context'"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import enum
@@ -21,6 +22,21 @@ from animaworks_tasks.worker.value import from_text
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 Name = NewType("Name", str)
+
+
+@dataclasses.dataclass(frozen=True)
+class Empty:
+    pass
+
+
+@attrs.frozen
+class Doubled:
+    """Made of its own field, it is another."""
+
+    number: int = attrs.field(converter=lambda number: number * 2)
+
+
+Bare = collections.namedtuple("Bare", "a")  # noqa: PYI024 - one without types
 
 
 class Colour(enum.Enum):
@@ -69,6 +85,7 @@ VALUES: list[tuple[Any, Any]] = [
     ({1, 2}, set[int]), (frozenset({"a"}), frozenset[str]), ([], list[int]), ({}, dict[str, int]),
     ({Path("a"): [AT]}, Mapping[Path, list[datetime]]), ({1: True}, dict[int, bool]), ({True: 1}, dict[bool, int]),
     ([Size(1), None], list[Size | None]), (Size(1), Size | Picture), (["a"], Iterable[str]), (Name("a"), Name),
+    (Empty(), Empty), ([Empty()], list[Empty]), (Empty(), Empty | None), (Bare(1), Bare),
     ({"a": 1}, dict[str, int] | str), ("a", dict[str, int] | str), ([{"a": [1.5]}], list), ({"a": 1}, dict),
 ]  # fmt: skip
 
@@ -104,6 +121,8 @@ def test_plain_values_come_back_or_are_refused_and_are_never_another(value: obje
         ({"width": "1", "height": None, "area": 0}, Size, "width: '1' is no int"),
         ([1, "a"], list[int], "'a' is no int"),
         ([1], tuple[int, int], "zip"),
+        (Doubled(1), Doubled, "Doubled makes something else of its own fields"),
+        (AT.date(), datetime, "'2026-01-02' is no datetime"),
         (b"bytes", bytes, "'bytes' is no bytes"),
         ({}, complex, "complex is not among the types that come back"),
         ("green", Colour, "'green' is no Colour"),
