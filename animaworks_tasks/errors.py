@@ -10,6 +10,7 @@ Every error a user of this package can meet, and what a tool raises to say what 
     - WrongArgumentError
     - NotPermittedError           a permission is not given, or the host refuses the call
   + RegistryError                 also a ValueError: a tool that cannot be registered
+  + LimitsError                   also a ValueError: this machine's limits of resources cannot be used
   + ToolLoadError                 also an ImportError: a registered tool whose code does not load
   + StoreError                    also an OSError: a directory that cannot hold a store
   + PartlySubmittedError          also an OSError: of many tasks submitted at once, some are kept and some are not
@@ -120,6 +121,17 @@ class NotPermittedError(UsageError):
 
 class RegistryError(TasksError, ValueError):
     """A tool that cannot be registered: its name is taken, or its signature fits no command line."""
+
+
+class LimitsError(TasksError, ValueError):
+    """This machine's limits of resources cannot be used; no task was started."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}; nothing was started: correct it, or remove it, and start again"
 
 
 class ToolLoadError(TasksError, ImportError):

@@ -8,6 +8,7 @@ socket.
 
 import json
 import socket
+from collections.abc import Sequence
 from multiprocessing.connection import wait
 from typing import Final
 
@@ -35,16 +36,16 @@ class Channel:
         self._socket = end
         self._read = bytearray()
 
-    def send(self, message: bytes, descriptor: int | None) -> None:
+    def send(self, message: bytes, descriptors: Sequence[int]) -> None:
         """
-        Send *message*, and with it a copy of *descriptor* unless it is None (SCM_RIGHTS, unix(7)).
+        Send *message*, and with it copies of *descriptors* (SCM_RIGHTS, unix(7)).
 
         Raises:
             OSError: The other end is closed, or did not read it within 30 seconds.
         """
         self._socket.settimeout(_SEND_TIMEOUT)
         header = len(message).to_bytes(_HEADER, "big")
-        socket.send_fds(self._socket, [header], [] if descriptor is None else [descriptor])
+        socket.send_fds(self._socket, [header], list(descriptors))
         self._socket.sendall(message)
 
     def report(self, timeout: float) -> Report | None:
@@ -82,21 +83,21 @@ class Channel:
         self._socket.close()
 
 
-def receive(end: socket.socket) -> tuple[bytes, int | None]:
+def receive(end: socket.socket) -> tuple[bytes, list[int]]:
     """
-    Return the next message and the descriptor that came with it; called in the tool process.
+    Return the next message and the descriptors that came with it; called in the tool process.
 
     Raises:
         EOFError: The supervisor closed its end.
     """
-    header, descriptors, _, _ = socket.recv_fds(end, _HEADER, 1, socket.MSG_CMSG_CLOEXEC)
+    header, descriptors, _, _ = socket.recv_fds(end, _HEADER, 2, socket.MSG_CMSG_CLOEXEC)
     with end.makefile("rb") as stream:
         header += stream.read(_HEADER - len(header))
         size = int.from_bytes(header, "big")
         message = stream.read(size)
     if len(header) < _HEADER or len(message) < size:
         raise EOFError("the supervisor closed its end")
-    return message, descriptors[0] if descriptors else None
+    return message, descriptors
 
 
 def encode(report: Report, unfit: str | None) -> bytes:

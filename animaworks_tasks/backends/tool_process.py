@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Final
 
@@ -61,7 +61,7 @@ class ToolProcess:
         """
         Make one call and return its report, also when the process dies.
 
-        The tool process gets a copy of the descriptor of the locked record: if the supervisor dies, the task stays
+        The tool process gets copies of the descriptors of the locked record and slot: if the supervisor dies, both stay
         locked until the tool process has ended too.
 
         Raises:
@@ -78,7 +78,7 @@ class ToolProcess:
         try:
             # First: if we die, recovery learns there whom the tool has started.
             store.publish_view(claim, session=process.pid)
-            channel.send(pickle.dumps((tool, task, workspace, deadline)), claim.fileno())
+            channel.send(pickle.dumps((tool, task, workspace, deadline)), claim.descriptors())
             report = self._watch(process, channel, workspace, deadline, tool.grace_seconds)
             if channel.unfit:
                 line = f"the next call gets another process, because in this one {one_line(channel.unfit, 200)}\n"
@@ -197,8 +197,8 @@ def main(supervisor: socket.socket) -> None:
 def _serve(supervisor: socket.socket, stop: _Stop, initial: ProcessState) -> None:
     unfit = None
     while unfit is None:
-        message, record = receive(supervisor)
-        with _holding(record):
+        message, held = receive(supervisor)
+        with _holding(held):
             report = _make(stop, *pickle.loads(message))  # noqa: S301 - our supervisor wrote it
         if os.getpid() != initial.pid:  # the tool forked, and its child returned from the call as well
             os._exit(0)
@@ -207,15 +207,16 @@ def _serve(supervisor: socket.socket, stop: _Stop, initial: ProcessState) -> Non
 
 
 @contextlib.contextmanager
-def _holding(descriptor: int | None) -> Iterator[None]:
-    """Close *descriptor*, a copy of the locked record, after the call, unless the tool put another file there."""
-    status = None if descriptor is None else os.fstat(descriptor)
+def _holding(descriptors: Sequence[int]) -> Iterator[None]:
+    """Close *descriptors*, copies of locked files, after the call, unless the tool put another file there."""
+    held = [(descriptor, os.fstat(descriptor)) for descriptor in descriptors]
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            if descriptor is not None and status is not None and os.path.samestat(os.fstat(descriptor), status):
-                os.close(descriptor)
+        for descriptor, status in held:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(descriptor), status):
+                    os.close(descriptor)
 
 
 def _make(stop: _Stop, tool: Tool, task: Task, workspace: DirectoryWorkspace, deadline: float) -> Report:

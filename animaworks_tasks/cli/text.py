@@ -17,7 +17,8 @@ import attrs
 
 from animaworks_tasks.cli.basics import in_json
 from animaworks_tasks.cli.stores import is_orphan
-from animaworks_tasks.errors import RecordError
+from animaworks_tasks.errors import LimitsError, RecordError
+from animaworks_tasks.fs import slots
 from animaworks_tasks.notifications.render import WORDS, ends, one_line
 from animaworks_tasks.store import views
 from animaworks_tasks.store.directory import TaskStore
@@ -44,6 +45,7 @@ class TaskView:
         progress: Its last report, while it runs.
         orphaned: Whether it is RUNNING and its owner has died.
         argv: Its arguments without the credentials that are known here, or were where it ran.
+        waits_for: The resource that it needs and others use, while it is PENDING; None where there is none.
     """
 
     task: Task
@@ -52,6 +54,7 @@ class TaskView:
     progress: Progress | None
     orphaned: bool = False
     argv: Sequence[str] = ()
+    waits_for: str | None = None
 
     @classmethod
     def of(cls, store: TaskStore, task: Task, tools: Mapping[str, Any]) -> TaskView:
@@ -126,7 +129,7 @@ class TaskView:
         if task.not_before is not None and task.not_before > self.now:
             again = f"attempt {task.attempt + 1} " if task.attempt else ""
             return f"{again}not before {moment(task.not_before)}"
-        return ""
+        return f"waits for {self.waits_for}" if self.waits_for else ""
 
 
 def said(progress: Progress | None) -> str:
@@ -180,7 +183,31 @@ def _cut(line: str, width: int) -> str:
 def views_of(store: TaskStore, tasks: Iterable[Task]) -> list[TaskView]:
     """Return the views of *tasks* now; the catalogue says how long each was expected to take."""
     tools = known_tools(store.layout) or {}
-    return [TaskView.of(store, task, tools) for task in tasks]
+    views = [TaskView.of(store, task, tools) for task in tasks]
+    needs = {
+        (tool, subcommand): str(spec["resource"])
+        for tool, specs in tools.items()
+        for subcommand, spec in specs.items()
+        if spec.get("resource")
+    }
+    if not needs or all(view.task.state is not State.PENDING for view in views):
+        return views
+    used = _used(store, needs)
+    waits = {key: resource for key, resource in needs.items() if resource in used}
+    return [
+        attrs.evolve(view, waits_for=waits.get((view.task.tool, view.task.subcommand)))
+        if view.task.state is State.PENDING
+        else view
+        for view in views
+    ]
+
+
+def _used(store: TaskStore, needs: Mapping[tuple[str, str], str]) -> set[str | None]:
+    """Return the resources that a task of *store* uses, and those of which others on this machine have all slots."""
+    used = {needs.get((task.tool, task.subcommand)) for task in store.list(State.RUNNING)}
+    with contextlib.suppress(LimitsError):  # a host says so at its start
+        used |= {each for each, limit in slots.machine_limits().items() if slots.is_taken(each, limit)}
+    return used
 
 
 def as_json(value: object) -> str:
@@ -200,6 +227,7 @@ def described(view: TaskView, store: TaskStore) -> dict[str, Any]:
         "expected_seconds": view.expected,
         "overdue": view.overdue,
         "orphaned": view.orphaned,
+        "waits_for": view.waits_for,
         "progress": progress and plain(progress),
     }
 

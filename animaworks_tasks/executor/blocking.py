@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
 from types import TracebackType
@@ -19,6 +19,7 @@ from animaworks_tasks.errors import ExecutorClosedError, TaskFailedError
 from animaworks_tasks.executor.callbacks import Callbacks, OnFinish
 from animaworks_tasks.executor.checks import check_guarded, check_may_block, check_portable
 from animaworks_tasks.executor.events import Feed, Reader, log
+from animaworks_tasks.executor.resources import Resources
 from animaworks_tasks.executor.scheduler import Scheduler
 from animaworks_tasks.executor.submitting import Submitter
 from animaworks_tasks.executor.upkeep import KEEP_DAYS, KEEP_DONE, Upkeep
@@ -52,6 +53,7 @@ class BlockingExecutor(Submitter):
         *,
         backend: Backend | None = None,
         max_workers: int | None = None,
+        limits: Mapping[str, int] | None = None,
         on_finish: Iterable[OnFinish] | OnFinish = (),
         scan_interval: float = SCAN_INTERVAL,
         drain_timeout: float | None = None,
@@ -61,6 +63,8 @@ class BlockingExecutor(Submitter):
     ) -> None:
         if max_workers is not None and max_workers < 1:
             raise ValueError(f"max_workers must be at least 1, not {max_workers}")
+        if min((limits or {}).values(), default=1) < 1:
+            raise ValueError(f"limits must be at least 1, not {dict(limits or {})}: without a limit leave one out")
         if not scan_interval > 0:
             raise ValueError(f"scan_interval must be more than 0 seconds, not {scan_interval}")
         if min(keep_done or 0, keep_days or 0) < 0:
@@ -76,6 +80,7 @@ class BlockingExecutor(Submitter):
         super().__init__(store, registry, InlineBackend() if self._traits.runs_inline else ThreadBackend())
         self._feed = Feed(store, scan_interval, clock)
         self._callbacks = Callbacks(on_finish, self._threads)
+        self._resources = Resources(registry, limits)
         self._scheduler: Scheduler | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -88,6 +93,7 @@ class BlockingExecutor(Submitter):
         Raises:
             RegistryError: A tool cannot go to a process: it is a lambda, say. The message says what to do.
             TypeError: The store cannot go to a process: it is in memory, say.
+            LimitsError: This machine's limits.toml cannot be used; the message says why.
             ExecutorClosedError: It was started before.
             RuntimeError: A module starts it while its tools are loaded, so each process that runs them would too.
         """
@@ -96,6 +102,7 @@ class BlockingExecutor(Submitter):
             raise ExecutorClosedError("an executor is started once; make another one")
         if self._traits.needs_pickling:
             check_portable(self.store, self.registry)
+        self._resources.start(self._interval, lambda: self._scheduler.wake() if self._scheduler else None)
         self._scheduler = Scheduler(
             self.store,
             self.registry,
@@ -105,6 +112,7 @@ class BlockingExecutor(Submitter):
             clock=self.clock,
             on_end=self._callbacks.call,
             upkeep=self._upkeep.look,
+            resources=self._resources,
         )
         if logger.isEnabledFor(logging.INFO):
             self._feed.add(Reader(log, self.clock()))
@@ -139,6 +147,7 @@ class BlockingExecutor(Submitter):
         scheduler.wake()
         if self._thread is not None:
             self._thread.join()
+        self._resources.stop()
         self._backend.shutdown(wait=False, cancel_futures=True)
         left = scheduler.running()  # without those that were taken back just now
         if left and not self._traits.outlives_host:

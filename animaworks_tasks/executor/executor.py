@@ -49,6 +49,7 @@ class Executor(BlockingExecutor):
             with the executor.
         max_workers: How many tasks of the store run at once, including those of its other hosts, without calls of
             ``animaworks_tasks.background``. Defaults to the number of processors, at most 4.
+        limits: How many tasks of the store may use a resource at once, ``{"gpu": 1}``; others have no limit here.
         on_finish: Called once with each task that this executor ran, or saw pending or running, after its end; sync (in
             a thread) or async (in the host's event loop), in no particular order. An exception is logged, and has no
             other effect.
@@ -61,7 +62,8 @@ class Executor(BlockingExecutor):
         clock: Returns the time in UTC.
 
     Raises:
-        ValueError: *max_workers* is less than 1, *scan_interval* is not more than 0, or a number to keep is negative.
+        ValueError: *max_workers* or one of *limits* is less than 1, *scan_interval* is not more than 0, or a number to
+            keep is negative.
     """
 
     async def __aenter__(self) -> Self:

@@ -19,6 +19,7 @@ from typing import Final
 from animaworks_tasks.backends import Backend, traits_of
 from animaworks_tasks.errors import RecordError, TaskNotFoundError
 from animaworks_tasks.executor.calls import Calls
+from animaworks_tasks.executor.resources import Resources
 from animaworks_tasks.executor.seen import AT_BACKEND, BUSY, ELSEWHERE, TAKES_SLOT, Change, Phase, SeenTasks
 from animaworks_tasks.executor.waiting import Again, Waiting
 from animaworks_tasks.store.protocol import Store
@@ -49,9 +50,10 @@ class Scheduler:
         clock: Tells the time in UTC, for ``not_before``.
         on_end: Called with each task that ended, once, in the thread of :meth:`step`, or of the call.
         upkeep: Called at each look at everything, with whether a task *waits* to start; returns whether one may.
+        resources: What the tasks need; by default without limits.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the settings of a host, all but three by name
         self,
         store: Store,
         registry: Registry,
@@ -62,15 +64,16 @@ class Scheduler:
         clock: Clock,
         on_end: Callable[[Task], None],
         upkeep: Callable[..., bool] = lambda **_: True,
+        resources: Resources | None = None,
     ) -> None:
         self._store, self._registry = store, registry
-        self._calls = Calls(store, registry, backend, self._on_return)
+        self._upkeep, self._resources = upkeep, resources or Resources(registry)
+        self._calls = Calls(store, registry, backend, self._on_return, self._resources)
         self._slots, self._interval, self._clock, self._on_end = slots, interval, clock, on_end
-        self._upkeep = upkeep
         self._follows_up_at_once = traits_of(backend).callbacks_may_submit
         self.waiting = Waiting()  # the futures that watch() and watch_idle() return
         self._stepping = threading.RLock()  # guards the attributes from here to the next lock
-        self._seen = SeenTasks()
+        self._seen = SeenTasks(self._resources)
         self._again = Again()
         self._next_look = 0.0
         self._read_on = 0.0  # when more unread records are read, by the monotonic clock as is _next_look
@@ -206,8 +209,7 @@ class Scheduler:
                 enough = bool(self._seen.count(Phase.READY))
             finally:
                 self._stepping.release()
-                # The stepping thread reads more records, or finds that nothing is left to do; after an error it also
-                # follows up the other calls.
+                # The stepping thread reads more, or finds nothing left to do; after an error it follows up other calls.
                 if not enough:
                     self.wake()
 
@@ -302,7 +304,7 @@ class Scheduler:
         elif self._is_over(task):
             self._end(task, Change.DONE)
         else:
-            self._seen.move(task.id, Change.RUNS_INSIDE if task.is_in_process else Change.RUNS)
+            self._seen.find_running(task)
 
     def _is_over(self, task: Task) -> bool:
         """Return whether *task* is DONE and has no owner: before that its notification may not be published yet."""
@@ -324,15 +326,16 @@ class Scheduler:
         Start a task that changed, if nothing competes with it for a slot: only who claims it reads its record.
 
         One that is not due yet is not claimed; it is looked at then, as is whatever else cannot be had. For a
-        veto it has to be read.
+        veto, or a resource, it has to be read.
         """
-        if self._registry.veto or not self._has_free_slot() or self._seen.count(Phase.READY, Phase.UNREAD):
+        if self._registry.veto or self._resources.are_needed() or not self._has_free_slot():
             return False
-        if self._seen.phase(task_id) is not Phase.UNKNOWN or not self._store.waits(task_id):
+        if self._seen.count(Phase.READY, Phase.UNREAD) or self._seen.phase(task_id) is not Phase.UNKNOWN:
             return False
-        self._seen.move(task_id, Change.STARTED)
-        self._start(task_id, due_by=self._clock())
-        return True
+        if waits := self._store.waits(task_id):
+            self._seen.move(task_id, Change.STARTED)
+            self._start(task_id, due_by=self._clock())
+        return waits
 
     def _start_due(self) -> None:
         self._seen.make_ready(*self._now())

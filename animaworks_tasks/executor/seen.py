@@ -7,14 +7,17 @@ What the table lacks is refused and changes nothing: no end is reported twice, a
 import enum
 import heapq
 import math
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 import attrs
 
+from animaworks_tasks.executor.resources import Resources
 from animaworks_tasks.store.rules import seconds_until_due
 from animaworks_tasks.task.model import Task
+from animaworks_tasks.tools.registry import Registry
 
 Place = tuple[int, datetime, str]  # of a task in the queue: -priority, submitted_at, id
 
@@ -116,13 +119,18 @@ class SeenTasks:
     All tasks that a scheduler knows. For one thread at a time, except :meth:`count`.
 
     The dict is the truth. Derived from it are the ids of each phase and the queue: two heaps, in which an entry that is
-    no longer its task's place is skipped.
+    no longer its task's place is skipped. Ready tasks have a heap for each resource.
+
+    Args:
+        resources: Say what a task needs, and what is taken; by default tasks need none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, resources: Resources | None = None) -> None:
+        self._resources = resources or Resources(Registry())
+        self._needs: dict[str, str] = {}  # the resource of each task that needs one
         self._seen: dict[str, Seen] = {}
         self._ids: dict[Phase, set[str]] = {phase: set() for phase in Phase}
-        self._ready: list[Place] = []
+        self._ready: dict[str | None, list[Place]] = {}
         self._later: list[tuple[float, datetime, Place]] = []  # when due by *steady*, or earlier by not_before
         self._ahead = math.inf  # seconds by which the clock was ahead of *steady*
 
@@ -148,6 +156,7 @@ class SeenTasks:
         if after is Phase.UNKNOWN:
             for task_id in task_ids:
                 del self._seen[task_id]
+                self._needs.pop(task_id, None)
         else:
             self._seen.update(dict.fromkeys(task_ids, Seen(after, place)))
             self._ids[after] |= task_ids
@@ -191,13 +200,23 @@ class SeenTasks:
             now: What the clock says.
             steady: The same moment in seconds of a clock that is never set, such as the monotonic one.
         """
+        self._learn(task)
         place = (-task.priority, task.submitted_at, task.id)
         left = seconds_until_due(task, now)
         if task.not_before is None or not left:
             if self.move(task.id, Change.DUE, place):
-                heapq.heappush(self._ready, place)
+                self._push(place)
         elif self.move(task.id, Change.NOT_DUE, place):
             heapq.heappush(self._later, (steady + left, task.not_before, place))
+
+    def find_running(self, task: Task) -> None:
+        """Leave a running task to its owner; it uses what it needs."""
+        self._learn(task)
+        self.move(task.id, Change.RUNS_INSIDE if task.is_in_process else Change.RUNS)
+
+    def _learn(self, task: Task) -> None:
+        if resource := self._resources.of(task):
+            self._needs[task.id] = resource
 
     def next_due(self) -> float:
         """Return when the next entry of the later heap is due, by *steady*; infinity if there is none."""
@@ -216,15 +235,20 @@ class SeenTasks:
         while self._later and (self._later[0][0] <= steady or self._later[0][1] <= now):  # the sum was rounded
             place = heapq.heappop(self._later)[2]
             if self._is_current(place) and self.move(place[2], Change.DUE, place):
-                heapq.heappush(self._ready, place)
+                self._push(place)
 
     def start_next(self) -> str | None:
-        """Take the first ready task out of the queue, for the caller to submit; None if there is none."""
-        while self._ready:
-            place = heapq.heappop(self._ready)
+        """Take the first ready task whose resource is free out of the queue, for the caller to submit; or else None."""
+        used = Counter(self._needs[task_id] for task_id in self.ids(*TAKES_SLOT) & self._needs.keys())
+        full = self._resources.full(used)
+        while heaps := [heap for resource, heap in self._ready.items() if heap and resource not in full]:
+            place = heapq.heappop(min(heaps))
             if self._is_current(place) and self.move(place[2], Change.STARTED):
                 return place[2]
         return None
+
+    def _push(self, place: Place) -> None:
+        heapq.heappush(self._ready.setdefault(self._needs.get(place[2]), []), place)
 
     def _is_current(self, place: Place) -> bool:
         return self._seen.get(place[2], _UNKNOWN).place is place

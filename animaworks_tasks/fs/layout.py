@@ -94,6 +94,18 @@ def home() -> str:
     return user_state_dir("animaworks_tasks", appauthor=False)
 
 
+def slots() -> str:
+    """Return the directory of the slots that all hosts of a user on this machine share, made or not."""
+    return os.path.join(home(), "slots")
+
+
+def limits_file() -> str:
+    """Return the path of the file in which a user says how many tasks may use a resource of this machine at once."""
+    from platformdirs import user_config_dir
+
+    return os.path.join(user_config_dir("animaworks_tasks", appauthor=False), "limits.toml")
+
+
 def data_dir(environment: Mapping[str, str]) -> str:
     """Return AnimaWorks' data directory: ``ANIMAWORKS_DATA_DIR``, or else ``~/.animaworks``."""
     return environment.get(DATA_DIR_VARIABLE) or os.path.join(os.path.expanduser("~"), ".animaworks")

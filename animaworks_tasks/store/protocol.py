@@ -12,6 +12,7 @@ from typing import Any, Protocol, Unpack
 
 import attrs
 
+from animaworks_tasks.fs.locks import Lock
 from animaworks_tasks.notifications.inbox import Notifications
 from animaworks_tasks.store.rules import Question, SubmitOptions, never
 from animaworks_tasks.task.model import State, Task
@@ -34,15 +35,22 @@ class Claim:
     Attributes:
         task: The task, RUNNING.
         lock: What the store holds for it; None once the claim has ended.
+        slot: What is held of the resource that it needs; None where there is nothing.
     """
 
     task: Task
     lock: Held | None
+    slot: Lock | None = None
 
     def fileno(self) -> int | None:
         """Return the descriptor of the locked record, whose copies hold the lock too; None where there is none."""
         number = getattr(self.lock, "fileno", None)
         return None if number is None else int(number())
+
+    def descriptors(self) -> list[int]:
+        """Return the descriptors of the locked record and of the slot, which go to the process that runs the tool."""
+        numbers = (self.fileno(), None if self.slot is None else self.slot.fileno())
+        return [number for number in numbers if number is not None]
 
 
 @attrs.frozen

@@ -21,7 +21,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import attrs
 
-from animaworks_tasks.errors import NotPermittedError, RegistryError, UnknownToolError
+from animaworks_tasks.errors import NotPermittedError, RegistryError, UnknownToolError, UsageError
 from animaworks_tasks.task.model import words_of
 from animaworks_tasks.tools import arguments, catalogue, guide, profile
 from animaworks_tasks.tools.reference import Reference
@@ -74,7 +74,7 @@ class Registry:
                 larger of 1800 and twice the expectation. ``retries``: how often a failure is run again (0).
                 ``on_interrupt``: "fail" or "retry", if its owner dies; ``max_attempts``: how many runs may end so (3).
                 ``grace_seconds``: between SIGTERM and SIGKILL (5). ``summary``: instead of the docstring's. ``gated``:
-                needs a permission.
+                needs a permission. ``resource``: what only so many tasks may use at once, a GPU say (none).
 
         Raises:
             RegistryError: The name is taken, an option impossible, or the signature no command line.
@@ -252,6 +252,17 @@ class Registry:
     def profiles(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Return all tools as their EXECUTION_PROFILE would have them: by tool, then by subcommand."""
         return {name: {each: profile.of(tool) for each, tool in tools.items()} for name, tools in self._tools.items()}
+
+    def has_resources(self) -> bool:
+        """Return whether any tool needs a resource."""
+        return any(tool.resource is not None for tool in self.tools())
+
+    def resource(self, name: str, argv: Sequence[str]) -> str | None:
+        """Return the resource that a call needs; None where it needs none, or will be rejected."""
+        try:
+            return self.resolve(name, argv).resource
+        except UsageError:
+            return None
 
     def catalogue(self) -> dict[str, Any]:
         """Return what submitters in other processes need to know of the tools, as JSON: names, times, arguments."""

@@ -92,6 +92,7 @@ class ToolOptions(TypedDict, total=False):
     grace_seconds: float
     summary: str
     gated: bool
+    resource: str | None
 
 
 def _name(_: object, attribute: attrs.Attribute[str], value: str) -> None:
@@ -118,6 +119,7 @@ class Tool:
         summary: What it does, in one line; may be empty.
         parameters: What it takes; None if only it knows, as a command or a module does.
         gated: Whether it needs a permission, ``<name>_<subcommand>``.
+        resource: What only so many tasks may use at once; None needs none.
         gate: What stands for the subcommand there; empty is itself. The profile of a module may have another word.
         direct: Whether a shell can call it as well, because `animaworks-tool` finds it without the host.
         named: Whether its subcommand is typed, which the parser of a module decides; None where only that parser knows,
@@ -137,6 +139,7 @@ class Tool:
     summary: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
     parameters: tuple[Mapping[str, Any], ...] | None = attrs.field(default=None, hash=False)
     gated: bool = attrs.field(default=False, validator=attrs.validators.instance_of(bool))
+    resource: str | None = attrs.field(default=None, validator=attrs.validators.optional(_name))
     gate: str = ""
     direct: bool = attrs.field(default=False, eq=False)
     named: bool | None = True
@@ -179,6 +182,8 @@ class Tool:
         facts = {name: getattr(self, name) for name in _FACTS}
         if isinstance(self.target, CommandTarget):
             facts["usage"] = self.target.usage
+        if self.resource is not None:
+            facts["resource"] = self.resource
         return facts | {"parameters": None if self.parameters is None else [dict(each) for each in self.parameters]}
 
     @property

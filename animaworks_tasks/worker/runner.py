@@ -11,13 +11,15 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
 import attrs
 
 from animaworks_tasks.errors import NotPermittedError, RecordError, UnknownToolError, UsageError
+from animaworks_tasks.fs import slots
+from animaworks_tasks.fs.locks import Lock
 from animaworks_tasks.store.protocol import Claim, Store
 from animaworks_tasks.store.rules import may_begin_again, never_began
 from animaworks_tasks.task import codec
@@ -40,6 +42,14 @@ _NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT}
 
 class NotBegunError(Exception):
     """An invoker raises this instead of calling the tool: the task is requeued as if it had never been claimed."""
+
+
+class ResourceTakenError(Exception):
+    """All slots of the resource that a task needs are taken: it stays pending, and was not touched."""
+
+    def __init__(self, resource: str) -> None:
+        super().__init__(resource)
+        self.resource = resource
 
 
 Invoker = Callable[[Tool, Task, Store, Claim, float], Report]
@@ -106,7 +116,12 @@ def vet(store: Store, registry: Registry, task_id: str) -> Vetted | None:
 
 
 def run_task(
-    store: Store, registry: Registry, task_id: str, due_by: datetime | None = None, vetted: Vetted | None = None
+    store: Store,
+    registry: Registry,
+    task_id: str,
+    due_by: datetime | None = None,
+    vetted: Vetted | None = None,
+    limits: Mapping[str, int] | None = None,
 ) -> Task | None:
     """
     Claim the task, run it and finish it.
@@ -117,23 +132,49 @@ def run_task(
         task_id: As returned by :meth:`Store.submit`.
         due_by: Claim it only if its ``not_before`` is not after this; None claims it in any case.
         vetted: What the host's veto said of it; by default that of *registry* is asked, which stays in its process.
+        limits: How many tasks of this user may use each resource of this machine at once; None sets no limit.
 
     Returns:
         The task as it is stored then: DONE, or PENDING again for another attempt. None: it could not be claimed, or its
         record is not the one that was vetted.
 
     Raises:
+        ResourceTakenError: It needs a resource that is taken. It stays pending.
         OSError: The store could not be written for ten minutes. The task's lock is free: recovery finishes or requeues
             it. Supervisors and daemon threads wait for room on a full disk without limit.
     """
     vetted = vetted or vet(store, registry, task_id)
-    claim = store.claim(task_id, due_by=due_by, **({} if vetted is None else {"record": vetted.record}))
-    if claim is None:
-        return None
+    slot = None
+    if limits and registry.has_resources():
+        vetted = vetted or Vetted(store.read_record(task_id) or b"")  # what is claimed is what was asked for a slot
+        slot = _slot(registry, vetted.record, task_id, limits)
     try:
-        return _run(store, registry, claim, None if vetted is None else vetted.refusal)
+        claim = store.claim(task_id, due_by=due_by, **({} if vetted is None else {"record": vetted.record}))
+        if claim is None:
+            return None
+        claim.slot = slot
+        try:
+            return _run(store, registry, claim, None if vetted is None else vetted.refusal)
+        finally:
+            give_up(claim)
     finally:
-        give_up(claim)
+        if slot is not None:
+            slot.release()
+
+
+def _slot(registry: Registry, record: bytes, task_id: str, limits: Mapping[str, int]) -> Lock | None:
+    """Take a slot of what a task needs; None where it needs nothing that is limited."""
+    try:
+        task = codec.decode(record, task_id)
+    except RecordError:
+        return None
+    resource = registry.resource(task.tool, task.argv)
+    if resource is None or resource not in limits:
+        return None
+    slot = slots.take(resource, limits[resource])
+    if slot is None:
+        raise ResourceTakenError(resource)
+    return slot
 
 
 def give_up(claim: Claim) -> None:

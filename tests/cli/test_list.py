@@ -201,3 +201,22 @@ def test_one_is_not_in_the_plural(store: TaskStore, tool: Tool) -> None:
     assert "1 more is done; `animaworks-tool list --all` lists them" in tool("list").err
     store.notifications.acknowledge(store.notifications.peek()[1:])
     assert "1 waits to be read; `animaworks-tool notifications --ack` acknowledges it" in tool("notifications").err
+
+
+@pytest.mark.usefixtures("hosted")
+def test_a_list_says_for_which_resource_a_task_waits(store: TaskStore, tool: Tool) -> None:
+    # given a running task that uses a resource, one that waits for it, and one that waits for nothing
+    registry = Registry()
+    described(registry)
+    for name in ("render", "other"):
+        registry.add(name, "run", len, resource="gpu" if name == "render" else "scanner")
+    store.publish_catalogue(registry.catalogue())
+    own(store, store.submit("render", "run").id)
+    waiting, free = store.submit("render", "run"), store.submit("other", "run")
+
+    # when, then
+    lines = {line.split()[0]: line for line in tool("list").out.splitlines()}
+    assert lines[waiting.id].endswith("waits for gpu")
+    assert "waits for" not in lines[free.id]
+    views = {each["task_id"]: each["waits_for"] for each in tool("list", "-j").data}
+    assert ("gpu", None) == (views[waiting.id], views[free.id])

@@ -81,7 +81,9 @@ def test_an_end_that_meets_the_watcher_as_it_goes_to_sleep_is_not_slept_through(
             meet.clear()
             ended: Future[Task | None] = Future()
             ended.set_result(None)
-            other = threading.Thread(target=scheduler._calls._report, args=["0" * 12, ended], kwargs={"unread": False})
+            other = threading.Thread(
+                target=scheduler._calls._report, args=["0" * 12, ended, 0], kwargs={"unread": False}
+            )
             other.start()
             other.join()
         return clock.now
