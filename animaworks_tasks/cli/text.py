@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -25,7 +26,7 @@ from animaworks_tasks.store.directory import TaskStore
 from animaworks_tasks.store.protocol import Progress
 from animaworks_tasks.store.rules import utc_now
 from animaworks_tasks.task.model import Outcome, State, Task, plain
-from animaworks_tasks.tools.catalogue import known_tools
+from animaworks_tasks.tools.catalogue import known_limits, known_tools
 from animaworks_tasks.tools.secrets import words_without_secrets
 
 _UNITS: Final = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
@@ -184,30 +185,24 @@ def views_of(store: TaskStore, tasks: Iterable[Task]) -> list[TaskView]:
     """Return the views of *tasks* now; the catalogue says how long each was expected to take."""
     tools = known_tools(store.layout) or {}
     views = [TaskView.of(store, task, tools) for task in tasks]
-    needs = {
-        (tool, subcommand): str(spec["resource"])
-        for tool, specs in tools.items()
-        for subcommand, spec in specs.items()
-        if spec.get("resource")
-    }
-    if not needs or all(view.task.state is not State.PENDING for view in views):
+    waiting = [view for view in views if view.task.state is State.PENDING]
+    needs = {f"{tool}:{each}": spec.get("resource") for tool, specs in tools.items() for each, spec in specs.items()}
+    if not waiting or not any(needs.values()):
         return views
-    used = _used(store, needs)
-    waits = {key: resource for key, resource in needs.items() if resource in used}
+    taken = _taken(store, needs)
     return [
-        attrs.evolve(view, waits_for=waits.get((view.task.tool, view.task.subcommand)))
-        if view.task.state is State.PENDING
-        else view
+        attrs.evolve(view, waits_for=taken.get(needs.get(view.task.name))) if view in waiting else view
         for view in views
     ]
 
 
-def _used(store: TaskStore, needs: Mapping[tuple[str, str], str]) -> set[str | None]:
-    """Return the resources that a task of *store* uses, and those of which others on this machine have all slots."""
-    used = {needs.get((task.tool, task.subcommand)) for task in store.list(State.RUNNING)}
+def _taken(store: TaskStore, needs: Mapping[str, str | None]) -> dict[str | None, str]:
+    """Return the resources of which *store*, or this machine, has no more now, by their names."""
+    used = Counter(needs.get(task.name) for task in store.list(State.RUNNING))
+    taken = [each for each, limit in known_limits(store.layout).items() if used[each] >= limit]
     with contextlib.suppress(LimitsError):  # a host says so at its start
-        used |= {each for each, limit in slots.machine_limits().items() if slots.is_taken(each, limit)}
-    return used
+        taken += [each for each, limit in slots.machine_limits().items() if slots.is_taken(each, limit)]
+    return {each: each for each in taken}
 
 
 def as_json(value: object) -> str:

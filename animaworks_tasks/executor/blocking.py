@@ -70,7 +70,7 @@ class BlockingExecutor(Submitter):
         if min(keep_done or 0, keep_days or 0) < 0:
             raise ValueError(f"keep_done and keep_days must be at least 0, not {keep_done} and {keep_days}")
         self.clock = clock
-        self._upkeep = Upkeep(store, registry, clock, keep_done, keep_days)
+        self._upkeep = Upkeep(store, registry, clock, keep_done, keep_days, limits or {})
         self._backend: Backend = ProcessBackend() if backend is None else backend
         self._slots = max_workers or min(4, os.cpu_count() or 1)
         self._interval = scan_interval

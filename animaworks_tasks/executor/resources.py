@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from animaworks_tasks.fs import layout, slots
+from animaworks_tasks.fs import files, layout, slots
 from animaworks_tasks.fs.watch import Watch
 from animaworks_tasks.task.model import Task
 from animaworks_tasks.tools.registry import Registry
@@ -71,6 +71,7 @@ class Resources:
         """
         self.machine = slots.machine_limits() if self.are_needed() else {}
         if self.machine:
+            files.make_directory(layout.slots())
             self._watch = Watch([layout.slots()])
             name = "animaworks_tasks-resources"
             self._thread = threading.Thread(

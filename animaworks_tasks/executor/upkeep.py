@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
@@ -30,6 +31,7 @@ class Upkeep:
         clock: Tells the time in UTC.
         keep_done: How many done tasks are kept; None sets no limit.
         keep_days: For how many days a done task is kept; None sets no limit.
+        limits: What the executor lets use a resource at once, for who asks what a task waits for.
     """
 
     store: Store
@@ -37,6 +39,7 @@ class Upkeep:
     clock: Clock
     keep_done: int | None = KEEP_DONE
     keep_days: float | None = KEEP_DAYS
+    limits: Mapping[str, int] = attrs.field(factory=dict)
     _published: int = -1  # number of tools in the published catalogue
     _next_pruning: float = 0.0
     _refusal: str | None = ""  # why the store keeps nothing now; empty: not asked yet
@@ -76,7 +79,7 @@ class Upkeep:
         size = len(self.registry.tools())
         if size != self._published:
             try:
-                self.store.publish_catalogue(self.registry.catalogue())
+                self.store.publish_catalogue({**self.registry.catalogue(), "limits": dict(self.limits)})
                 self._published = size
             except (OSError, TypeError, ValueError) as error:  # without it, submitters in other processes check nothing
                 logger.warning("the catalogue of tools could not be published, trying again: %s", error)

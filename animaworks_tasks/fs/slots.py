@@ -18,10 +18,8 @@ def machine_limits() -> dict[str, int]:
     """
     Return how many tasks of this user may use each resource at once on this machine; empty where nobody has said it.
 
-    Where there are limits, the directory of the slots is made.
-
     Raises:
-        LimitsError: The file cannot be used, or the directory cannot hold slots. Nothing was changed.
+        LimitsError: The file cannot be used, or the directory cannot hold slots.
     """
     path = layout.limits_file()
     try:
@@ -39,7 +37,6 @@ def machine_limits() -> dict[str, int]:
     directory = layout.slots()
     if doubt := next((doubt for doubt in trust.doubts(directory) if doubt.refuses), None):
         raise LimitsError(directory, f"{doubt.what}; {doubt.todo}")
-    files.make_directory(directory)
     return limits
 
 

@@ -62,6 +62,15 @@ def known_tools(layout: Layout) -> Tools | None:
     return known(layout)[0]
 
 
+def known_limits(layout: Layout) -> dict[str, int]:
+    """Return how many tasks of the store the host lets use each resource at once; what is missing has no limit."""
+    try:
+        limits = _load(layout).get("limits")
+    except (OSError, ValueError):
+        return {}
+    return {each: limit for each, limit in limits.items() if type(limit) is int} if isinstance(limits, dict) else {}
+
+
 def read_tools(layout: Layout) -> Tools:
     """
     Return the tools of the catalogue, by name and subcommand.

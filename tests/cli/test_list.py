@@ -210,8 +210,11 @@ def test_a_list_says_for_which_resource_a_task_waits(store: TaskStore, tool: Too
     described(registry)
     for name in ("render", "other"):
         registry.add(name, "run", len, resource="gpu" if name == "render" else "scanner")
-    store.publish_catalogue(registry.catalogue())
+    store.publish_catalogue({**registry.catalogue(), "limits": {"gpu": 2}})
     own(store, store.submit("render", "run").id)
+    waits = store.submit("render", "run")
+    assert "waits for" not in tool("list").out  # one of two is free
+    own(store, waits.id)
     waiting, free = store.submit("render", "run"), store.submit("other", "run")
 
     # when, then

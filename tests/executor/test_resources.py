@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,8 @@ import pytest
 from animaworks_tasks import Outcome, Registry, Store, TaskStore, ThreadBackend
 from animaworks_tasks.errors import LimitsError, RegistryError
 from animaworks_tasks.executor.resources import Resources
-from animaworks_tasks.fs import layout, slots
+from animaworks_tasks.fs import files as file_system
+from animaworks_tasks.fs import layout
 from tests.conftest import ManualClock
 from tests.executor.workshop import SELDOM, Workshop, executor_of
 from tests.processes import PATIENCE, until
@@ -101,11 +104,13 @@ def test_two_stores_share_the_limit_of_the_machine(machine: Path, gpu: Workshop,
 def test_a_slot_that_becomes_free_in_another_process_is_taken_at_once(
     machine: Path, files: TaskStore, gpu: Workshop
 ) -> None:
-    # given a slot that is taken, and a host that looks seldom
+    # given a slot that another process has taken, and a host that looks seldom
     machine.write_text("[limits]\ngpu = 1\n")
-    slots.machine_limits()
-    slot = slots.take("gpu", 1)
-    assert slot is not None
+    file_system.make_directory(layout.slots())
+    takes = "from animaworks_tasks.fs import slots; slot = slots.take('gpu', 1); print('taken', flush=True); input()"
+    other = subprocess.Popen([sys.executable, "-c", takes], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert "taken\n" == other.stdout.readline()
     task = files.submit("gpu", "hold", "a")
     gpu.gate.set()
     executor = executor_of(files, gpu, scan_interval=SELDOM).start()
@@ -113,7 +118,8 @@ def test_a_slot_that_becomes_free_in_another_process_is_taken_at_once(
     assert files.pending(task.id) is not None
 
     # when
-    slot.release()
+    with other:
+        other.kill()
 
     # then
     assert Outcome.COMPLETED is executor.wait_sync(task.id, timeout=PATIENCE).outcome
