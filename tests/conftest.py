@@ -26,7 +26,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 # A shell starts what it puts in the background deaf to Ctrl-C, and all that we start would be deaf too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# No test looks into the home of whoever runs them.
+# No test looks into the home of the user who runs them.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="animaworks-home-")
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 

@@ -200,7 +200,7 @@ def _taken(store: TaskStore, needs: Mapping[str, str | None]) -> dict[str | None
     """Return the resources of which *store*, or this machine, has no more now, by their names."""
     used = Counter(needs.get(task.name) for task in store.list(State.RUNNING))
     taken = [each for each, limit in known_limits(store.layout).items() if used[each] >= limit]
-    with contextlib.suppress(LimitsError):  # a host says so at its start
+    with contextlib.suppress(LimitsError, OSError):  # a host says so at its start
         taken += [each for each, limit in slots.machine_limits().items() if slots.is_taken(each, limit)]
     return {each: each for each in taken}
 

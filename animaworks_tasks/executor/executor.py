@@ -149,8 +149,8 @@ class Executor(BlockingExecutor):
         Wait for a task, and return what its function returned, as its annotation says.
 
         These come back as they were, alone and in each other: text, numbers, bools, None, Literal, enums, Path,
-        datetime, dataclasses, attrs classes, NamedTuple, TypedDict, lists, tuples, sets, dicts, and unions that can be
-        told apart. Of a function without an annotation, and of a tool that prints, it is the text.
+        datetime, dataclasses, attrs classes, NamedTuple, TypedDict, lists, tuples, sets, dicts, and unions whose
+        members are written differently. Of a function without an annotation, and of a tool that prints, it is the text.
 
         Args:
             task: From :meth:`submit`; or its id, of which a type checker knows nothing.

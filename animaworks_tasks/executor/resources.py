@@ -64,7 +64,7 @@ class Resources:
 
     def start(self, interval: float, wake: Callable[[], None]) -> None:
         """
-        Wake up whoever waits each time that a slot of this machine may have become free, until :meth:`stop`.
+        Call *wake* each time that a slot of this machine may have become free, until :meth:`stop`.
 
         Raises:
             LimitsError: The machine's limits cannot be used.

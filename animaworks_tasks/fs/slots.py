@@ -7,6 +7,7 @@ The slots of this machine's resources: how many there are, and who has one.
 A slot is free when the last copy of its descriptor is closed: when the tool is gone, and not before.
 """
 
+import contextlib
 import os
 import tomllib
 
@@ -44,24 +45,26 @@ def take(resource: str, limit: int) -> locks.Lock | None:
     """Lock one of the *limit* slots of *resource*, without waiting until one is free; None where all are taken."""
     with locks.directory(layout.slots()):  # or two that probe see each other, and both leave with nothing
         free = _free(resource, limit)
-        return None if free is None else locks.hold(free, writing=True)
+        if free is None:
+            return None
+        files.touch(free)
+        return locks.hold(free, writing=True)
 
 
 def is_taken(resource: str, limit: int) -> bool:
-    """Return whether all slots of *resource* are taken now."""
-    try:
-        with locks.directory(layout.slots()):
-            return _free(resource, limit) is None
-    except FileNotFoundError:
-        return False
+    """Return whether all slots of *resource* are taken now, without making a file; False where nobody can know."""
+    with contextlib.suppress(OSError), locks.directory(layout.slots()):
+        return _free(resource, limit) is None
+    return False
 
 
 def _free(resource: str, limit: int) -> str | None:
     for number in range(limit):
         path = os.path.join(layout.slots(), f"{resource}.{number}")
-        if not os.path.lexists(path):
-            files.touch(path)
-        probe = locks.hold(path)  # for reading: the close of another one would wake up all who wait
+        try:
+            probe = locks.hold(path)  # for reading: the close of another one would wake up all who wait
+        except FileNotFoundError:  # nobody has taken it yet
+            return path
         if probe is not None:
             probe.release()
             return path

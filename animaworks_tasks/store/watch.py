@@ -14,8 +14,8 @@ class DirectoryWatch:
     A watch of the store at *layout*; see :class:`~animaworks_tasks.store.protocol.Watch`.
 
     In pending/ the kernel reports a submit; a plain write, once it is closed; and, under the name by which its owner
-    had opened the record, that the owner released it or died. In done/ it reports an outcome. Who watches *closely* is
-    told of progress too.
+    had opened the record, that the owner released it or died. In done/ it reports an outcome. Who watches *closely*
+    sees progress too.
     """
 
     def __init__(self, layout: Layout, *, closely: bool = False) -> None:

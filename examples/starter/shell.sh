@@ -1,5 +1,5 @@
 #!/bin/sh
-# The same from a shell, as an agent types it. `animaworks-tool run` is the host, for whoever has none of his own.
+# The same from a shell, as an agent types it. `animaworks-tool run` is the host here.
 set -eu
 cd "$(dirname "$0")"
 export ANIMAWORKS_ANIMA_DIR="$PWD"

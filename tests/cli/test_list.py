@@ -99,7 +99,7 @@ SHOWN: Final = ("'a red cat'", "'a blue cat; asleep'", "'a black [2J cat in…he
 
 
 @pytest.mark.usefixtures("hosted")
-def test_tasks_of_one_tool_are_told_apart_by_their_arguments(store: TaskStore, tool: Tool) -> None:
+def test_tasks_of_one_tool_are_distinguished_by_their_arguments(store: TaskStore, tool: Tool) -> None:
     """Whether they wait, run or are done; the subcommand stands in the name."""
     # given
     tasks = [store.submit("image_gen", "fullbody", prompt) for prompt in PROMPTS]

@@ -145,8 +145,8 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 150])
-def test_tasks_of_one_tool_are_told_apart_by_their_arguments(width: int) -> None:
-    """And where they run late, that is told before; a row stays a row."""
+def test_tasks_of_one_tool_are_distinguished_by_their_arguments(width: int) -> None:
+    """And where they run late, that stands before it; a row stays a row."""
     prompts = ("a red cat", "a tabby cat " * 50, HOSTILE)
     views = [attrs.evolve(running(expected=60), argv=("3d", prompt)) for prompt in prompts]
     _, *lines = drawn(*views, width=width)

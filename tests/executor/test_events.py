@@ -58,7 +58,7 @@ async def kinds(events: AsyncIterator[TaskEvent], count: int) -> list[tuple[str,
 
 @pytest.mark.parametrize("backend", [ThreadBackend, ProcessBackend])
 @in_event_loop
-async def test_the_life_of_a_task_is_told_in_its_order(tmp_path: Path, backend: type) -> None:
+async def test_the_events_of_a_task_come_in_the_order_of_its_life(tmp_path: Path, backend: type) -> None:
     store = TaskStore(tmp_path / "mei")
     async with Executor(store, registry_of(), backend=backend()) as executor:
         # given a reader of a task from its submit on
@@ -81,7 +81,7 @@ async def test_the_life_of_a_task_is_told_in_its_order(tmp_path: Path, backend: 
 
 
 @in_event_loop
-async def test_a_reader_of_all_is_told_of_what_begins_after_it_came(
+async def test_a_reader_of_all_gets_what_begins_after_it_came(
     store: Store, workshop: Workshop, clock: ManualClock
 ) -> None:
     registry = registry_of()
@@ -102,7 +102,9 @@ async def test_a_reader_of_all_is_told_of_what_begins_after_it_came(
 
 
 @in_event_loop
-async def test_what_other_processes_do_is_told_too(files: TaskStore, workshop: Workshop, clock: ManualClock) -> None:
+async def test_what_other_processes_do_is_an_event_too(
+    files: TaskStore, workshop: Workshop, clock: ManualClock
+) -> None:
     async with executor_of(files, workshop, clock=clock) as executor:
         events = executor.events()
         first = asyncio.create_task(kinds(events, 4))
@@ -151,7 +153,7 @@ async def _all(events: AsyncIterator[TaskEvent]) -> list[TaskEvent]:
 
 
 @in_event_loop
-async def test_each_attempt_is_told_and_an_inline_executor_has_events_too(
+async def test_each_attempt_is_an_event_and_an_inline_executor_has_events_too(
     memory: MemoryTaskStore, workshop: Workshop, clock: ManualClock
 ) -> None:
     workshop.registry.add("tool", "retried", workshop.flaky, retries=3)
@@ -189,7 +191,7 @@ def _event(task: Task, kind: EventKind) -> TaskEvent:
     return TaskEvent(kind=kind, task_id=task.id, at=task.submitted_at, task=task)
 
 
-def test_a_reader_is_told_each_thing_once_however_often_a_task_is_looked_at(memory: MemoryTaskStore) -> None:
+def test_a_reader_gets_each_event_once_however_often_a_task_is_looked_at(memory: MemoryTaskStore) -> None:
     found: list[TaskEvent | None] = []
     reader = Reader(found.append, EVER)
     task = memory.submit("tool", "echo")

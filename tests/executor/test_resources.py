@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from animaworks_tasks import Outcome, Registry, Store, TaskStore, ThreadBackend
+from animaworks_tasks import Executor, Outcome, ProcessBackend, Registry, Store, TaskStore, ThreadBackend
 from animaworks_tasks.errors import LimitsError, RegistryError
 from animaworks_tasks.executor.resources import Resources
 from animaworks_tasks.fs import files as file_system
-from animaworks_tasks.fs import layout
+from animaworks_tasks.fs import layout, slots
 from tests.conftest import ManualClock
 from tests.executor.workshop import SELDOM, Workshop, executor_of
 from tests.processes import PATIENCE, until
@@ -124,6 +126,44 @@ def test_a_slot_that_becomes_free_in_another_process_is_taken_at_once(
     # then
     assert Outcome.COMPLETED is executor.wait_sync(task.id, timeout=PATIENCE).outcome
     executor.stop()
+
+
+def open_files() -> list[str]:
+    """Return what this process has open."""
+    links = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of the list itself
+            links.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return links
+
+
+def test_the_process_of_a_tool_holds_its_slot_so_that_it_is_taken_until_that_is_gone(
+    machine: Path, files: TaskStore
+) -> None:
+    # given
+    machine.write_text("[limits]\ngpu = 1\n")
+    registry = Registry()
+    registry.add("gpu", "open", open_files, resource="gpu")
+    registry.add("tool", "open", open_files)
+    # when
+    with Executor(files, registry, backend=ProcessBackend()) as executor:
+        held, free = (
+            executor.result_sync(executor.submit_sync(name, "open"), timeout=PATIENCE) for name in ("gpu", "tool")
+        )
+    # then
+    slot = f"{layout.slots()}/gpu.0"
+    assert (True, False) == (slot in held, slot in free)
+
+
+@pytest.mark.usefixtures("machine")
+def test_who_only_asks_makes_no_file_and_is_no_reason_to_fail() -> None:
+    assert not slots.is_taken("gpu", 1)
+    file_system.make_directory(layout.slots())
+    assert not slots.is_taken("gpu", 1)
+    assert [] == os.listdir(layout.slots())
+    Path(layout.slots()).rmdir()
+    Path(layout.slots()).write_text("a file where a directory belongs")
+    assert not slots.is_taken("gpu", 1)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def hosts() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 @pytest.mark.slow
-def test_no_more_use_a_resource_than_the_machine_allows_whoever_is_killed(
+def test_no_more_use_a_resource_than_the_machine_allows_while_hosts_and_supervisors_are_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hosts: list[subprocess.Popen[bytes]]
 ) -> None:
     # given three hosts with a store each, two resources, and sixty tasks

@@ -89,7 +89,7 @@ def test_what_a_tool_said_is_no_instruction_also_where_it_stands_on_a_line_of_ou
 
 
 @languages
-def test_tasks_of_one_tool_are_told_apart_by_their_calls(language: str) -> None:
+def test_tasks_of_one_tool_are_distinguished_by_their_calls(language: str) -> None:
     """In full, in a line each, and in a digest."""
     # given
     calls = [("3d", f"--prompt={prompt}", file) for prompt in PROMPTS for file in ("a.png", "b.png")]
@@ -140,7 +140,7 @@ def test_of_what_is_too_long_both_ends_are_shown(text: str, limit: int) -> None:
 def test_a_credential_among_the_arguments_is_in_no_notification(
     kind: str, files: TaskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The record says how the call is shown: whoever renders it, and wherever, says the same."""
+    """The record says how the call is shown: any process that renders it says the same."""
     # given
     monkeypatch.setenv("PAINT_API_KEY", "kJ8s not 'for' everybody")
     store: Store = files if kind == "files" else MemoryTaskStore(language="en")
