@@ -104,6 +104,11 @@ def remedy(error: OSError) -> str:
     return "see that the disk has room and that you may read and write there"
 
 
+def named(given: str | None) -> str | None:
+    """Return the directory that *given*, or else the environment, names as the Anima's; None where neither does."""
+    return given or os.environ.get(ANIMA_DIR_VARIABLE) or None
+
+
 def anima_dir(given: str | None) -> str:
     """
     Return the Anima's directory: *given*, or else what the environment names, or else the user's home for tasks.
@@ -111,15 +116,15 @@ def anima_dir(given: str | None) -> str:
     Raises:
         TasksError: There is no such directory. It is not made: a typo must not create an Anima.
     """
-    named = given or os.environ.get(ANIMA_DIR_VARIABLE)
-    if not named:
+    directory = named(given)
+    if directory is None:
         if os.path.isdir(home()):
             return home()
         raise no_anima()
-    if not os.path.isdir(named):
-        problem = f"{named} is no directory" if os.path.lexists(named) else f"there is no directory {named}"
+    if not os.path.isdir(directory):
+        problem = f"{directory} is no directory" if os.path.lexists(directory) else f"there is no directory {directory}"
         raise TasksError(f"{problem}: correct --anima-dir or {ANIMA_DIR_VARIABLE}; a new Anima's, make first")
-    return named
+    return directory
 
 
 def no_anima() -> TasksError:

@@ -16,10 +16,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from animaworks_tasks.cli.basics import put
+from animaworks_tasks.cli.basics import named, put
 from animaworks_tasks.cli.commands import COMMANDS, ENTRANCE, Argument, scan
 from animaworks_tasks.fs import files, json
-from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE, Layout, home
+from animaworks_tasks.fs.layout import Layout, home
 from animaworks_tasks.task import pending
 from animaworks_tasks.task.model import is_task_id
 from animaworks_tasks.tools import arguments
@@ -181,8 +181,7 @@ class _Store:
 
     def __init__(self, anima: str | None, beginning: str) -> None:
         self._beginning = beginning
-        named = anima or os.environ.get(ANIMA_DIR_VARIABLE) or home()
-        self._layout = Layout(os.path.expanduser(named))
+        self._layout = Layout(os.path.expanduser(named(anima) or home()))
 
     def tools(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
         """Return the tools of the catalogue."""

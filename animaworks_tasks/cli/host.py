@@ -10,7 +10,6 @@ with little patience, leaves as the executor does by default: in processes tasks
 import contextlib
 import json
 import logging
-import os
 import queue
 import signal
 import sys
@@ -21,7 +20,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from animaworks_tasks.backends import ProcessBackend, ThreadBackend
-from animaworks_tasks.cli.basics import anima_dir, in_json, put, say
+from animaworks_tasks.cli.basics import anima_dir, in_json, named, put, say
 from animaworks_tasks.cli.live import Lines, Screen, Signals, screen
 from animaworks_tasks.cli.stores import is_orphan
 from animaworks_tasks.cli.text import described, said, views_of
@@ -29,7 +28,7 @@ from animaworks_tasks.cli.tools import no_tools, registry_of, report_problems
 from animaworks_tasks.errors import ExecutorClosedError, TasksError
 from animaworks_tasks.executor.executor import Executor
 from animaworks_tasks.fs import files
-from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE, Layout, home
+from animaworks_tasks.fs.layout import Layout, home
 from animaworks_tasks.notifications.render import one_line, several
 from animaworks_tasks.store.directory import TaskStore
 from animaworks_tasks.task.model import State, Task
@@ -44,12 +43,11 @@ _NO_LIMIT: Final = 10 * 365 * 86400.0  # seconds; a wait for a lock has to be fi
 
 def run_(options: SimpleNamespace) -> int:
     """Serve the Anima's tasks until a signal comes; with ``--until-idle`` until nothing is left to do."""
-    is_named = options.anima_dir or os.environ.get(ANIMA_DIR_VARIABLE)
-    anima = anima_dir(options.anima_dir) if is_named else home()
+    anima = anima_dir(options.anima_dir) if named(options.anima_dir) else home()
     registry = registry_of(options, anima)
     report_problems(registry)
     if not registry.tools():  # every task that waits would be rejected
-        if is_named or files.names(Layout(anima).pending):
+        if named(options.anima_dir) or files.names(Layout(anima).pending):
             raise TasksError(f"nothing could be run: {no_tools(options)}")
         say(no_tools(options))
     if options.permit:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import time
 
-from animaworks_tasks.cli.basics import anima_dir, no_anima, not_needed, put, remedy, say
+from animaworks_tasks.cli.basics import anima_dir, named, no_anima, not_needed, put, remedy, say
 from animaworks_tasks.cli.commands import COMMANDS, take, usage
 from animaworks_tasks.errors import PartlySubmittedError, StoreError, TasksError, UsageError
 from animaworks_tasks.fs import json
 from animaworks_tasks.fs.disk import Disk
 from animaworks_tasks.fs.journal import Journal
-from animaworks_tasks.fs.layout import ANIMA_DIR_VARIABLE, Layout, home
+from animaworks_tasks.fs.layout import Layout, home
 from animaworks_tasks.store import enqueue
 from animaworks_tasks.task import pending
 from animaworks_tasks.tools import arguments
@@ -57,8 +57,7 @@ def submit(words: Sequence[str]) -> int:
         raise UsageError("--key must not be empty: it would be the same for all that have none", _USAGE)
     if arguments.asks_help({}, call[1:]):  # which needs no Anima
         return _print_help(given, call)
-    is_named = given["anima_dir"] or os.environ.get(ANIMA_DIR_VARIABLE)
-    layout = Layout(anima_dir(given["anima_dir"]) if is_named else _hosted_home())
+    layout = Layout(anima_dir(given["anima_dir"]) if named(given["anima_dir"]) else _hosted_home())
     tools, language = known(layout)
     tool, argv = arguments.split(tools or {}, call[0], call[1:])
     if arguments.asks_help((tools or {}).get(tool, {}), argv):

@@ -185,13 +185,12 @@ def views_of(store: TaskStore, tasks: Iterable[Task]) -> list[TaskView]:
     """Return the views of *tasks* now; the catalogue says how long each was expected to take."""
     tools = known_tools(store.layout) or {}
     views = [TaskView.of(store, task, tools) for task in tasks]
-    waiting = [view for view in views if view.task.state is State.PENDING]
     needs = {f"{tool}:{each}": spec.get("resource") for tool, specs in tools.items() for each, spec in specs.items()}
-    if not waiting or not any(needs.values()):
+    if not any(needs.values()) or all(view.task.state is not State.PENDING for view in views):
         return views
     taken = _taken(store, needs)
     return [
-        attrs.evolve(view, waits_for=taken.get(needs.get(view.task.name))) if view in waiting else view
+        attrs.evolve(view, waits_for=taken.get(needs.get(view.task.name))) if view.task.state is State.PENDING else view
         for view in views
     ]
 

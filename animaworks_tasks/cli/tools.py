@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from animaworks_tasks.cli.basics import anima_dir, put, say
+from animaworks_tasks.cli.basics import anima_dir, named, put, say
 from animaworks_tasks.cli.parser import help_text
 from animaworks_tasks.cli.text import as_json, duration, table
 from animaworks_tasks.errors import TasksError, UnknownToolError
@@ -113,8 +113,7 @@ def _row(parameter: Mapping[str, Any]) -> tuple[str, str]:
 
 def named_anima(given: str | None) -> str | None:
     """Return the Anima's directory, or None where there is none: tools that are no Anima's can do without."""
-    is_named = given or os.environ.get(layouts.ANIMA_DIR_VARIABLE)
-    return anima_dir(given) if is_named or os.path.isdir(layouts.home()) else None
+    return anima_dir(given) if named(given) or os.path.isdir(layouts.home()) else None
 
 
 def registry_of(options: SimpleNamespace, anima: str | None) -> Registry:
@@ -145,7 +144,7 @@ def registry_of(options: SimpleNamespace, anima: str | None) -> Registry:
 
 def no_tools(options: SimpleNamespace) -> str:
     """Return a message: where no tools were found, and what to do."""
-    own = options.anima_dir or os.environ.get(layouts.ANIMA_DIR_VARIABLE) or layouts.home()
+    own = named(options.anima_dir) or layouts.home()
     places = [os.path.join(own, "tools"), _common_tools()]
     remedy = "put one there, install a package of them, or name others with --tools or --registry"
     return f"there are no tools in {' or '.join(places)}: {remedy}"
